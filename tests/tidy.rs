@@ -10,9 +10,12 @@
 //! * files stay below the size target, or do not grow past their line in `tidy_oversize.txt`;
 //! * no banned text, and nothing but ASCII outside string literals.
 
+#[path = "tidy/source.rs"]
+mod source;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+
+use source::{blank_strings, modules_named, root, sources};
 
 // ---------------------------------------------------------------------------------------------
 // THINK HARD ABOUT THE LAYERING OF THE PROJECT BEFORE CHANGING THESE TABLES.
@@ -134,210 +137,13 @@ const BANNED: &[(&[&str], &str)] = &[
 ];
 const BANNED_BEFORE_NUMBER: &[&str] = &["Phase ", "Task ", "Increment "];
 
-/// One source file, split into what ships and what tests it.
-struct Source {
-    /// Relative to the repository, with forward slashes.
-    path: String,
-    text: String,
-    /// The text with comments and the contents of literals blanked; line structure is kept.
-    code: String,
-    /// Number of lines before the `#[cfg(test)]` module, or all of them.
-    production_lines: usize,
-}
-
-impl Source {
-    fn production_code(&self) -> String {
-        let lines: Vec<&str> = self.code.lines().take(self.production_lines).collect();
-        lines.join("\n")
-    }
-
-    fn unit_test_lines(&self) -> usize {
-        self.text.lines().count() - self.production_lines
-    }
-
-    fn is_unit_test_file(&self) -> bool {
-        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
-    }
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
-    let entries = std::fs::read_dir(dir).expect("a directory of the repository is readable");
-    for entry in entries {
-        let path = entry.expect("a directory entry is readable").path();
-        if path.is_dir() {
-            collect(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-fn sources() -> Vec<Source> {
-    let mut paths = Vec::new();
-    for folder in ["core-log", "streams", "examples", "benches", "tests"] {
-        let dir = root().join(folder);
-        if dir.is_dir() {
-            collect(&dir, &mut paths);
-        }
-    }
-    paths.sort();
-    let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).expect("a source file is UTF-8");
-        let code = blank_comments_and_literals(&text);
-        let relative = path.strip_prefix(root()).expect("collected below the root");
-        Source {
-            path: relative.to_string_lossy().replace('\\', "/"),
-            production_lines: lines_before_unit_tests(&code),
-            text,
-            code,
-        }
-    };
-    paths.into_iter().map(read).collect()
-}
-
-fn lines_before_unit_tests(code: &str) -> usize {
-    let lines: Vec<&str> = code.lines().collect();
-    let opens_tests = |pair: &[&str]| {
-        pair[0].trim_start().starts_with("#[cfg(test)]")
-            && pair[1].trim_start().starts_with("mod ")
-            && pair[1].trim_end().ends_with('{')
-    };
-    lines
-        .windows(2)
-        .position(opens_tests)
-        .unwrap_or(lines.len())
-}
-
-/// Replaces comments and the contents of string and character literals by spaces.
-fn blank_comments_and_literals(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let mut out: Vec<char> = Vec::with_capacity(chars.len());
-    let mut at = 0;
-    while at < chars.len() {
-        let end = match literal_end(&chars, at) {
-            Some(end) => end,
-            None => {
-                out.push(chars[at]);
-                at += 1;
-                continue;
-            }
-        };
-        for &c in &chars[at..end] {
-            out.push(if c == '\n' { '\n' } else { ' ' });
-        }
-        at = end;
-    }
-    out.into_iter().collect()
-}
-
-/// The end of the comment or literal that starts at `at`, if one does.
-fn literal_end(chars: &[char], at: usize) -> Option<usize> {
-    let starts = |pattern: &str| {
-        pattern
-            .chars()
-            .enumerate()
-            .all(|(i, c)| chars.get(at + i) == Some(&c))
-    };
-    if starts("//") {
-        return Some(find(chars, at, |rest| rest[0] == '\n'));
-    }
-    if starts("/*") {
-        return Some((find(chars, at, |rest| rest.starts_with(&['*', '/'])) + 2).min(chars.len()));
-    }
-    let before_is_word = at > 0 && (chars[at - 1].is_alphanumeric() || chars[at - 1] == '_');
-    if chars[at] == 'r' && !before_is_word {
-        let hashes = chars[at + 1..].iter().take_while(|&&c| c == '#').count();
-        if chars.get(at + 1 + hashes) == Some(&'"') {
-            let close = |rest: &[char]| {
-                rest[0] == '"' && rest[1..].iter().take_while(|&&c| c == '#').count() >= hashes
-            };
-            let body = at + hashes + 2;
-            return Some((find(chars, body, close) + 1 + hashes).min(chars.len()));
-        }
-    }
-    if chars[at] == '"' {
-        return Some(quoted_end(chars, at + 1, '"'));
-    }
-    let is_char =
-        chars[at] == '\'' && (chars.get(at + 1) == Some(&'\\') || chars.get(at + 2) == Some(&'\''));
-    is_char.then(|| quoted_end(chars, at + 1, '\''))
-}
-
-fn find(chars: &[char], from: usize, matches: impl Fn(&[char]) -> bool) -> usize {
-    (from..chars.len())
-        .find(|&i| matches(&chars[i..]))
-        .unwrap_or(chars.len())
-}
-
-fn quoted_end(chars: &[char], mut at: usize, quote: char) -> usize {
-    while at < chars.len() {
-        match chars[at] {
-            '\\' => at += 2,
-            c if c == quote => return at + 1,
-            _ => at += 1,
-        }
-    }
-    chars.len()
-}
-
-/// The modules that follow `crate::` in `code`, groups in braces included.
-fn modules_named(code: &str) -> BTreeSet<String> {
-    let mut named = BTreeSet::new();
-    for (position, prefix) in code.match_indices("crate::") {
-        let before = code[..position].chars().next_back();
-        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
-            continue;
-        }
-        let rest = &code[position + prefix.len()..];
-        match rest.strip_prefix('{') {
-            Some(group) => named.extend(top_level_names(group)),
-            None => named.extend(first_word(rest)),
-        }
-    }
-    named
-}
-
-fn first_word(text: &str) -> Option<String> {
-    let word: String = text
-        .trim_start()
-        .chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect();
-    (!word.is_empty()).then_some(word)
-}
-
-/// First path segments of a `{a::b, c::{d, e}}` group, given what follows its opening brace.
-fn top_level_names(group: &str) -> Vec<String> {
-    let mut depth = 0;
-    let mut item = String::new();
-    let mut names = Vec::new();
-    for c in group.chars() {
-        match c {
-            '}' if depth == 0 => break,
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => names.extend(first_word(&std::mem::take(&mut item))),
-            _ if depth == 0 => item.push(c),
-            _ => {}
-        }
-    }
-    names.extend(first_word(&item));
-    names
-}
-
-fn report(problems: &[String]) {
-    let mut text = String::new();
-    for problem in problems {
-        writeln!(text, "  {problem}").expect("writing to a string cannot fail");
-    }
+fn report(problems: impl IntoIterator<Item = String>) {
+    let problems: Vec<String> = problems.into_iter().collect();
     assert!(
         problems.is_empty(),
-        "{} problem(s):\n{text}",
-        problems.len()
+        "{} problem(s):\n  {}",
+        problems.len(),
+        problems.join("\n  ")
     );
 }
 
@@ -380,7 +186,7 @@ fn check_imports(crate_dir: &str, table: &[(&str, &str)]) {
             }
         }
     }
-    report(&problems);
+    report(problems);
 }
 
 #[test]
@@ -395,17 +201,9 @@ fn imports_of_streams_point_down_the_table() {
 
 #[test]
 fn the_log_never_names_streams() {
-    let sources = sources();
-    let named = |source: &&Source| {
-        source.path.starts_with("core-log/") && source.code.contains("streams::")
-    };
-    report(
-        &sources
-            .iter()
-            .filter(named)
-            .map(|s| s.path.clone())
-            .collect::<Vec<_>>(),
-    );
+    let mut sources = sources();
+    sources.retain(|s| s.path.starts_with("core-log/") && s.code.contains("streams::"));
+    report(sources.into_iter().map(|s| s.path));
 }
 
 #[test]
@@ -430,20 +228,14 @@ fn only_the_named_files_of_streams_know_the_log_and_rocksdb() {
             }
         }
     }
-    report(&problems);
+    report(problems);
 }
 
 #[test]
 fn every_file_opens_with_a_header() {
-    let sources = sources();
-    let bare = |source: &&Source| !source.text.starts_with("//! ");
-    report(
-        &sources
-            .iter()
-            .filter(bare)
-            .map(|s| format!("{}: no `//!` header", s.path))
-            .collect::<Vec<_>>(),
-    );
+    let mut sources = sources();
+    sources.retain(|s| !s.text.starts_with("//! "));
+    report(sources.into_iter().map(|s| s.path));
 }
 
 /// `path lines` per entry: what a file over the target may have at most.
@@ -468,52 +260,32 @@ fn files_stay_below_the_size_target_or_do_not_grow() {
     let mut listed = oversize();
     let mut problems = Vec::new();
     for source in sources() {
+        let path = &source.path;
         let lines = source.production_lines;
-        let is_lib = source.path.ends_with("src/lib.rs");
+        let is_lib = path.ends_with("src/lib.rs");
         let target = if is_lib { LINES_LIB } else { LINES_TARGET };
-        let entry = listed.remove(&source.path);
-        match entry {
+        match listed.remove(path) {
             _ if lines > LINES_HARD => {
-                problems.push(format!(
-                    "{}: {lines} lines, {LINES_HARD} at most",
-                    source.path
-                ));
+                problems.push(format!("{path}: {lines} > {LINES_HARD} lines"))
             }
-            Some(most) if lines > most => {
-                problems.push(format!(
-                    "{}: grew from {most} to {lines} lines",
-                    source.path
-                ));
-            }
-            Some(_) if lines <= target => {
-                problems.push(format!(
-                    "{}: fits now; drop it from tidy_oversize.txt",
-                    source.path
-                ));
-            }
-            None if lines > target => {
-                problems.push(format!(
-                    "{}: {lines} lines, target {target}: split it",
-                    source.path
-                ));
-            }
+            Some(most) if lines > most => problems.push(format!("{path}: grew to {lines} lines")),
+            Some(_) if lines <= target => problems.push(format!("{path}: fits; drop its entry")),
+            None if lines > target => problems.push(format!("{path}: {lines} > {target} lines")),
             _ => {}
         }
         let tests = source.unit_test_lines();
-        let tests_listed = listed.remove(&format!("{}#tests", source.path));
-        if tests > tests_listed.unwrap_or(LINES_UNIT_TESTS) {
+        if tests > LINES_UNIT_TESTS {
             problems.push(format!(
-                "{}: {tests} lines of unit tests: move them to a file",
-                source.path
+                "{path}: {tests} lines of unit tests: give them a file"
             ));
         }
     }
     problems.extend(
         listed
-            .keys()
-            .map(|path| format!("{path}: in tidy_oversize.txt, but gone")),
+            .into_keys()
+            .map(|path| format!("{path}: listed, but gone")),
     );
-    report(&problems);
+    report(problems);
 }
 
 #[test]
@@ -554,7 +326,7 @@ fn no_banned_text_stands_in_any_file() {
             }
         }
     }
-    report(&problems);
+    report(problems);
 }
 
 #[test]
@@ -568,51 +340,5 @@ fn nothing_but_ascii_stands_outside_string_literals() {
             }
         }
     }
-    report(&problems);
-}
-
-/// As `blank_comments_and_literals`, but comments stay.
-fn blank_strings(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let mut out = String::with_capacity(text.len());
-    let mut at = 0;
-    while at < chars.len() {
-        let end = literal_end(&chars, at).unwrap_or(at + 1);
-        let is_literal = end > at + 1 && chars[at] != '/';
-        out.extend(
-            chars[at..end]
-                .iter()
-                .map(|&c| if is_literal && c != '\n' { ' ' } else { c }),
-        );
-        at = end;
-    }
-    out
-}
-
-#[test]
-fn the_reader_of_sources_sees_through_comments_strings_and_groups() {
-    let text = "use crate::{log::{Log, x}, ids};\n// crate::no\nlet a = \"crate::no // \"; let b = '\"';\n\
-                let c = r#\"crate::no\"#; fn f<'a>(x: &'a str) { crate::topic::f() }\n";
-    let named = modules_named(&blank_comments_and_literals(text));
-    assert_eq!(
-        named,
-        ["ids", "log", "topic"]
-            .map(str::to_owned)
-            .into_iter()
-            .collect()
-    );
-    assert_eq!(
-        blank_strings("a // b\nlet c = \"d\";"),
-        "a // b\nlet c =    ;"
-    );
-}
-
-#[test]
-fn unit_tests_do_not_count_as_production_lines() {
-    let code = "fn a() {}\n\n#[cfg(test)]\nmod tests {\n}\n";
-    assert_eq!(lines_before_unit_tests(code), 2);
-    assert_eq!(
-        lines_before_unit_tests("#[cfg(test)]\nmod tests;\nfn a() {}\n"),
-        3
-    );
+    report(problems);
 }
