@@ -1,0 +1,212 @@
+//! Rows of one level of a row cache: found by hash, listed in order only where scans need it.
+//!
+//! Why: nearly every access is a get or a put of one key, and a hash table does that in a fraction
+//! of what a tree needs. Only the time index is scanned while a job runs, so only its rows are in
+//! a tree; a scan of other rows (rare: a query, a test) sorts what it finds.
+//!
+//! Invariants
+//! * `bytes` is what the rows hold: keys, values and a fixed share for the tables themselves.
+//! * a row without a value is a delete that has not reached the level below.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::{Bytes, BytesMut};
+use hashbrown::HashMap;
+
+use super::layout::{Checkpoint, KIND_CHECKPOINT, KIND_TIME_INDEX, PREFIX_BYTES};
+
+/// What a row costs besides its key and value: two handles, the table's slot and its slack, and the
+/// allocator's rounding.
+const ROW_OVERHEAD_BYTES: usize = 128;
+
+#[derive(Clone, Default)]
+pub(super) struct Level {
+    hashed: HashMap<Bytes, Option<Bytes>>,
+    ordered: BTreeMap<Bytes, Option<Bytes>>,
+    bytes: usize,
+}
+
+fn is_ordered(key: &[u8]) -> bool {
+    key.first().is_some_and(|&kind| kind >= KIND_TIME_INDEX)
+}
+
+fn value_bytes(value: Option<&Bytes>) -> usize {
+    value.map_or(0, Bytes::len)
+}
+
+impl Level {
+    pub(super) fn rows(&self) -> usize {
+        self.hashed.len() + self.ordered.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// `Some(None)`: this level knows that the row is deleted.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Option<&Bytes>> {
+        let row = if is_ordered(key) {
+            self.ordered.get(key)
+        } else {
+            self.hashed.get(key)
+        };
+        row.map(Option::as_ref)
+    }
+
+    pub(super) fn put(&mut self, key: Bytes, value: Option<Bytes>) {
+        let key_bytes = key.len();
+        self.bytes += value_bytes(value.as_ref());
+        let before = if is_ordered(&key) {
+            self.ordered.insert(key, value)
+        } else {
+            self.hashed.insert(key, value)
+        };
+        match before {
+            Some(value) => self.bytes -= value_bytes(value.as_ref()),
+            None => self.bytes += key_bytes + ROW_OVERHEAD_BYTES,
+        }
+    }
+
+    /// Takes over rows that are older than this level's own: they show only where it has none.
+    pub(super) fn put_below(&mut self, older: Level) {
+        for (key, value) in older.into_rows() {
+            if self.get(&key).is_none() {
+                self.put(key, value);
+            }
+        }
+    }
+
+    /// All rows, in no order.
+    pub(super) fn into_rows(self) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
+        self.hashed.into_iter().chain(self.ordered)
+    }
+
+    /// The rows with `from <= key < to` in the order of their keys. `from < to`.
+    pub(super) fn range<'a>(
+        &'a self,
+        from: &'a [u8],
+        to: &'a [u8],
+    ) -> impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> + 'a {
+        let mut hashed: Vec<_> = if is_ordered(from) {
+            Vec::new()
+        } else {
+            let rows = self.hashed.iter();
+            rows.filter(|(key, _)| from <= &key[..] && &key[..] < to)
+                .collect()
+        };
+        hashed.sort_unstable_by_key(|(key, _)| *key);
+        // Kinds below the time index come first in the order of keys, and all of them are hashed.
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        let ordered = self.ordered.range::<[u8], _>(bounds);
+        hashed
+            .into_iter()
+            .chain(ordered)
+            .map(|(key, value)| (key, value.as_ref()))
+    }
+
+    /// One batch for the store: these rows, sorted, and the checkpoint that they reach.
+    pub(super) fn to_batch(
+        &self,
+        partition: u32,
+        checkpoint: &Checkpoint,
+    ) -> Vec<(Bytes, Option<Bytes>)> {
+        let mut hashed: Vec<_> = self.hashed.iter().collect();
+        hashed.sort_unstable_by_key(|(key, _)| *key);
+        let checkpoint_key = Bytes::from_static(&[KIND_CHECKPOINT]);
+        let checkpoint = Some(Bytes::copy_from_slice(&checkpoint.encode()));
+        let rows = std::iter::once((&checkpoint_key, &checkpoint))
+            .chain(hashed)
+            .chain(&self.ordered);
+
+        // The prefixed keys share one buffer: one allocation for the batch, not one for each row.
+        let mut keys = BytesMut::with_capacity(self.keys_bytes());
+        let mut batch = Vec::with_capacity(self.rows() + 1);
+        for (key, value) in rows {
+            keys.extend_from_slice(&partition.to_be_bytes());
+            keys.extend_from_slice(key);
+            batch.push((keys.split().freeze(), value.clone()));
+        }
+        batch
+    }
+
+    fn keys_bytes(&self) -> usize {
+        let keys = self.hashed.keys().chain(self.ordered.keys());
+        keys.map(|key| PREFIX_BYTES + key.len()).sum::<usize>() + PREFIX_BYTES + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
+    #[test]
+    fn bytes_are_counted_through_puts_of_the_same_key() {
+        let mut level = Level::default();
+        level.put(bytes("\x01key"), Some(bytes("value")));
+        assert_eq!(level.bytes(), 4 + 5 + ROW_OVERHEAD_BYTES);
+        level.put(bytes("\x01key"), Some(bytes("v")));
+        assert_eq!(level.bytes(), 4 + 1 + ROW_OVERHEAD_BYTES);
+        level.put(bytes("\x01key"), None);
+        assert_eq!(level.bytes(), 4 + ROW_OVERHEAD_BYTES);
+        level.put(bytes("\x02index"), Some(Bytes::new()));
+        assert_eq!(level.bytes(), 4 + 6 + 2 * ROW_OVERHEAD_BYTES);
+        assert_eq!(level.rows(), 2);
+    }
+
+    #[test]
+    fn a_range_is_sorted_across_rows_and_index() {
+        let mut level = Level::default();
+        for key in ["\x02b", "\x01c", "\x01a", "\x02a", "\x01b"] {
+            level.put(bytes(key), Some(bytes(key)));
+        }
+        let keys = |from: &str, to: &str| {
+            let range = level.range(from.as_bytes(), to.as_bytes());
+            range.map(|(key, _)| key.to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys("\x01b", "\x02b"), [b"\x01b", b"\x01c", b"\x02a"]);
+        assert_eq!(keys("\x02a", "\x03"), [b"\x02a", b"\x02b"]);
+        assert_eq!(keys("\x01", "\x01b"), [b"\x01a"]);
+    }
+
+    #[test]
+    fn older_rows_show_only_where_there_are_none() {
+        let (mut newer, mut older) = (Level::default(), Level::default());
+        newer.put(bytes("\x01a"), None);
+        older.put(bytes("\x01a"), Some(bytes("old")));
+        older.put(bytes("\x01b"), Some(bytes("old")));
+        newer.put_below(older);
+        assert_eq!(newer.get(b"\x01a"), Some(None));
+        assert_eq!(newer.get(b"\x01b"), Some(Some(&bytes("old"))));
+        assert_eq!(newer.get(b"\x01c"), None);
+    }
+
+    #[test]
+    fn a_batch_is_sorted_prefixed_and_carries_its_checkpoint() {
+        let checkpoint = Checkpoint {
+            log_id: [1; 16],
+            topic_id: [2; 16],
+            leader_epoch: 0,
+            offset: 9,
+        };
+        let mut level = Level::default();
+        for key in ["\x02a", "\x01b", "\x01a"] {
+            level.put(bytes(key), Some(bytes("v")));
+        }
+        let batch = level.to_batch(3, &checkpoint);
+        let keys: Vec<&[u8]> = batch.iter().map(|(key, _)| &key[..]).collect();
+        let expected: [&[u8]; 4] = [
+            b"\0\0\0\x03\0",
+            b"\0\0\0\x03\x01a",
+            b"\0\0\0\x03\x01b",
+            b"\0\0\0\x03\x02a",
+        ];
+        assert_eq!(keys, expected);
+        let value = batch[0].1.as_ref().expect("a checkpoint has a value");
+        assert_eq!(Checkpoint::decode(value), Some(checkpoint));
+    }
+}

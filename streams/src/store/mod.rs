@@ -1,0 +1,144 @@
+//! The ordered byte store behind every kind of state, and what lies in front of it.
+//!
+//! Why: windows, sessions, timestamps and versions are layouts of keys and values over one ordered
+//! store of bytes, so a back end has six operations to get right and one suite to pass.
+//!
+//! ```text
+//!   RowCache      dirty -> flushing -> clean      one store partition of one task: committed rows
+//!       |  ^            |
+//!       |  +------------|------ get, scan
+//!       v               v
+//!   ByteStore     one store, all partitions       one atomic batch per flush, with its checkpoint
+//!   Backend       all stores of a process
+//! ```
+//!
+//! Invariants
+//! * [`ByteStore::write`] is one atomic batch, also across a crash.
+//! * after a crash a store holds a prefix of its batches; how long a prefix is each store's own
+//!   matter, so rows and the checkpoint that speaks for them are in one store and one batch.
+//!
+//! On crash: what [`ByteStore::sync`] did not cover may be gone; the changelog has it.
+//! Reference: Kafka Streams `RocksDBStore`, `CachingKeyValueStore`; checkpoints in the store are ours.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::StoreName;
+
+mod clean;
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+mod flusher;
+pub mod layout;
+mod level;
+mod memory;
+mod overlay;
+#[cfg(feature = "rocksdb")]
+mod rocks;
+mod row_cache;
+
+pub use flusher::Flusher;
+#[cfg(any(test, feature = "test-util"))]
+pub use flusher::HeldFlushes;
+pub use layout::Checkpoint;
+pub use memory::MemoryBackend;
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksBackend, RocksBudget};
+pub(crate) use overlay::Overlay;
+pub use row_cache::{CacheOptions, RowCache};
+
+/// What a [`ByteStore::scan`] calls for each row, with its key and value, until it breaks.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// One store: bytes by bytes, in the order of the keys, for all partitions of this process.
+pub trait ByteStore: Send + Sync {
+    /// The store's name.
+    fn name(&self) -> &StoreName;
+
+    /// The value of one key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the back end failed. Recourse: stop the job; a restart reads the store anew.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Visits the rows with `from <= key < to` in the order of their keys. The visitor must not
+    /// use the store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the back end failed; rows before the failure have been visited.
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError>;
+
+    /// Puts rows, and deletes those whose value is `None`, as one atomic batch. No key may occur
+    /// twice; sorted keys are the fastest.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: nothing of the batch is visible.
+    fn write(&self, rows: &[(Bytes, Option<Bytes>)]) -> Result<(), StoreError>;
+
+    /// Deletes the rows with `from <= key < to` as one atomic batch.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: nothing is deleted.
+    fn clear(&self, from: &[u8], to: &[u8]) -> Result<(), StoreError>;
+
+    /// Returns once everything written so far survives a crash.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: it is not known what survives; a prefix of the batches does.
+    fn sync(&self) -> Result<(), StoreError>;
+}
+
+/// All stores of a process.
+pub trait Backend: Send + Sync {
+    /// Opens these stores, in this order, and creates those that are missing. Stores that are not
+    /// named are kept as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: a store could not be created.
+    fn open(&self, names: &[StoreName]) -> Result<Vec<Arc<dyn ByteStore>>, StoreError>;
+}
+
+/// What went wrong below a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The state directory, or a thread for it, is not to be had. Recourse: mend it, start again.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Bytes in a store are not what was written. Recourse: clear the store partition and rebuild
+    /// it from its changelog.
+    #[error("store `{store}` is damaged: {reason}")]
+    Corrupt {
+        /// Which store.
+        store: StoreName,
+        /// What was found.
+        reason: String,
+    },
+    /// The back end refused or failed. Recourse: stop the job and start again.
+    #[error("store `{store}`: {operation} failed: {reason}")]
+    Backend {
+        /// Which store.
+        store: StoreName,
+        /// What was tried.
+        operation: &'static str,
+        /// The back end's own words.
+        reason: String,
+    },
+}

@@ -1,0 +1,435 @@
+//! Committed rows of one store partition: clean, or not yet on disk.
+//!
+//! Why: a commit must not wait for RocksDB, and RocksDB must never see a row whose commit is not
+//! decided. So committed rows wait here, and go down in large batches beside the work.
+//!
+//! ```text
+//!   commit() --> dirty ------ step() starts a flush ------> flushing ---- done ----> clean
+//!                  ^                                           |                       ^
+//!                  +---------------- failed -------------------+        get() ---------+
+//!                                                              |                       |
+//!                                                              v                       |
+//!                                    ByteStore: rows as of commit N + checkpoint N ----+
+//!   get:  dirty -> flushing -> clean -> store        scan: dirty over flushing over store
+//! ```
+//!
+//! Invariants
+//! * a flush is one atomic write: the rows as of commit N and the checkpoint of commit N. A row that
+//!   a later commit changes is dirty again, beside its older self in the flush.
+//! * one flush at a time; it ends before the cache is cleared, flushed out or dropped, or else an
+//!   older row could win over a newer one.
+//! * what is not committed never gets here, so an abort has nothing to undo.
+//! * `dirty` holds less than twice its limits plus one commit: beyond that, step() waits.
+//!
+//! On crash: everything here is gone; the changelog behind the store's checkpoint has it.
+//! Reference: Kafka Streams `ThreadCache`, `CachingKeyValueStore`; KIP-892 for the order.
+
+use std::fmt;
+use std::mem;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::clean::CleanRows;
+use super::flusher::{FlushJob, Flusher, Ticket};
+use super::layout::{Checkpoint, KIND_CHECKPOINT, PREFIX_BYTES, partition_range, store_key};
+use super::level::Level;
+use super::{ByteStore, StoreError, Visit};
+
+/// The limits of one store partition in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Rows that may wait before a flush starts. Default 131 072.
+    pub dirty_rows_max: usize,
+    /// Bytes that may wait before a flush starts, tables included. Default 32 MiB.
+    pub dirty_bytes_max: usize,
+    /// Bytes of rows that are on disk too. Default 32 MiB; 0 keeps none.
+    pub clean_bytes_max: usize,
+    /// How long a row may wait before a flush starts, in milliseconds. Default 30 000.
+    pub flush_every_ms: i64,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        CacheOptions {
+            dirty_rows_max: 131_072,
+            dirty_bytes_max: 32 * 1024 * 1024,
+            clean_bytes_max: 32 * 1024 * 1024,
+            flush_every_ms: 30_000,
+        }
+    }
+}
+
+/// Rows that wait for a flush, since when, and the checkpoint of the last commit among them.
+#[derive(Default)]
+struct Dirty {
+    level: Level,
+    reached: Option<Reached>,
+}
+
+#[derive(Clone, Copy)]
+struct Reached {
+    checkpoint: Checkpoint,
+    /// When the first of these rows was committed.
+    since_ms: i64,
+}
+
+struct Flushing {
+    level: Arc<Level>,
+    reached: Reached,
+    ticket: Ticket,
+}
+
+/// One store partition of one task.
+///
+/// Keys are those of [`super::layout`] from the kind on: the cache adds the partition. A `Bytes`
+/// that is a slice of a larger buffer keeps all of that buffer alive, and is counted by its own
+/// length.
+pub struct RowCache {
+    store: Arc<dyn ByteStore>,
+    partition: u32,
+    options: CacheOptions,
+    flusher: Flusher,
+    dirty: Dirty,
+    flushing: Option<Flushing>,
+    clean: CleanRows,
+    /// The checkpoint of the last commit, to tell commits that changed nothing here.
+    committed: Option<Checkpoint>,
+    key: Vec<u8>,
+}
+
+impl RowCache {
+    /// A cache with nothing in it yet. At most one may exist for a store partition at a time.
+    #[must_use]
+    pub fn open(
+        store: Arc<dyn ByteStore>,
+        partition: u32,
+        options: CacheOptions,
+        flusher: Flusher,
+    ) -> Self {
+        RowCache {
+            store,
+            partition,
+            options,
+            flusher,
+            dirty: Dirty::default(),
+            flushing: None,
+            clean: CleanRows::new(options.clean_bytes_max),
+            committed: None,
+            key: Vec::new(),
+        }
+    }
+
+    /// How far the store itself reflects the changelog; `None` if it was never flushed.
+    ///
+    /// # Errors
+    ///
+    /// * [`StoreError::Corrupt`]: what is there is not a checkpoint. Recourse: `clear`, rebuild.
+    /// * [`StoreError::Backend`]: the store failed.
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
+        let mut key = Vec::with_capacity(PREFIX_BYTES + 1);
+        store_key(self.partition, &[KIND_CHECKPOINT], &mut key);
+        let Some(bytes) = self.store.get(&key)? else {
+            return Ok(None);
+        };
+        let corrupt = || StoreError::Corrupt {
+            store: self.store.name().clone(),
+            reason: format!(
+                "the checkpoint of partition {} does not decode",
+                self.partition
+            ),
+        };
+        Checkpoint::decode(&bytes).map(Some).ok_or_else(corrupt)
+    }
+
+    /// Forgets all rows and the checkpoint, here and in the store, for a rebuild.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store failed; its rows are as they were.
+    pub fn clear(&mut self) -> Result<(), StoreError> {
+        // The running flush must end BEFORE the store is cleared, or else it brings rows back.
+        if let Err(error) = self.wait_for_flush() {
+            tracing::warn!(store = %self.store.name(), %error, "a flush failed before a rebuild");
+        }
+        self.dirty = Dirty::default();
+        self.clean.clear();
+        self.committed = None;
+        let (from, to) = partition_range(self.partition);
+        self.store.clear(&from, &to)
+    }
+
+    /// The committed value of a row.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store failed.
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        if let Some(value) = self.dirty.level.get(key) {
+            return Ok(value.cloned());
+        }
+        if let Some(value) = self
+            .flushing
+            .as_ref()
+            .and_then(|flushing| flushing.level.get(key))
+        {
+            return Ok(value.cloned());
+        }
+        if let Some(value) = self.clean.get(key) {
+            return Ok(value);
+        }
+        store_key(self.partition, key, &mut self.key);
+        let Some(value) = self.store.get(&self.key)?.map(Bytes::from) else {
+            return Ok(None);
+        };
+        self.clean
+            .put(Bytes::copy_from_slice(key), Some(value.clone()));
+        Ok(Some(value))
+    }
+
+    /// Takes over the rows of a transaction; `None` deletes. Only AFTER its commit point, or else
+    /// a flush could put on disk what recovery aborts. The checkpoint is the offset behind the last
+    /// changelog record of these rows.
+    pub fn commit(
+        &mut self,
+        rows: Vec<(Bytes, Option<Bytes>)>,
+        checkpoint: Checkpoint,
+        now_ms: i64,
+    ) {
+        if rows.is_empty() && self.committed == Some(checkpoint) {
+            return;
+        }
+        self.committed = Some(checkpoint);
+        for (key, value) in rows {
+            self.dirty.level.put(key, value);
+        }
+        let since_ms = self
+            .dirty
+            .reached
+            .map_or(now_ms, |reached| reached.since_ms);
+        self.dirty.reached = Some(Reached {
+            checkpoint,
+            since_ms,
+        });
+    }
+
+    /// Visits the committed rows with `from <= key < to` in the order of their keys. Index rows
+    /// cost what is visited; a scan of other rows sorts those that are not on disk first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store failed; rows before the failure have been visited.
+    pub fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        let empty = Level::default();
+        let below = self
+            .flushing
+            .as_ref()
+            .map_or(&empty, |flushing| &flushing.level);
+        let mut memory = merged(&self.dirty.level, below, from, to).peekable();
+        let (mut store_from, mut store_to) = (Vec::new(), Vec::new());
+        store_key(self.partition, from, &mut store_from);
+        store_key(self.partition, to, &mut store_to);
+
+        let mut flow = ControlFlow::Continue(());
+        self.store.scan(&store_from, &store_to, &mut |key, value| {
+            let key = key.get(PREFIX_BYTES..).unwrap_or_default();
+            while let Some((newer, row)) = memory.next_if(|(newer, _)| &newer[..] <= key) {
+                if let Some(value) = row {
+                    flow = visit(newer, value);
+                }
+                // The row in memory stands for the one on disk, also where it is a delete.
+                if flow.is_break() || &newer[..] == key {
+                    return flow;
+                }
+            }
+            flow = visit(key, value);
+            flow
+        })?;
+        if flow.is_continue() {
+            for (key, row) in memory {
+                if let Some(value) = row
+                    && visit(key, value).is_break()
+                {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Collects a finished flush, and starts one when rows, bytes or time say so. Waits for the
+    /// running flush only when twice as much is waiting as may.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: a flush failed. Its rows are dirty again, so nothing is lost, and the next
+    /// step tries again. Recourse: stop the job.
+    pub fn step(&mut self, now_ms: i64) -> Result<(), StoreError> {
+        self.collect_flush()?;
+        if self.flushing.is_some() && self.is_over(2) {
+            self.wait_for_flush()?;
+        }
+        if self.flushing.is_none() && self.is_due(now_ms) {
+            self.start_flush();
+            self.collect_flush()?;
+        }
+        Ok(())
+    }
+
+    /// Returns once every committed row is in the store and survives a crash: a clean stop.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the store is behind, at an earlier checkpoint; a restart catches up.
+    pub fn flush_all(&mut self) -> Result<(), StoreError> {
+        self.wait_for_flush()?;
+        self.start_flush();
+        self.wait_for_flush()?;
+        self.store.sync()
+    }
+
+    /// Bytes that this cache holds, tables included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let flushing = self
+            .flushing
+            .as_ref()
+            .map_or(0, |flushing| flushing.level.bytes());
+        self.dirty.level.bytes() + flushing + self.clean.bytes()
+    }
+
+    /// Rows that are not on disk yet.
+    #[must_use]
+    pub fn dirty_rows(&self) -> usize {
+        let flushing = self
+            .flushing
+            .as_ref()
+            .map_or(0, |flushing| flushing.level.rows());
+        self.dirty.level.rows() + flushing
+    }
+
+    fn is_over(&self, times: usize) -> bool {
+        let over = |value: usize, most: usize| value >= most.saturating_mul(times).max(1);
+        over(self.dirty.level.rows(), self.options.dirty_rows_max)
+            || over(self.dirty.level.bytes(), self.options.dirty_bytes_max)
+    }
+
+    fn is_due(&mut self, now_ms: i64) -> bool {
+        let Some(reached) = &mut self.dirty.reached else {
+            return false;
+        };
+        // A clock that was set back counts from now on, or else it would hold back the flush.
+        reached.since_ms = reached.since_ms.min(now_ms);
+        let waited_ms = now_ms.saturating_sub(reached.since_ms);
+        waited_ms >= self.options.flush_every_ms || self.is_over(1)
+    }
+
+    fn start_flush(&mut self) {
+        let Some(reached) = self.dirty.reached.take() else {
+            return;
+        };
+        let level = Arc::new(mem::take(&mut self.dirty.level));
+        let ticket = self.flusher.submit(FlushJob {
+            store: Arc::clone(&self.store),
+            partition: self.partition,
+            level: Arc::clone(&level),
+            checkpoint: reached.checkpoint,
+        });
+        self.flushing = Some(Flushing {
+            level,
+            reached,
+            ticket,
+        });
+    }
+
+    fn collect_flush(&mut self) -> Result<(), StoreError> {
+        match self
+            .flushing
+            .as_ref()
+            .and_then(|flushing| flushing.ticket.take())
+        {
+            Some(result) => self.finish_flush(result),
+            None => Ok(()),
+        }
+    }
+
+    fn wait_for_flush(&mut self) -> Result<(), StoreError> {
+        match &self.flushing {
+            Some(flushing) => {
+                let result = self.flusher.wait(&flushing.ticket);
+                self.finish_flush(result)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn finish_flush(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+        let Some(Flushing { level, reached, .. }) = self.flushing.take() else {
+            return result;
+        };
+        let level = Arc::unwrap_or_clone(level);
+        if result.is_ok() {
+            self.clean.put_level(level);
+        } else {
+            self.dirty.level.put_below(level);
+            let checkpoint = self
+                .dirty
+                .reached
+                .map_or(reached.checkpoint, |r| r.checkpoint);
+            let since_ms = reached.since_ms;
+            self.dirty.reached = Some(Reached {
+                checkpoint,
+                since_ms,
+            });
+        }
+        result
+    }
+}
+
+/// The rows of two levels in the order of their keys, the upper one over the lower one.
+fn merged<'a>(
+    upper: &'a Level,
+    lower: &'a Level,
+    from: &'a [u8],
+    to: &'a [u8],
+) -> impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> {
+    let mut upper = upper.range(from, to).peekable();
+    let mut lower = lower.range(from, to).peekable();
+    std::iter::from_fn(move || {
+        let Some((key, _)) = upper.peek() else {
+            return lower.next();
+        };
+        if let Some(below) = lower.next_if(|(below, _)| below < key) {
+            return Some(below);
+        }
+        let _hidden = lower.next_if(|(below, _)| below == key);
+        upper.next()
+    })
+}
+
+impl Drop for RowCache {
+    fn drop(&mut self) {
+        // A flush that outlived its cache could overwrite what the next cache flushes.
+        if let Err(error) = self.wait_for_flush() {
+            tracing::warn!(store = %self.store.name(), %error, "the last flush failed");
+        }
+    }
+}
+
+impl fmt::Debug for RowCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowCache")
+            .field("store", self.store.name())
+            .field("partition", &self.partition)
+            .field("dirty_rows", &self.dirty_rows())
+            .field("bytes", &self.bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
