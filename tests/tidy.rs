@@ -33,39 +33,15 @@ const CORE_LOG: &[(&str, &str)] = &[
     ("segment", "ids error clock storage format"),
     ("partition", "ids error clock storage format segment"),
     ("commit", "ids error clock storage format segment partition"),
-    (
-        "config",
-        "ids error clock storage format segment partition commit",
-    ),
+    ("config", "ids error clock storage format segment partition commit"),
     ("partitioner", ""),
-    (
-        "topic",
-        "ids error clock storage format segment partition commit config",
-    ),
-    (
-        "log",
-        "ids error clock storage format segment partition commit config topic maintenance",
-    ),
-    (
-        "maintenance",
-        "ids error clock storage format segment partition commit config topic log",
-    ),
-    (
-        "producer",
-        "ids error clock storage format segment partition commit config topic log",
-    ),
-    (
-        "consumer",
-        "ids error clock storage format segment partition commit config topic log",
-    ),
-    (
-        "admin",
-        "ids error clock storage format segment partition commit config topic log",
-    ),
-    (
-        "owner",
-        "ids error clock storage format segment partition commit config topic log consumer",
-    ),
+    ("topic", "ids error clock storage format segment partition commit config"),
+    ("log", "ids error clock storage format segment partition commit config topic maintenance"),
+    ("maintenance", "ids error clock storage format segment partition commit config topic log"),
+    ("producer", "ids error clock storage format segment partition commit config topic log"),
+    ("consumer", "ids error clock storage format segment partition commit config topic log"),
+    ("admin", "ids error clock storage format segment partition commit config topic log"),
+    ("owner", "ids error clock storage format segment partition commit config topic log consumer"),
 ];
 
 const STREAMS: &[(&str, &str)] = &[
@@ -79,18 +55,9 @@ const STREAMS: &[(&str, &str)] = &[
     ("topology", "ids time error codec key"),
     ("broker", "ids time error"),
     ("processor", "ids time error codec key store"),
-    (
-        "operator",
-        "ids time error codec key store topology processor",
-    ),
-    (
-        "dsl",
-        "ids time error codec key store topology processor operator",
-    ),
-    (
-        "runtime",
-        "ids time error codec key settings store topology broker processor operator",
-    ),
+    ("operator", "ids time error codec key store topology processor"),
+    ("dsl", "ids time error codec key store topology processor operator"),
+    ("runtime", "ids time error codec key settings store topology broker processor operator"),
     (
         "testing",
         "ids time error codec key settings store topology broker processor operator dsl runtime",
@@ -100,18 +67,12 @@ const STREAMS: &[(&str, &str)] = &[
         "ids time error codec key settings store topology broker processor operator dsl runtime tool",
     ),
     ("tool", "ids time error codec key settings topology app"),
-    (
-        "prelude",
-        "ids time error codec key settings topology dsl app testing",
-    ),
+    ("prelude", "ids time error codec key settings topology dsl app testing"),
 ];
 
 /// Where `streams` may name the log: files, and folders ending in a slash.
-const NAMES_CORE_LOG: &[&str] = &[
-    "streams/src/broker/embedded.rs",
-    "streams/src/error.rs",
-    "streams/src/tool/",
-];
+const NAMES_CORE_LOG: &[&str] =
+    &["streams/src/broker/embedded.rs", "streams/src/error.rs", "streams/src/tool/"];
 const NAMES_ROCKSDB: &[&str] = &["streams/src/store/rocks.rs"];
 
 const LINES_TARGET: usize = 500;
@@ -123,54 +84,34 @@ const LINES_UNIT_TESTS: usize = 150;
 const BANNED: &[(&[&str], &str)] = &[
     (&["FIX", "ME"], "mend it, or write down the limit as a fact"),
     (&["TO", "DO"], "do it, or leave it out"),
-    (
-        &["to_string()", ".contains("],
-        "match on the variant, not on its text",
-    ),
+    (&["to_string()", ".contains("], "match on the variant, not on its text"),
     (&["#[", "ignore"], "a test runs or does not exist"),
     (&["#[", "should_panic"], "return the error and match on it"),
-    (
-        &["thread::", "sleep("],
-        "wait on a condition with a deadline",
-    ),
+    (&["thread::", "sleep("], "wait on a condition with a deadline"),
     (&["#[", "allow("], "use #[expect(.., reason = \"..\")]"),
 ];
 const BANNED_BEFORE_NUMBER: &[&str] = &["Phase ", "Task ", "Increment "];
 
 fn report(problems: impl IntoIterator<Item = String>) {
     let problems: Vec<String> = problems.into_iter().collect();
-    assert!(
-        problems.is_empty(),
-        "{} problem(s):\n  {}",
-        problems.len(),
-        problems.join("\n  ")
-    );
+    assert!(problems.is_empty(), "{} problem(s):\n  {}", problems.len(), problems.join("\n  "));
 }
 
 fn check_imports(crate_dir: &str, table: &[(&str, &str)]) {
-    let allowed: BTreeMap<&str, BTreeSet<&str>> = table
-        .iter()
-        .map(|(module, uses)| (*module, uses.split(' ').collect()))
-        .collect();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        table.iter().map(|(module, uses)| (*module, uses.split(' ').collect())).collect();
     let prefix = format!("{crate_dir}/src/");
     let mut problems = Vec::new();
     for source in sources() {
         let Some(inner) = source.path.strip_prefix(&prefix) else {
             continue;
         };
-        let module = inner
-            .split('/')
-            .next()
-            .unwrap_or(inner)
-            .trim_end_matches(".rs");
+        let module = inner.split('/').next().unwrap_or(inner).trim_end_matches(".rs");
         if module == "lib" || source.is_unit_test_file() {
             continue;
         }
         let Some(uses) = allowed.get(module) else {
-            problems.push(format!(
-                "{}: module `{module}` is not in the import table",
-                source.path
-            ));
+            problems.push(format!("{}: module `{module}` is not in the import table", source.path));
             continue;
         };
         for name in modules_named(&source.production_code()) {
@@ -218,10 +159,8 @@ fn only_the_named_files_of_streams_know_the_log_and_rocksdb() {
         if !source.path.starts_with("streams/src/") {
             continue;
         }
-        let words: BTreeSet<&str> = source
-            .code
-            .split(|c: char| !c.is_alphanumeric() && c != '_')
-            .collect();
+        let words: BTreeSet<&str> =
+            source.code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         for (word, list) in [("core_log", NAMES_CORE_LOG), ("rocksdb", NAMES_ROCKSDB)] {
             if words.contains(word) && !may(&source.path, list) {
                 problems.push(format!("{}: names `{word}`", source.path));
@@ -242,15 +181,10 @@ fn every_file_opens_with_a_header() {
 fn oversize() -> BTreeMap<String, usize> {
     let path = root().join("tests/tidy_oversize.txt");
     let text = std::fs::read_to_string(path).expect("tests/tidy_oversize.txt is readable");
-    let entries = text
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let entries = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let parse = |line: &str| {
         let (path, lines) = line.split_once(' ').expect("an entry is `path lines`");
-        (
-            path.to_owned(),
-            lines.parse().expect("an entry ends in a number"),
-        )
+        (path.to_owned(), lines.parse().expect("an entry ends in a number"))
     };
     entries.map(parse).collect()
 }
@@ -275,16 +209,10 @@ fn files_stay_below_the_size_target_or_do_not_grow() {
         }
         let tests = source.unit_test_lines();
         if tests > LINES_UNIT_TESTS {
-            problems.push(format!(
-                "{path}: {tests} lines of unit tests: give them a file"
-            ));
+            problems.push(format!("{path}: {tests} lines of unit tests: give them a file"));
         }
     }
-    problems.extend(
-        listed
-            .into_keys()
-            .map(|path| format!("{path}: listed, but gone")),
-    );
+    problems.extend(listed.into_keys().map(|path| format!("{path}: listed, but gone")));
     report(problems);
 }
 
@@ -297,31 +225,19 @@ fn no_banned_text_stands_in_any_file() {
             for (parts, instead) in BANNED {
                 let banned = parts.concat();
                 if line.contains(&banned) && !is_this_file {
-                    problems.push(format!(
-                        "{}:{}: `{banned}`: {instead}",
-                        source.path,
-                        number + 1
-                    ));
+                    problems.push(format!("{}:{}: `{banned}`: {instead}", source.path, number + 1));
                 }
             }
             let comment = line.trim_start().strip_prefix("// ").unwrap_or("");
             if comment.ends_with(';') && ["use ", "mod "].iter().any(|w| comment.starts_with(w)) {
-                problems.push(format!(
-                    "{}:{}: commented-out code",
-                    source.path,
-                    number + 1
-                ));
+                problems.push(format!("{}:{}: commented-out code", source.path, number + 1));
             }
             for word in BANNED_BEFORE_NUMBER {
                 let numbered = line.match_indices(word).any(|(at, _)| {
                     line[at + word.len()..].starts_with(|c: char| c.is_ascii_digit())
                 });
                 if numbered {
-                    problems.push(format!(
-                        "{}:{}: `{word}` and a number",
-                        source.path,
-                        number + 1
-                    ));
+                    problems.push(format!("{}:{}: `{word}` and a number", source.path, number + 1));
                 }
             }
         }

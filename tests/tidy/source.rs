@@ -78,10 +78,7 @@ fn lines_before_unit_tests(code: &str) -> usize {
             && pair[1].trim_start().starts_with("mod ")
             && pair[1].trim_end().ends_with('{')
     };
-    lines
-        .windows(2)
-        .position(opens_tests)
-        .unwrap_or(lines.len())
+    lines.windows(2).position(opens_tests).unwrap_or(lines.len())
 }
 
 /// Replaces comments and the contents of string and character literals by spaces.
@@ -108,12 +105,8 @@ fn blank_comments_and_literals(text: &str) -> String {
 
 /// The end of the comment or literal that starts at `at`, if one does.
 fn literal_end(chars: &[char], at: usize) -> Option<usize> {
-    let starts = |pattern: &str| {
-        pattern
-            .chars()
-            .enumerate()
-            .all(|(i, c)| chars.get(at + i) == Some(&c))
-    };
+    let starts =
+        |pattern: &str| pattern.chars().enumerate().all(|(i, c)| chars.get(at + i) == Some(&c));
     if starts("//") {
         return Some(find(chars, at, |rest| rest[0] == '\n'));
     }
@@ -140,9 +133,7 @@ fn literal_end(chars: &[char], at: usize) -> Option<usize> {
 }
 
 fn find(chars: &[char], from: usize, matches: impl Fn(&[char]) -> bool) -> usize {
-    (from..chars.len())
-        .find(|&i| matches(&chars[i..]))
-        .unwrap_or(chars.len())
+    (from..chars.len()).find(|&i| matches(&chars[i..])).unwrap_or(chars.len())
 }
 
 fn quoted_end(chars: &[char], mut at: usize, quote: char) -> usize {
@@ -174,11 +165,8 @@ pub fn modules_named(code: &str) -> BTreeSet<String> {
 }
 
 fn first_word(text: &str) -> Option<String> {
-    let word: String = text
-        .trim_start()
-        .chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect();
+    let word: String =
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     (!word.is_empty()).then_some(word)
 }
 
@@ -209,11 +197,7 @@ pub fn blank_strings(text: &str) -> String {
     while at < chars.len() {
         let end = literal_end(&chars, at).unwrap_or(at + 1);
         let is_literal = end > at + 1 && chars[at] != '/';
-        out.extend(
-            chars[at..end]
-                .iter()
-                .map(|&c| if is_literal && c != '\n' { ' ' } else { c }),
-        );
+        out.extend(chars[at..end].iter().map(|&c| if is_literal && c != '\n' { ' ' } else { c }));
         at = end;
     }
     out
@@ -224,25 +208,13 @@ fn the_reader_of_sources_sees_through_comments_strings_and_groups() {
     let text = "use crate::{log::{Log, x}, ids};\n// crate::no\nlet a = \"crate::no // \"; let b = '\"';\n\
                 let c = r#\"crate::no\"#; fn f<'a>(x: &'a str) { crate::topic::f() }\n";
     let named = modules_named(&blank_comments_and_literals(text));
-    assert_eq!(
-        named,
-        ["ids", "log", "topic"]
-            .map(str::to_owned)
-            .into_iter()
-            .collect()
-    );
-    assert_eq!(
-        blank_strings("a // b\nlet c = \"d\";"),
-        "a // b\nlet c =    ;"
-    );
+    assert_eq!(named, ["ids", "log", "topic"].map(str::to_owned).into_iter().collect());
+    assert_eq!(blank_strings("a // b\nlet c = \"d\";"), "a // b\nlet c =    ;");
 }
 
 #[test]
 fn unit_tests_do_not_count_as_production_lines() {
     let code = "fn a() {}\n\n#[cfg(test)]\nmod tests {\n}\n";
     assert_eq!(lines_before_unit_tests(code), 2);
-    assert_eq!(
-        lines_before_unit_tests("#[cfg(test)]\nmod tests;\nfn a() {}\n"),
-        3
-    );
+    assert_eq!(lines_before_unit_tests("#[cfg(test)]\nmod tests;\nfn a() {}\n"), 3);
 }
