@@ -1,0 +1,5 @@
+//! An embedded, partitioned commit log with Kafka's semantics and Kafka's record batch on disk.
+
+pub mod clock;
+pub mod ids;
+pub mod storage;
