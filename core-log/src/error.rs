@@ -1,0 +1,384 @@
+//! Everything that can go wrong with a log, and what its caller can do about it.
+//!
+//! Why one enum: a caller matches on what happened, never on text. The layers below feed it with
+//! their own errors, and each variant keeps what a person needs: path, position, offsets, cause.
+//!
+//! Invariants
+//! * Outcomes that are expected (a duplicate, the end of a partition) are values, not errors.
+//! * [`Error::recourse`] knows every variant.
+//!
+//! On crash: a failed write or sync is a crash of the log, [`Error::LogCrashed`] for its callers.
+//! Reference: KIP-1050 (error classes).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::format::{BatchOverflow, DecodeError};
+use crate::ids::{
+    GroupId, InvalidName, NameKind, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
+    TransactionalId,
+};
+
+/// The result of everything that can fail in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the one who gets an error can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recourse {
+    /// The same call may succeed later.
+    Retry,
+    /// Abort the transaction, begin another one and do its work again.
+    AbortTransaction,
+    /// Nothing that this handle can do: open a new producer or log, repair, or stop.
+    Fatal,
+    /// The call itself is wrong: change what is passed in.
+    FixInput,
+}
+
+/// Everything that can go wrong with a log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No topic has this name. Recourse: [`Recourse::FixInput`].
+    #[error("there is no topic {name:?}")]
+    UnknownTopic {
+        /// The name that was asked for.
+        name: String,
+        /// The names of the topics that there are.
+        known: Vec<String>,
+    },
+    /// A topic of this name exists already. Recourse: [`Recourse::FixInput`].
+    #[error("topic {name:?} exists already")]
+    TopicExists {
+        /// The topic's name.
+        name: String,
+    },
+    /// A name breaks the rules for names. Recourse: [`Recourse::FixInput`].
+    #[error("{name:?} is not a valid {kind}: {reason}")]
+    InvalidName {
+        /// What the name was for.
+        kind: NameKind,
+        /// The name as it was given.
+        name: String,
+        /// The rule that it breaks.
+        reason: &'static str,
+    },
+    /// The topic has fewer partitions. Recourse: [`Recourse::FixInput`].
+    #[error("topic {topic:?} has {partitions} partitions, there is no partition {partition}")]
+    UnknownPartition {
+        /// The topic's name, or its id where the topic itself is unknown.
+        topic: String,
+        /// The partition that was asked for.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// The offset lies below the log start or beyond the end. Recourse: [`Recourse::FixInput`].
+    #[error("offset {requested} is out of range: the partition holds {start} to {end} (exclusive)")]
+    OffsetOutOfRange {
+        /// The offset that was asked for.
+        requested: Offset,
+        /// The log start offset.
+        start: Offset,
+        /// The end of what may be asked for, exclusive.
+        end: Offset,
+    },
+    /// Another process owns the directory. Recourse: [`Recourse::Retry`].
+    #[error("{} is in use by {}", path.display(), owner(*pid))]
+    DirectoryLocked {
+        /// The log directory.
+        path: PathBuf,
+        /// The process that owns it, when it could be read.
+        pid: Option<u32>,
+        /// Since when, when it could be read.
+        since_ms: Option<Timestamp>,
+    },
+    /// The directory holds something else than a log. Recourse: [`Recourse::FixInput`].
+    #[error("{} is not a log directory: it holds {found:?} and no meta.properties", path.display())]
+    NotALog {
+        /// The directory.
+        path: PathBuf,
+        /// The name of something that lies in it.
+        found: String,
+    },
+    /// The directory is not there. Recourse: [`Recourse::FixInput`].
+    #[error("there is no directory {}", path.display())]
+    DirectoryMissing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be written. Recourse: [`Recourse::FixInput`].
+    #[error("{} cannot be written", path.display())]
+    ReadOnlyDirectory {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// No space is left. Recourse: [`Recourse::Retry`], once there is space again.
+    #[error("no space left to write {}", path.display())]
+    DiskFull {
+        /// The file that was written.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Bytes that were once synced are gone or wrong. Recourse: [`Recourse::Fatal`]; repair.
+    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}", path.display())]
+    Damaged {
+        /// The topic's name.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The damaged file.
+        path: PathBuf,
+        /// The first byte of the first bad batch.
+        position: u64,
+        /// The first offset that cannot be read.
+        offset: Offset,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The batch is compressed with a codec that this build cannot read. Recourse:
+    /// [`Recourse::FixInput`].
+    #[error("batches compressed with {codec} are not supported")]
+    CompressionUnsupported {
+        /// The codec's name.
+        codec: &'static str,
+    },
+    /// Another producer took over. Recourse: [`Recourse::Fatal`]; open a new producer.
+    #[error(
+        "producer {producer_id} with epoch {producer_epoch} is fenced: epoch {current_epoch} is in use"
+    )]
+    ProducerFenced {
+        /// The transactional id, where there is one.
+        transactional_id: Option<TransactionalId>,
+        /// The producer.
+        producer_id: ProducerId,
+        /// Its epoch.
+        producer_epoch: ProducerEpoch,
+        /// The epoch that fences it.
+        current_epoch: ProducerEpoch,
+    },
+    /// A batch of this producer is missing in front. Recourse: [`Recourse::AbortTransaction`].
+    #[error("producer {producer_id} sent sequence {actual} where {expected} was expected")]
+    OutOfOrderSequence {
+        /// The producer.
+        producer_id: ProducerId,
+        /// The sequence that would have continued.
+        expected: i32,
+        /// The sequence that came.
+        actual: i32,
+    },
+    /// The call does not fit the producer's transaction. Recourse: [`Recourse::AbortTransaction`].
+    #[error("producer {producer_id}: {reason}")]
+    InvalidTxnState {
+        /// The producer.
+        producer_id: ProducerId,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// A record's timestamp lies outside of the topic's limits. Recourse: [`Recourse::FixInput`].
+    #[error(
+        "timestamp {timestamp} lies too far from the clock ({now_ms}): {limit_ms} ms are allowed"
+    )]
+    TimestampTooFarAhead {
+        /// The record's timestamp.
+        timestamp: Timestamp,
+        /// What the log's clock showed.
+        now_ms: Timestamp,
+        /// The topic's limit.
+        limit_ms: i64,
+    },
+    /// The batch is larger than the topic allows. Recourse: [`Recourse::FixInput`].
+    #[error("a batch of {bytes} bytes is larger than the {max_bytes} bytes allowed")]
+    BatchTooLarge {
+        /// The batch's size.
+        bytes: usize,
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// The batch has no records. Recourse: [`Recourse::FixInput`].
+    #[error("an empty batch cannot be appended")]
+    EmptyBatch,
+    /// A setting has a value that it cannot have. Recourse: [`Recourse::FixInput`].
+    #[error("{setting} is refused: {reason}")]
+    InvalidSetting {
+        /// Which setting.
+        setting: &'static str,
+        /// What it must be.
+        reason: &'static str,
+    },
+    /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
+    #[error("group {group} commits two offsets for {partition}")]
+    DuplicateOffset {
+        /// The group.
+        group: GroupId,
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// A write or sync failed: the log drops what it holds in memory and reopens by recovery.
+    /// Recourse: [`Recourse::Retry`] with new handles; running transactions are doomed.
+    #[error("the log crashed and reopens by recovery: {cause}")]
+    LogCrashed {
+        /// What failed.
+        cause: String,
+    },
+    /// The log crashed under this transaction. Recourse: [`Recourse::AbortTransaction`].
+    #[error("the transaction of producer {producer_id} cannot be committed any more: {reason}")]
+    TransactionDoomed {
+        /// The producer.
+        producer_id: ProducerId,
+        /// Why.
+        reason: String,
+    },
+    /// The log was closed. Recourse: [`Recourse::Fatal`]; open it again.
+    #[error("the log is closed")]
+    Closed,
+    /// The operating system refused. Recourse: [`Recourse::Fatal`].
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        operation: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another version of this library wrote the file. Recourse: [`Recourse::Fatal`].
+    #[error("{} has format version {found}, this build reads {supported}", path.display())]
+    UnsupportedVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: String,
+        /// The version that this build reads.
+        supported: String,
+    },
+    /// The owner of the directory did not answer as it should. Recourse: [`Recourse::Retry`].
+    #[error("the owner of {} answered: {reason}", path.display())]
+    Owner {
+        /// The socket.
+        path: PathBuf,
+        /// What it said, or what went wrong.
+        reason: String,
+    },
+    /// Bytes are not a record batch. Recourse: [`Recourse::Fatal`].
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+fn owner(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+impl Error {
+    /// An error of the operating system on `path`, told apart by what it means.
+    #[must_use]
+    pub fn io(path: &Path, operation: &'static str, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path, source }
+            }
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnlyDirectory { path, source },
+            _ => Self::Io { path, operation, source },
+        }
+    }
+
+    /// What the one who gets this error can do about it.
+    #[must_use]
+    pub fn recourse(&self) -> Recourse {
+        match self {
+            Self::DirectoryLocked { .. }
+            | Self::DiskFull { .. }
+            | Self::LogCrashed { .. }
+            | Self::Owner { .. } => Recourse::Retry,
+            Self::OutOfOrderSequence { .. }
+            | Self::InvalidTxnState { .. }
+            | Self::TransactionDoomed { .. } => Recourse::AbortTransaction,
+            Self::Damaged { .. }
+            | Self::ProducerFenced { .. }
+            | Self::Closed
+            | Self::Io { .. }
+            | Self::UnsupportedVersion { .. }
+            | Self::Decode(_) => Recourse::Fatal,
+            Self::UnknownTopic { .. }
+            | Self::TopicExists { .. }
+            | Self::InvalidName { .. }
+            | Self::UnknownPartition { .. }
+            | Self::OffsetOutOfRange { .. }
+            | Self::NotALog { .. }
+            | Self::DirectoryMissing { .. }
+            | Self::ReadOnlyDirectory { .. }
+            | Self::CompressionUnsupported { .. }
+            | Self::TimestampTooFarAhead { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::EmptyBatch
+            | Self::InvalidSetting { .. }
+            | Self::DuplicateOffset { .. } => Recourse::FixInput,
+        }
+    }
+}
+
+impl From<InvalidName> for Error {
+    fn from(refused: InvalidName) -> Self {
+        Self::InvalidName { kind: refused.kind, name: refused.name, reason: refused.reason }
+    }
+}
+
+impl From<BatchOverflow> for Error {
+    fn from(overflow: BatchOverflow) -> Self {
+        Self::BatchTooLarge { bytes: overflow.bytes, max_bytes: overflow.max_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_operating_system_are_told_apart_by_meaning() {
+        let of = |kind: io::ErrorKind| Error::io(Path::new("/log"), "write", kind.into());
+        assert!(matches!(of(io::ErrorKind::StorageFull), Error::DiskFull { .. }));
+        assert!(matches!(of(io::ErrorKind::ReadOnlyFilesystem), Error::ReadOnlyDirectory { .. }));
+        assert!(matches!(of(io::ErrorKind::NotFound), Error::Io { operation: "write", .. }));
+    }
+
+    #[test]
+    fn messages_name_what_a_person_needs_and_the_recourse_fits() {
+        let cases = [
+            (
+                Error::OffsetOutOfRange { requested: 9, start: 2, end: 5 },
+                "offset 9 is out of range: the partition holds 2 to 5 (exclusive)",
+                Recourse::FixInput,
+            ),
+            (
+                Error::DirectoryLocked { path: "/log".into(), pid: Some(7), since_ms: None },
+                "/log is in use by process 7",
+                Recourse::Retry,
+            ),
+            (
+                Error::Damaged {
+                    topic: "t".to_owned(),
+                    partition: 3,
+                    path: "/log/t-3/x.log".into(),
+                    position: 61,
+                    offset: 4,
+                    reason: "the checksum differs".to_owned(),
+                },
+                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs",
+                Recourse::Fatal,
+            ),
+            (
+                Error::OutOfOrderSequence { producer_id: ProducerId(1), expected: 2, actual: 4 },
+                "producer 1 sent sequence 4 where 2 was expected",
+                Recourse::AbortTransaction,
+            ),
+            (Error::Closed, "the log is closed", Recourse::Fatal),
+        ];
+        for (error, message, recourse) in cases {
+            assert_eq!((error.to_string().as_str(), error.recourse()), (message, recourse));
+        }
+    }
+}

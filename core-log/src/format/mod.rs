@@ -1,0 +1,78 @@
+//! Kafka's record batch v2, byte for byte. Pure: bytes in, values out, no files and no clocks.
+//!
+//! Why: appends, fetches, recovery and tools must agree on every byte, and on what a bad byte is.
+//! Each layout lives in one file, with its diagram.
+//!
+//! Invariants
+//! * No bytes, however broken, make a decoder panic, loop for ever or allocate more than they hold.
+//! * What is decoded borrows from the bytes; nothing is copied.
+//!
+//! Reference: Kafka `DefaultRecordBatch`, `DefaultRecord`; KIP-98.
+
+pub mod batch;
+pub mod compression;
+pub mod control;
+pub mod header;
+#[cfg(test)]
+pub(crate) mod oracle;
+pub mod record;
+pub mod varint;
+
+pub use batch::{BatchBuilder, BatchOverflow, BatchView, RecordBatch, Records, Stamp};
+pub use compression::Compression;
+pub use control::{ControlType, EndTransactionMarker};
+pub use header::{Attributes, BatchHeader, HEADER_LEN};
+pub use record::{Headers, NO_HEADERS, RecordRef};
+
+/// Bytes are not what they should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes end too early.
+    #[error("{needed} bytes are needed, {available} are there")]
+    Truncated {
+        /// How many bytes the batch or record needs.
+        needed: usize,
+        /// How many there are.
+        available: usize,
+    },
+    /// Not a batch of version 2.
+    #[error("magic is {magic}, only 2 is known")]
+    UnsupportedMagic {
+        /// The byte that was found.
+        magic: u8,
+    },
+    /// A field of a batch header has a value that no batch has.
+    #[error("{field} is {value}")]
+    InvalidField {
+        /// The field's name.
+        field: &'static str,
+        /// Its value.
+        value: i64,
+    },
+    /// The checksum does not fit the bytes.
+    #[error("the checksum is {expected:#010x}, the bytes give {actual:#010x}")]
+    ChecksumMismatch {
+        /// What the header says.
+        expected: u32,
+        /// What the bytes give.
+        actual: u32,
+    },
+    /// A number of variable length is too long or does not end.
+    #[error("a varint does not end within its bytes")]
+    InvalidVarint,
+    /// A record contradicts itself or its batch.
+    #[error("record {index} is malformed: {reason}")]
+    InvalidRecord {
+        /// Which record of the batch, from 0.
+        index: i32,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A codec that this build cannot read.
+    #[error("batches compressed with {codec} are not supported")]
+    CompressionUnsupported {
+        /// The codec's name.
+        codec: &'static str,
+    },
+}

@@ -1,0 +1,180 @@
+//! Zigzag numbers of variable length, as in protocol buffers.
+//!
+//! Why: lengths and differences inside a record are small, and most of them fit one byte.
+//!
+//! ```text
+//!   zigzag: 0 -1 1 -2 2 ..  ->  0 1 2 3 4 ..      (n << 1) ^ (n >> 31 or 63)
+//!   byte:   c bbbbbbb       c = 1: more bytes follow; the lowest seven bits come first
+//! ```
+//!
+//! Invariants
+//! * At most 5 bytes for 32 bits and 10 for 64; a longer or larger number is an error.
+//!
+//! Reference: Kafka `ByteUtils`.
+
+use super::DecodeError;
+
+/// The bytes that `value` takes as a varint.
+#[must_use]
+pub fn varint_len(value: i32) -> usize {
+    unsigned_len(u64::from(zigzag32(value)))
+}
+
+/// The bytes that `value` takes as a varlong.
+#[must_use]
+pub fn varlong_len(value: i64) -> usize {
+    unsigned_len(zigzag64(value))
+}
+
+/// Appends `value` as a varint.
+pub fn write_varint(out: &mut Vec<u8>, value: i32) {
+    write_unsigned(out, u64::from(zigzag32(value)));
+}
+
+/// Appends `value` as a varlong.
+pub fn write_varlong(out: &mut Vec<u8>, value: i64) {
+    write_unsigned(out, zigzag64(value));
+}
+
+/// Takes a varint from the front of `input`.
+///
+/// # Errors
+///
+/// [`DecodeError::InvalidVarint`]: it does not end, or does not fit 32 bits.
+#[inline]
+pub fn read_varint(input: &mut &[u8]) -> Result<i32, DecodeError> {
+    let raw = match input.split_first() {
+        Some((&byte, rest)) if byte < 0x80 => {
+            *input = rest;
+            u32::from(byte)
+        }
+        _ => read_long_varint(input)?,
+    };
+    Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
+}
+
+/// Takes a varlong from the front of `input`.
+///
+/// # Errors
+///
+/// [`DecodeError::InvalidVarint`]: it does not end, or does not fit 64 bits.
+#[inline]
+pub fn read_varlong(input: &mut &[u8]) -> Result<i64, DecodeError> {
+    let raw = match input.split_first() {
+        Some((&byte, rest)) if byte < 0x80 => {
+            *input = rest;
+            u64::from(byte)
+        }
+        _ => read_unsigned(input)?,
+    };
+    Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
+}
+
+const fn zigzag32(value: i32) -> u32 {
+    ((value << 1) ^ (value >> 31)).cast_unsigned()
+}
+
+const fn zigzag64(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
+}
+
+const fn unsigned_len(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+#[inline]
+fn write_unsigned(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push((value & 0x7f) as u8);
+}
+
+fn read_long_varint(input: &mut &[u8]) -> Result<u32, DecodeError> {
+    let wide = read_unsigned(input)?;
+    u32::try_from(wide).map_err(|_too_large| DecodeError::InvalidVarint)
+}
+
+fn read_unsigned(input: &mut &[u8]) -> Result<u64, DecodeError> {
+    let mut value = 0;
+    let mut shift = 0;
+    for (index, &byte) in input.iter().enumerate() {
+        let bits = u64::from(byte & 0x7f);
+        if shift == 63 && bits > 1 {
+            break;
+        }
+        value |= bits << shift;
+        if byte < 0x80 {
+            *input = &input[index + 1..];
+            return Ok(value);
+        }
+        shift += 7;
+        if shift > 63 {
+            break;
+        }
+    }
+    Err(DecodeError::InvalidVarint)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::format::oracle;
+
+    fn encoded(value: i64, write: impl Fn(&mut Vec<u8>, i64)) -> String {
+        let mut out = Vec::new();
+        write(&mut out, value);
+        oracle::to_hex(&out)
+    }
+
+    #[test]
+    fn numbers_are_written_and_read_as_kafka_does() {
+        let vectors = oracle::load("hash_varint_vectors.json");
+        for row in vectors["varint_zigzag_i32"].as_array().unwrap() {
+            let value = i32::try_from(row[0].as_i64().unwrap()).unwrap();
+            let hex = row[1].as_str().unwrap();
+            let bytes = oracle::from_hex(hex);
+            let mut out = Vec::new();
+            write_varint(&mut out, value);
+            assert_eq!(out, bytes);
+            assert_eq!(varint_len(value), bytes.len());
+            assert_eq!(read_varint(&mut bytes.as_slice()), Ok(value));
+        }
+        for row in vectors["varlong_zigzag_i64"].as_array().unwrap() {
+            let value = row[0].as_i64().unwrap();
+            let hex = row[1].as_str().unwrap();
+            assert_eq!(encoded(value, write_varlong), hex);
+            assert_eq!(varlong_len(value), hex.len() / 2);
+            assert_eq!(read_varlong(&mut oracle::from_hex(hex).as_slice()), Ok(value));
+        }
+    }
+
+    #[test]
+    fn numbers_that_do_not_end_or_do_not_fit_are_refused() {
+        let endless = [0xff; 11];
+        for bytes in [&[][..], &[0x80], &[0xff; 5], &[0xff, 0xff, 0xff, 0xff, 0x1f], &endless] {
+            assert_eq!(read_varint(&mut &*bytes), Err(DecodeError::InvalidVarint), "{bytes:x?}");
+        }
+        for bytes in [&[][..], &[0x80], &endless, &[0xff; 10]] {
+            assert_eq!(read_varlong(&mut &*bytes), Err(DecodeError::InvalidVarint), "{bytes:x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_comes_back(small: i32, large: i64) {
+            let mut out = Vec::new();
+            write_varint(&mut out, small);
+            write_varlong(&mut out, large);
+            prop_assert_eq!(out.len(), varint_len(small) + varlong_len(large));
+            let mut input = out.as_slice();
+            prop_assert_eq!(read_varint(&mut input), Ok(small));
+            prop_assert_eq!(read_varlong(&mut input), Ok(large));
+            prop_assert!(input.is_empty());
+        }
+    }
+}
