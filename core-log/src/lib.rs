@@ -5,4 +5,5 @@ pub mod error;
 pub mod format;
 pub mod ids;
 pub mod partitioner;
+pub mod segment;
 pub mod storage;

@@ -1,0 +1,81 @@
+//! Names of a segment's files.
+//!
+//! ```text
+//!   00000000000000000042.log          batches, as Kafka names them
+//!                      .index         offsets to positions
+//!                      .timeindex     timestamps to offsets
+//!                      .txnindex      aborted transactions
+//!                      .seal          ours: sizes and checksums of a segment that is complete
+//!                      .4096.quarantine   ours: what recovery cut off at that position
+//! ```
+//!
+//! Reference: Kafka `LogFileUtils`.
+
+use std::path::{Path, PathBuf};
+
+use crate::ids::Offset;
+
+/// The kinds of files that a segment has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Log,
+    OffsetIndex,
+    TimeIndex,
+    TxnIndex,
+    Seal,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Log, Self::OffsetIndex, Self::TimeIndex, Self::TxnIndex, Self::Seal];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::OffsetIndex => "index",
+            Self::TimeIndex => "timeindex",
+            Self::TxnIndex => "txnindex",
+            Self::Seal => "seal",
+        }
+    }
+}
+
+/// The file of this kind.
+pub(super) fn path(dir: &Path, base_offset: Offset, kind: Kind) -> PathBuf {
+    dir.join(format!("{base_offset:020}.{}", kind.suffix()))
+}
+
+/// Where recovery moves what it cuts; `attempt` tells apart cuts at the same position.
+pub(super) fn quarantine(dir: &Path, base_offset: Offset, position: u64, attempt: u32) -> PathBuf {
+    if attempt == 0 {
+        return dir.join(format!("{base_offset:020}.{position}.quarantine"));
+    }
+    dir.join(format!("{base_offset:020}.{position}.{attempt}.quarantine"))
+}
+
+/// The base offset of a `.log` file, `None` for every other name.
+pub(super) fn base_offset_of_log(name: &str) -> Option<Offset> {
+    let stem = name.strip_suffix(".log")?;
+    let digits = stem.len() == 20 && stem.bytes().all(|digit| digit.is_ascii_digit());
+    if digits { stem.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kafkas_and_only_log_files_have_a_base_offset() {
+        let log = path(Path::new("/d"), 42, Kind::Log);
+        assert_eq!(log, Path::new("/d/00000000000000000042.log"));
+        assert_eq!(base_offset_of_log("00000000000000000042.log"), Some(42));
+        for other in ["00000000000000000042.index", "42.log", "+0000000000000000042.log", ".log"] {
+            assert_eq!(base_offset_of_log(other), None, "{other}");
+        }
+        assert_eq!(base_offset_of_log("99999999999999999999.log"), None);
+        assert_eq!(
+            quarantine(Path::new("/d"), 42, 7, 1),
+            Path::new("/d/00000000000000000042.7.1.quarantine")
+        );
+    }
+}
