@@ -126,13 +126,8 @@ impl MemoryBackend {
     /// No stores yet; the seed decides what crashes will leave.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let stores = Stores {
-            random: Random(seed),
-            images: BTreeMap::new(),
-        };
-        MemoryBackend {
-            stores: Arc::new(Mutex::new(stores)),
-        }
+        let stores = Stores { random: Random(seed), images: BTreeMap::new() };
+        MemoryBackend { stores: Arc::new(Mutex::new(stores)) }
     }
 
     /// Takes every store back to what a crash leaves. Handles opened before fail from now on.
@@ -145,9 +140,7 @@ impl MemoryBackend {
 
 impl fmt::Debug for MemoryBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries(self.stores.lock().images.keys())
-            .finish()
+        f.debug_set().entries(self.stores.lock().images.keys()).finish()
     }
 }
 
@@ -168,11 +161,7 @@ impl Backend for MemoryBackend {
             });
             let generation = image.lock().generation;
             let image = Arc::clone(image);
-            opened.push(Arc::new(MemoryStore {
-                name: name.clone(),
-                image,
-                generation,
-            }));
+            opened.push(Arc::new(MemoryStore { name: name.clone(), image, generation }));
         }
         Ok(opened)
     }
@@ -194,11 +183,7 @@ impl MemoryStore {
             return Ok(image);
         }
         let reason = "the store was opened before a crash".to_owned();
-        Err(StoreError::Backend {
-            store: self.name.clone(),
-            operation,
-            reason,
-        })
+        Err(StoreError::Backend { store: self.name.clone(), operation, reason })
     }
 }
 

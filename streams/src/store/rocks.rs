@@ -24,8 +24,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBCompressionType,
-    DBWithThreadMode, ErrorKind, LogLevel, MultiThreaded, Options, ReadOptions, WriteBatch,
-    WriteBufferManager, WriteOptions,
+    DBWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, LogLevel, MultiThreaded, Options,
+    ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::{Backend, ByteStore, StoreError, Visit};
@@ -48,10 +48,7 @@ pub struct RocksBudget {
 
 impl Default for RocksBudget {
     fn default() -> Self {
-        RocksBudget {
-            block_cache_bytes: 64 * 1024 * 1024,
-            write_buffer_bytes: 64 * 1024 * 1024,
-        }
+        RocksBudget { block_cache_bytes: 64 * 1024 * 1024, write_buffer_bytes: 64 * 1024 * 1024 }
     }
 }
 
@@ -76,10 +73,8 @@ impl RocksBackend {
         let options = store_options(budget);
         let database_options = database_options(budget);
         let opened = existing_stores(&database_options, dir).and_then(|names| {
-            let families: Vec<_> = names
-                .into_iter()
-                .map(|name| ColumnFamilyDescriptor::new(name, options.clone()))
-                .collect();
+            let family = |name| ColumnFamilyDescriptor::new(name, options.clone());
+            let families: Vec<_> = names.into_iter().map(family).collect();
             Database::open_cf_descriptors(&database_options, dir, families)
         });
         let database = opened.map_err(|error| StoreError::Io {
@@ -95,16 +90,17 @@ impl RocksBackend {
     }
 }
 
+/// A new database has one column family too, which would get other options if it were not named.
 fn existing_stores(options: &Options, dir: &Path) -> Result<Vec<String>, rocksdb::Error> {
     if dir.join("CURRENT").exists() {
         Database::list_cf(options, dir)
     } else {
-        Ok(Vec::new())
+        Ok(vec![DEFAULT_COLUMN_FAMILY_NAME.to_owned()])
     }
 }
 
 fn database_options(budget: RocksBudget) -> Options {
-    let mut options = store_options(budget);
+    let mut options = Options::default();
     options.create_if_missing(true);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_log_level(LogLevel::Warn);
@@ -117,6 +113,7 @@ fn database_options(budget: RocksBudget) -> Options {
     options
 }
 
+/// The options of every column family; copies of them share the one block cache.
 fn store_options(budget: RocksBudget) -> Options {
     let cache = Cache::new_lru_cache(budget.block_cache_bytes);
     let mut table = BlockBasedOptions::default();
@@ -136,10 +133,7 @@ impl Backend for RocksBackend {
         let _creating = self.creating.lock();
         let mut opened: Vec<Arc<dyn ByteStore>> = Vec::with_capacity(names.len());
         for name in names {
-            let store = RocksStore {
-                database: Arc::clone(&self.database),
-                name: name.clone(),
-            };
+            let store = RocksStore { database: Arc::clone(&self.database), name: name.clone() };
             if self.database.cf_handle(name.as_str()).is_none() {
                 let created = self.database.create_cf(name.as_str(), &self.options);
                 created.map_err(|error| store.error("create", &error))?;
@@ -152,9 +146,7 @@ impl Backend for RocksBackend {
 
 impl fmt::Debug for RocksBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RocksBackend")
-            .field("dir", &self.database.path())
-            .finish_non_exhaustive()
+        f.debug_struct("RocksBackend").field("dir", &self.database.path()).finish_non_exhaustive()
     }
 }
 
@@ -168,31 +160,23 @@ impl RocksStore {
         let (store, reason) = (self.name.clone(), error.to_string());
         match error.kind() {
             ErrorKind::Corruption => StoreError::Corrupt { store, reason },
-            _ => StoreError::Backend {
-                store,
-                operation,
-                reason,
-            },
+            _ => StoreError::Backend { store, operation, reason },
         }
     }
 
     fn family(&self, operation: &'static str) -> Result<Arc<BoundColumnFamily<'_>>, StoreError> {
-        self.database
-            .cf_handle(self.name.as_str())
-            .ok_or_else(|| StoreError::Backend {
-                store: self.name.clone(),
-                operation,
-                reason: "its column family is gone".to_owned(),
-            })
+        self.database.cf_handle(self.name.as_str()).ok_or_else(|| StoreError::Backend {
+            store: self.name.clone(),
+            operation,
+            reason: "its column family is gone".to_owned(),
+        })
     }
 
     fn write_batch(&self, operation: &'static str, batch: WriteBatch) -> Result<(), StoreError> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         options.set_memtable_insert_hint_per_batch(true);
-        self.database
-            .write_opt(batch, &options)
-            .map_err(|error| self.error(operation, &error))
+        self.database.write_opt(batch, &options).map_err(|error| self.error(operation, &error))
     }
 }
 
@@ -203,9 +187,7 @@ impl ByteStore for RocksStore {
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let family = self.family("get")?;
-        self.database
-            .get_cf(&family, key)
-            .map_err(|error| self.error("get", &error))
+        self.database.get_cf(&family, key).map_err(|error| self.error("get", &error))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
@@ -250,9 +232,7 @@ impl ByteStore for RocksStore {
 
     fn sync(&self) -> Result<(), StoreError> {
         let family = self.family("sync")?;
-        self.database
-            .flush_cf(&family)
-            .map_err(|error| self.error("sync", &error))
+        self.database.flush_cf(&family).map_err(|error| self.error("sync", &error))
     }
 }
 

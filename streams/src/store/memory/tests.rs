@@ -36,7 +36,7 @@ fn count(store: &dyn ByteStore) -> usize {
 
 #[test]
 fn the_back_end_in_memory_conforms() {
-    conformance::run(|seed| Box::new(InMemory(MemoryBackend::new(seed))));
+    conformance::run(0..100, |seed| Box::new(InMemory(MemoryBackend::new(seed))));
 }
 
 /// Rows left in two stores after `batches` batches each and a crash.
@@ -57,10 +57,7 @@ fn crashes_lose_some_and_keep_some_and_each_store_its_own() {
     let left: Vec<[usize; 2]> = (0..50).map(|seed| left_after_crash(seed, 10)).collect();
     assert!(left.iter().any(|left| left[0] < 10), "something is lost");
     assert!(left.iter().any(|left| left[0] > 0), "something is kept");
-    assert!(
-        left.iter().any(|left| left[0] != left[1]),
-        "stores flush apart from each other"
-    );
+    assert!(left.iter().any(|left| left[0] != left[1]), "stores flush apart from each other");
 }
 
 #[test]
@@ -74,10 +71,7 @@ fn the_same_seed_leaves_the_same_rows() {
 fn only_the_last_batches_can_be_lost() {
     for seed in 0..50 {
         let left = left_after_crash(seed, 200);
-        assert!(
-            left.iter().all(|&left| left >= 200 - BATCHES_PENDING_MAX),
-            "{left:?}"
-        );
+        assert!(left.iter().all(|&left| left >= 200 - BATCHES_PENDING_MAX), "{left:?}");
     }
 }
 
@@ -87,13 +81,7 @@ fn a_handle_from_before_a_crash_is_dead() {
     let old = backend.open(&names()).expect("opens");
     backend.crash();
     let new = backend.open(&names()).expect("opens");
-    assert!(matches!(
-        old[0].write(&row(1)),
-        Err(StoreError::Backend {
-            operation: "write",
-            ..
-        })
-    ));
+    assert!(matches!(old[0].write(&row(1)), Err(StoreError::Backend { operation: "write", .. })));
     assert!(old[0].get(b"a").is_err());
     assert!(old[0].sync().is_err());
     assert_eq!(count(&*new[0]), 0);
