@@ -145,6 +145,8 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     fn new(header: &BatchHeader, input: &'a [u8]) -> Self {
         let stamped = header.attributes.contains(Attributes::LOG_APPEND_TIME);
+        let codec = header.attributes.compression();
+        let refused = codec.and_then(Compression::require_supported).err();
         Self {
             input,
             base_offset: header.base_offset,
@@ -152,8 +154,8 @@ impl<'a> Records<'a> {
             stamped: stamped.then_some(header.max_timestamp),
             last_offset_delta: header.last_offset_delta,
             next: 0,
-            count: header.record_count,
-            refused: header.attributes.compression().and_then(Compression::require_supported).err(),
+            count: if refused.is_some() { 0 } else { header.record_count },
+            refused,
         }
     }
 
@@ -188,12 +190,8 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(refused) = self.refused.take() {
-            self.next = self.count;
-            return Some(Err(refused));
-        }
         if self.next >= self.count {
-            return None;
+            return self.refused.take().map(Err);
         }
         let record = self.read();
         self.next = if record.is_ok() { self.next + 1 } else { self.count };

@@ -43,13 +43,7 @@ pub fn write_varlong(out: &mut Vec<u8>, value: i64) {
 /// [`DecodeError::InvalidVarint`]: it does not end, or does not fit 32 bits.
 #[inline]
 pub fn read_varint(input: &mut &[u8]) -> Result<i32, DecodeError> {
-    let raw = match input.split_first() {
-        Some((&byte, rest)) if byte < 0x80 => {
-            *input = rest;
-            u32::from(byte)
-        }
-        _ => read_long_varint(input)?,
-    };
+    let raw = u32::try_from(read_unsigned(input)?).map_err(|_large| DecodeError::InvalidVarint)?;
     Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
 }
 
@@ -60,13 +54,7 @@ pub fn read_varint(input: &mut &[u8]) -> Result<i32, DecodeError> {
 /// [`DecodeError::InvalidVarint`]: it does not end, or does not fit 64 bits.
 #[inline]
 pub fn read_varlong(input: &mut &[u8]) -> Result<i64, DecodeError> {
-    let raw = match input.split_first() {
-        Some((&byte, rest)) if byte < 0x80 => {
-            *input = rest;
-            u64::from(byte)
-        }
-        _ => read_unsigned(input)?,
-    };
+    let raw = read_unsigned(input)?;
     Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
 }
 
@@ -85,6 +73,14 @@ const fn unsigned_len(value: u64) -> usize {
 
 #[inline]
 fn write_unsigned(out: &mut Vec<u8>, mut value: u64) {
+    if value < 0x80 {
+        out.push((value & 0x7f) as u8);
+        return;
+    }
+    if value < 0x4000 {
+        out.extend_from_slice(&[(value & 0x7f) as u8 | 0x80, ((value >> 7) & 0x7f) as u8]);
+        return;
+    }
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -92,12 +88,23 @@ fn write_unsigned(out: &mut Vec<u8>, mut value: u64) {
     out.push((value & 0x7f) as u8);
 }
 
-fn read_long_varint(input: &mut &[u8]) -> Result<u32, DecodeError> {
-    let wide = read_unsigned(input)?;
-    u32::try_from(wide).map_err(|_too_large| DecodeError::InvalidVarint)
+/// Nearly all numbers of a record take one or two bytes.
+#[inline]
+fn read_unsigned(input: &mut &[u8]) -> Result<u64, DecodeError> {
+    match **input {
+        [a, ref rest @ ..] if a < 0x80 => {
+            *input = rest;
+            Ok(u64::from(a))
+        }
+        [a, b, ref rest @ ..] if b < 0x80 => {
+            *input = rest;
+            Ok(u64::from(a & 0x7f) | u64::from(b) << 7)
+        }
+        _ => read_long(input),
+    }
 }
 
-fn read_unsigned(input: &mut &[u8]) -> Result<u64, DecodeError> {
+fn read_long(input: &mut &[u8]) -> Result<u64, DecodeError> {
     let mut value = 0;
     let mut shift = 0;
     for (index, &byte) in input.iter().enumerate() {

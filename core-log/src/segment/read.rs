@@ -38,6 +38,8 @@ struct Start {
     position: u64,
     /// Bytes within which the batch begins.
     distance: u64,
+    /// The batch's size, when it is known.
+    first_len: u64,
 }
 
 impl Segment {
@@ -57,7 +59,8 @@ impl Segment {
         }
         let size = self.size();
         let start = self.start_for(offset, size)?;
-        let wanted = (max_bytes as u64).saturating_add(start.distance).max(HEADER_LEN as u64);
+        let wanted = start.distance.saturating_add(start.first_len.max(max_bytes as u64));
+        let wanted = wanted.max(HEADER_LEN as u64);
         let bytes = self.read_bytes(start.position, wanted.min(size - start.position))?;
         let mut first = 0;
         let mut header = self.header_in(&bytes, first, start.position, offset)?;
@@ -268,18 +271,19 @@ impl Segment {
         };
         let mut position = floor.entry.map_or(0, |entry| u64::from(entry.position));
         let next = floor.next_position.map_or(size, |next| u64::from(next).min(size));
-        // Large batches: stepping over a header costs less than reading what lies between.
-        while next.saturating_sub(position) > 2 * u64::from(self.index_interval_bytes) {
+        let gap = next.saturating_sub(position);
+        if gap <= 2 * u64::from(self.index_interval_bytes) {
+            return Ok(Start { position, distance: gap, first_len: 0 });
+        }
+        // Large batches: stepping over headers costs less than reading what lies between.
+        loop {
             let header = self.read_header(position, offset, size)?;
+            let first_len = header.total_len() as u64;
             if header.last_offset() >= offset {
-                return Ok(Start { position, distance: 0 });
+                return Ok(Start { position, distance: 0, first_len });
             }
-            position += header.total_len() as u64;
+            position += first_len;
         }
-        if position >= size {
-            return Err(self.damaged(position, offset, BadBatch::BehindEnd { available: 0 }));
-        }
-        Ok(Start { position, distance: next.saturating_sub(position) })
     }
 
     /// The index entry in front of an offset; `None` when the index is proved wrong.
