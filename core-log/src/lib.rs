@@ -1,9 +1,55 @@
 //! An embedded, partitioned commit log with Kafka's semantics and Kafka's record batch on disk.
+//!
+//! Producers append batches of records to the partitions of topics; transactions span any number of
+//! them and carry consumed positions; readers see what is committed, or as durable as promised. What
+//! is acknowledged survives what its writer asked for, up to a power cut.
+//!
+//! It is not: a server, a cluster, or a database. There is no network and no replication; one process
+//! owns a log directory, and another one can look at it through its owner's socket.
+//!
+//! Start at [`Log`]; [`Producer`] and [`Transaction`] write, [`PartitionReader`] reads.
 
+mod admin;
 pub mod clock;
+mod commit;
+mod config;
+mod consumer;
 pub mod error;
 pub mod format;
 pub mod ids;
+mod log;
+mod maintenance;
+mod owner;
+mod partition;
 pub mod partitioner;
+mod producer;
 pub mod segment;
 pub mod storage;
+mod topic;
+
+#[cfg(any(test, feature = "memory"))]
+pub use clock::ManualClock;
+pub use clock::{Clock, SystemClock};
+pub use commit::OffsetCommit;
+pub use commit::recovery::RolledBack;
+#[cfg(any(test, feature = "test-util"))]
+pub use config::Broken;
+pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
+pub use consumer::{FetchSource, PartitionReader, ReadBatch};
+pub use error::{Error, Recourse, Result};
+pub use format::{
+    BatchBuilder, BatchHeader, BatchView, DecodeError, HEADER_LEN, Headers, NO_HEADERS, RecordBatch,
+    RecordRef,
+};
+pub use ids::{
+    GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName, TopicPartition,
+    TransactionalId,
+};
+pub use log::{EndedTransaction, Log, LogOptions, PartitionRecovery, RecoveryReport};
+pub use owner::{AttachedLog, LogView};
+pub use partition::append::Appended;
+pub use partition::{FetchBound, Fetched, PartitionOffsets};
+pub use partitioner::{murmur2, partition_for};
+pub use producer::{CommitOutcome, Producer, Transaction, TransactionalProducer};
+pub use segment::AbortedTransaction;
+pub use topic::Topic;

@@ -13,8 +13,9 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{File, LockGuard, Storage};
@@ -34,6 +35,17 @@ impl DiskStorage {
 #[expect(clippy::disallowed_methods, reason = "this is the one place that opens files")]
 fn open(options: &OpenOptions, path: &Path) -> io::Result<fs::File> {
     options.open(path)
+}
+
+/// Another path of a directory, short whatever its name is, that is good while the file is open.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub(crate) fn short_path(dir: &Path) -> io::Result<(fs::File, PathBuf)> {
+    let handle = open(OpenOptions::new().read(true), dir)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+    Ok((handle, path))
 }
 
 impl Storage for DiskStorage {

@@ -1,0 +1,122 @@
+//! The journal under torn tails, lost records and rot.
+
+use super::*;
+use crate::commit::record::CommitRecord;
+use crate::ids::TransactionalId;
+use crate::storage::memory::{Keep, MemoryStorage};
+
+const DIR: &str = "/log/__commits-0";
+
+fn commit(commits_synced: Offset) -> CommitsRecord {
+    CommitsRecord::Commit(CommitRecord {
+        transactional_id: TransactionalId::new("job").unwrap(),
+        producer_id: ProducerId(1),
+        producer_epoch: ProducerEpoch(0),
+        survives_power_loss: true,
+        commits_synced,
+        written: Vec::new(),
+        witnesses: Vec::new(),
+        offsets: Vec::new(),
+    })
+}
+
+fn new_journal() -> (MemoryStorage, Arc<dyn Storage>, Journal) {
+    let memory = MemoryStorage::new(1);
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    storage.create_dir_all(Path::new(DIR)).unwrap();
+    storage.sync_dir(Path::new("/log")).unwrap();
+    storage.sync_dir(Path::new("/")).unwrap();
+    let journal = Journal::create(&storage, Path::new(DIR), Snapshot::default(), 0, 0).unwrap();
+    (memory, storage, journal)
+}
+
+fn offsets(contents: &Contents) -> Vec<Offset> {
+    contents.records.iter().map(|(offset, _)| *offset).collect()
+}
+
+fn read_image(image: &MemoryStorage) -> Contents {
+    read(image, Path::new(DIR)).unwrap().unwrap()
+}
+
+#[test]
+fn what_was_appended_is_read_back() {
+    let (memory, _, mut journal) = new_journal();
+    assert_eq!(journal.append(&commit(0), 0).unwrap(), 1);
+    assert_eq!(journal.append(&commit(1), 0).unwrap(), 2);
+    let contents = read_image(&memory);
+    assert_eq!(offsets(&contents), [1, 2]);
+    assert_eq!((contents.next_offset, contents.damage.is_some()), (3, false));
+}
+
+#[test]
+fn a_lost_record_takes_the_survivors_behind_it_along_for_ever() {
+    let (memory, _, mut journal) = new_journal();
+    for _ in 0..3 {
+        journal.append(&commit(1), 0).unwrap();
+    }
+    // Record 1 never reached the disk, 2 and 3 did.
+    let path = Path::new(DIR).join(file_name(0));
+    let length = memory.read_file(&path).unwrap().len();
+    let record = (length - read_image(&memory).snapshot_end) / 3;
+    let image = memory.crash_image(Keep::All);
+    image.rot(&path, length - 3 * record + 70, 0xff).unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(image.clone());
+    let contents = read_image(&image);
+    assert_eq!((offsets(&contents), contents.damage.is_some()), (vec![], false));
+    let (mut journal, repair) = contents.repair(&storage, Path::new(DIR)).unwrap();
+    assert_eq!(repair.cut_bytes, 3 * record as u64);
+    assert_eq!(image.read_file(&repair.quarantine_path.unwrap()).unwrap().len(), 3 * record);
+    // A new record takes the gap; the dead ones behind it must not become valid again.
+    assert_eq!(journal.append(&commit(1), 0).unwrap(), 1);
+    for keep in [Keep::None, Keep::All, Keep::Random(7)] {
+        let contents = read_image(&image.crash_image(keep));
+        assert!(offsets(&contents).len() <= 1, "{keep:?}");
+        assert!(contents.damage.is_none());
+    }
+}
+
+#[test]
+fn a_record_that_a_later_one_witnesses_is_damage_and_is_not_cut() {
+    let (memory, _, mut journal) = new_journal();
+    journal.append(&commit(1), 0).unwrap();
+    journal.append(&commit(2), 0).unwrap();
+    let path = Path::new(DIR).join(file_name(0));
+    memory.rot(&path, read_image(&memory).snapshot_end + 70, 0x01).unwrap();
+    let contents = read_image(&memory);
+    let damage = contents.damage.unwrap();
+    assert_eq!((damage.offset, damage.position), (1, contents.snapshot_end as u64));
+}
+
+#[test]
+fn rot_in_a_snapshot_is_damage() {
+    let (memory, _, _) = new_journal();
+    memory.rot(&Path::new(DIR).join(file_name(0)), 65, 0x01).unwrap();
+    assert!(read_image(&memory).damage.is_some());
+}
+
+#[test]
+fn a_power_cut_during_the_replacement_leaves_the_old_file_or_the_new_one() {
+    let (memory, _, mut journal) = new_journal();
+    journal.append(&commit(0), 0).unwrap();
+    let (file, _) = journal.file();
+    file.sync().unwrap();
+    let before = memory.operations();
+    let snapshot = Snapshot { producer_ids_end: 77, ..Snapshot::default() };
+    journal.replace(snapshot, 0).unwrap();
+    let operations = memory.operations() - before;
+    for cut in 0..=operations {
+        for keep in [Keep::None, Keep::All, Keep::Random(cut)] {
+            let (memory, _, mut journal) = new_journal();
+            journal.append(&commit(0), 0).unwrap();
+            journal.file().0.sync().unwrap();
+            memory.stop_after(memory.operations() + cut);
+            let snapshot = Snapshot { producer_ids_end: 77, ..Snapshot::default() };
+            let replaced = journal.replace(snapshot, 0);
+            let contents = read_image(&memory.crash_image(keep));
+            assert!(contents.damage.is_none(), "cut {cut} {keep:?}");
+            let is_new = contents.snapshot.producer_ids_end == 77;
+            assert!(is_new || offsets(&contents) == [1], "cut {cut} {keep:?}");
+            assert!(is_new || replaced.is_err());
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! The commit protocol: one record decides a transaction over any number of partitions.
+//!
+//! ```text
+//!   append data (transactional)          readers of committed records do not see it
+//!   sync written and consumed partitions ── in parallel
+//!   append ONE commit record, sync       <- commit point
+//!   append markers                       synced by whoever syncs that partition next
+//! ```
+//!
+//! Why: two records that decide together can disagree after a crash; one cannot.
+//!
+//! Invariants
+//! * From the append of the commit record on nothing aborts its transaction: a failure is a crash of
+//!   the log, and recovery decides by what it finds.
+//! * A commit record is folded into a snapshot only once its markers are synced, and an unsynced one
+//!   (`Os`, `Interval`) only once everything it speaks of is.
+//! * `__commits` is synced before a snapshot replaces it, and the snapshot before it gets its name.
+//! * Locks, in this order: the table of transactions, the state, a partition's writer.
+//!
+//! On crash: see `recovery`.
+//! Reference: design.md "The log" 3 and 4; KIP-98, KIP-890.
+
+pub(crate) mod journal;
+pub(crate) mod offsets;
+pub(crate) mod record;
+pub(crate) mod recovery;
+pub(crate) mod transactions;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::config::Broken;
+use crate::error::{Error, Result};
+use crate::format::{ControlType, EndTransactionMarker};
+use crate::ids::{GroupId, Offset, ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
+use crate::partition::sync_group::SyncGroup;
+use crate::partition::{Partition, Shared};
+use crate::segment::Damage;
+use journal::Journal;
+use offsets::OffsetTable;
+pub use record::OffsetCommit;
+use record::{CommitRecord, CommitsRecord, PartitionOffset, Snapshot};
+use transactions::{Ending, Refusal, TransactionTable};
+
+/// The directory of the commit records, and what errors call it.
+pub(crate) const COMMITS: &str = "__commits";
+
+/// Producer ids are reserved in blocks of this size.
+const PRODUCER_ID_BLOCK: i64 = 1_000;
+
+/// Finds partitions; the log knows them all.
+pub(crate) trait Directory {
+    /// The partition, if there is one.
+    fn partition(&self, id: TopicPartition) -> Option<Arc<Partition>>;
+    /// All partitions.
+    fn partitions(&self) -> Vec<Arc<Partition>>;
+}
+
+/// How the protocol runs.
+#[derive(Clone, Debug)]
+pub(crate) struct CommitSettings {
+    pub(crate) boot_id: String,
+    /// A larger file is replaced by a snapshot.
+    pub(crate) file_bytes_max: u64,
+    /// How many partitions are synced at the same time.
+    pub(crate) parallel_syncs: usize,
+    pub(crate) broken: Option<Broken>,
+}
+
+/// The transactions and committed offsets of one log.
+#[derive(Debug)]
+pub(crate) struct Commits {
+    shared: Shared,
+    settings: CommitSettings,
+    table: Mutex<TransactionTable>,
+    /// Signalled whenever a transaction has ended.
+    ended: Condvar,
+    state: Mutex<State>,
+    syncs: SyncGroup,
+}
+
+/// What the file says, in memory.
+#[derive(Debug)]
+struct State {
+    journal: Journal,
+    /// What a snapshot would hold apart from the live records.
+    base: OffsetTable,
+    /// All decided commits applied.
+    offsets: OffsetTable,
+    /// Commits whose markers may not be synced yet, by the offset of their record.
+    live: BTreeMap<Offset, Live>,
+    producer_id_next: i64,
+    producer_ids_end: i64,
+    /// The size right after the last snapshot.
+    size_after_snapshot: u64,
+}
+
+#[derive(Debug)]
+struct Live {
+    record: CommitRecord,
+    /// Up to where partitions must be synced before this record is folded; `None` while its markers
+    /// are being written.
+    needs: Option<Vec<PartitionOffset>>,
+}
+
+/// A transaction that is running.
+#[derive(Clone, Debug)]
+pub(crate) struct TransactionRef {
+    pub(crate) transactional_id: TransactionalId,
+    pub(crate) producer_id: ProducerId,
+    pub(crate) producer_epoch: ProducerEpoch,
+    /// Whether its commit survives a power cut.
+    pub(crate) survives_power_loss: bool,
+}
+
+impl TransactionRef {
+    fn refused(&self, refusal: Refusal) -> Error {
+        let (producer_id, producer_epoch) = (self.producer_id, self.producer_epoch);
+        match refusal {
+            Refusal::Fenced => Error::ProducerFenced {
+                transactional_id: Some(self.transactional_id.clone()),
+                producer_id,
+                producer_epoch,
+                current_epoch: next_epoch(producer_epoch),
+            },
+            Refusal::Running => {
+                Error::InvalidTxnState { producer_id, reason: "a transaction is running already" }
+            }
+            Refusal::Ended => {
+                Error::InvalidTxnState { producer_id, reason: "the transaction has ended" }
+            }
+            Refusal::EpochsUsedUp => {
+                Error::InvalidTxnState { producer_id, reason: "all epochs are used up" }
+            }
+        }
+    }
+}
+
+/// The epoch of a transaction's marker, and of the producer's next transaction.
+pub(crate) fn next_epoch(epoch: ProducerEpoch) -> ProducerEpoch {
+    ProducerEpoch(epoch.0.saturating_add(1))
+}
+
+/// What a commit marker says beside its type: one more than the offset of its commit record, when
+/// that record was synced before the marker was written; else 0. So a marker proves its record.
+fn commit_claim(record_offset: Offset, is_synced: bool) -> i32 {
+    if is_synced { i32::try_from(record_offset + 1).unwrap_or(0) } else { 0 }
+}
+
+impl Commits {
+    /// Takes a producer id that nobody ever had.
+    pub(crate) fn new_producer_id(&self) -> Result<ProducerId> {
+        let mut state = self.state.lock();
+        self.shared.health.check()?;
+        if state.producer_id_next >= state.producer_ids_end {
+            let end = state.producer_id_next + PRODUCER_ID_BLOCK;
+            let commits_synced = self.syncs.durable();
+            let now = self.shared.clock.now_ms();
+            let record = CommitsRecord::ProducerIds { end, commits_synced };
+            self.shared.health.guard(state.journal.append(&record, now))?;
+            // Must be BEFORE the first id is handed out, or else a crash could give it out again.
+            self.sync_journal(&state)?;
+            state.producer_ids_end = end;
+        }
+        let id = ProducerId(state.producer_id_next);
+        state.producer_id_next += 1;
+        Ok(id)
+    }
+
+    fn sync_journal(&self, state: &State) -> Result<()> {
+        let (file, path) = state.journal.file();
+        self.shared.health.guard(file.sync().map_err(|e| Error::io(&path, "sync", e)))?;
+        self.syncs.raise(state.journal.next_offset());
+        Ok(())
+    }
+
+    /// Makes a fresh producer the holder of a transactional id. The one before is fenced and its
+    /// transaction aborted; a commit that is on its way is waited for, as its offsets must be known.
+    pub(crate) fn take_over(&self, log: &dyn Directory, id: &TransactionalId) -> Result<ProducerId> {
+        let producer = self.new_producer_id()?;
+        let mut table = self.table.lock();
+        let Some(before) = table.take_over(id, producer) else { return Ok(producer) };
+        if let Some(ending) = table.abort(before) {
+            drop(table);
+            self.write_aborts(log, before, &ending)?;
+            return Ok(producer);
+        }
+        while table.is_ending(before) {
+            self.shared.health.check()?;
+            self.ended.wait(&mut table);
+        }
+        drop(table);
+        self.shared.health.check()?;
+        Ok(producer)
+    }
+
+    /// Begins the next transaction of a producer; `None` when its epochs are used up.
+    pub(crate) fn begin(&self, transaction: &TransactionRef) -> Result<Option<ProducerEpoch>> {
+        self.shared.health.check()?;
+        let now = self.shared.clock.monotonic();
+        match self.table.lock().begin(transaction.producer_id, now) {
+            Ok(epoch) => Ok(Some(epoch)),
+            Err(Refusal::EpochsUsedUp) => Ok(None),
+            Err(refusal) => Err(transaction.refused(refusal)),
+        }
+    }
+
+    /// Makes a partition part of a transaction; must come before its first append.
+    pub(crate) fn join(&self, transaction: &TransactionRef, partition: TopicPartition) -> Result<()> {
+        let now = self.shared.clock.monotonic();
+        self.table
+            .lock()
+            .join(transaction.producer_id, transaction.producer_epoch, partition, now)
+            .map_err(|refusal| transaction.refused(refusal))
+    }
+
+    /// Commits a transaction and the offsets it consumed; answers whether there was anything to commit.
+    ///
+    /// # Errors
+    ///
+    /// Before the commit record is appended the transaction is aborted; afterwards an error is a crash
+    /// of the log, and recovery decides.
+    pub(crate) fn commit(
+        &self,
+        log: &dyn Directory,
+        transaction: &TransactionRef,
+        offsets: &[OffsetCommit],
+    ) -> Result<bool> {
+        let prepared = self.prepare(log, transaction, offsets);
+        let (written, consumed) = match prepared {
+            Ok(parts) => parts,
+            Err(error) => {
+                self.abort(log, transaction.producer_id)?;
+                return Err(error);
+            }
+        };
+        if written.is_empty() && offsets.is_empty() {
+            self.finish(transaction.producer_id);
+            return Ok(false);
+        }
+        let outcome = self.decide(transaction, &written, &consumed, offsets);
+        self.finish(transaction.producer_id);
+        outcome?;
+        if self.is_large() {
+            // The commit stands, whatever becomes of this: a failure is a crash of the log.
+            if let Err(error) = self.write_snapshot(log) {
+                tracing::warn!(%error, "no snapshot of the commits was written");
+            }
+        }
+        Ok(true)
+    }
+
+    /// Everything before the point of no return.
+    fn prepare(
+        &self,
+        log: &dyn Directory,
+        transaction: &TransactionRef,
+        offsets: &[OffsetCommit],
+    ) -> Result<(Vec<Arc<Partition>>, Vec<Consumed>)> {
+        self.shared.health.check()?;
+        let (producer, epoch) = (transaction.producer_id, transaction.producer_epoch);
+        let refused = |refusal| transaction.refused(refusal);
+        let joined = self.table.lock().partitions(producer, epoch).map_err(refused)?;
+        let written: Vec<_> = joined.iter().filter_map(|id| log.partition(*id)).collect();
+        let consumed = consumed(log, offsets)?;
+        if transaction.survives_power_loss {
+            let mut targets: Vec<_> = written
+                .iter()
+                .filter_map(|p| Some((Arc::clone(p), p.open_end(producer)?)))
+                .collect();
+            if self.settings.broken != Some(Broken::SkipConsumedSync) {
+                targets.extend(consumed.iter().map(|c| (Arc::clone(&c.partition), c.offset)));
+            }
+            sync_all(&targets, self.settings.parallel_syncs)?;
+        }
+        self.table.lock().decide(producer, epoch).map_err(refused)?;
+        Ok((written, consumed))
+    }
+
+    /// The commit point and what follows it.
+    fn decide(
+        &self,
+        transaction: &TransactionRef,
+        written: &[Arc<Partition>],
+        consumed: &[Consumed],
+        offsets: &[OffsetCommit],
+    ) -> Result<()> {
+        let producer = transaction.producer_id;
+        let is_synced = transaction.survives_power_loss;
+        let ends: Vec<_> = written
+            .iter()
+            .filter_map(|p| Some((Arc::clone(p), p.open_end(producer)?)))
+            .collect();
+        let at = {
+            let mut state = self.state.lock();
+            self.shared.health.check()?;
+            let record = self.commit_record(transaction, &ends, consumed, offsets);
+            let entry = CommitsRecord::Commit(record);
+            let appended = state.journal.append(&entry, self.shared.clock.now_ms());
+            let at = self.shared.health.guard(appended)?;
+            if let CommitsRecord::Commit(record) = entry {
+                state.live.insert(at, Live { record, needs: None });
+            }
+            at
+        };
+        if is_synced {
+            self.syncs.wait(at + 1, || self.lead_sync())?;
+        }
+        self.state.lock().offsets.apply(at, offsets);
+        let mut needs = Vec::new();
+        let marker = EndTransactionMarker {
+            control_type: ControlType::Commit,
+            coordinator_epoch: commit_claim(at, is_synced),
+        };
+        let lost = usize::from(self.settings.broken == Some(Broken::LoseMarker));
+        for (partition, _) in ends.iter().skip(lost) {
+            let marker_epoch = next_epoch(transaction.producer_epoch);
+            if let Some(offset) = partition.end_transaction(producer, marker_epoch, marker)? {
+                needs.push(PartitionOffset { partition: partition.id(), offset: offset + 1 });
+            }
+        }
+        if !is_synced {
+            needs.extend(consumed.iter().map(|c| PartitionOffset {
+                partition: c.partition.id(),
+                offset: c.offset,
+            }));
+        }
+        if let Some(live) = self.state.lock().live.get_mut(&at) {
+            live.needs = Some(needs);
+        }
+        self.shared.changes.notify();
+        Ok(())
+    }
+
+    fn commit_record(
+        &self,
+        transaction: &TransactionRef,
+        ends: &[(Arc<Partition>, Offset)],
+        consumed: &[Consumed],
+        offsets: &[OffsetCommit],
+    ) -> CommitRecord {
+        let written = ends
+            .iter()
+            .map(|(partition, end)| PartitionOffset { partition: partition.id(), offset: *end })
+            .collect();
+        let witnesses: BTreeMap<TopicPartition, Offset> = ends
+            .iter()
+            .map(|(partition, _)| partition)
+            .chain(consumed.iter().map(|c| &c.partition))
+            .map(|partition| (partition.id(), partition.synced()))
+            .collect();
+        CommitRecord {
+            transactional_id: transaction.transactional_id.clone(),
+            producer_id: transaction.producer_id,
+            producer_epoch: transaction.producer_epoch,
+            survives_power_loss: transaction.survives_power_loss,
+            commits_synced: self.syncs.durable(),
+            written,
+            witnesses: witnesses
+                .into_iter()
+                .map(|(partition, offset)| PartitionOffset { partition, offset })
+                .collect(),
+            offsets: offsets.to_vec(),
+        }
+    }
+
+    fn lead_sync(&self) -> Result<Offset> {
+        self.shared.health.check()?;
+        let ((file, path), end) = {
+            let state = self.state.lock();
+            (state.journal.file(), state.journal.next_offset())
+        };
+        self.shared.health.guard(file.sync().map_err(|e| Error::io(&path, "sync", e)))?;
+        Ok(end)
+    }
+
+    fn finish(&self, producer: ProducerId) {
+        self.table.lock().finish(producer);
+        self.ended.notify_all();
+    }
+
+    /// Aborts a producer's transaction, if it is open and not being decided.
+    pub(crate) fn abort(&self, log: &dyn Directory, producer: ProducerId) -> Result<()> {
+        let ending = self.table.lock().abort(producer);
+        match ending {
+            Some(ending) => self.write_aborts(log, producer, &ending),
+            None => Ok(()),
+        }
+    }
+
+    /// Aborts a transaction at the wish of its owner; one that was aborted by others stays so.
+    pub(crate) fn abort_own(&self, log: &dyn Directory, transaction: &TransactionRef) -> Result<()> {
+        let (producer, epoch) = (transaction.producer_id, transaction.producer_epoch);
+        if self.table.lock().is_at(producer, epoch) { self.abort(log, producer) } else { Ok(()) }
+    }
+
+    /// Aborts are presumed: they need no record and no sync.
+    fn write_aborts(&self, log: &dyn Directory, producer: ProducerId, ending: &Ending) -> Result<()> {
+        let marker = EndTransactionMarker { control_type: ControlType::Abort, coordinator_epoch: 0 };
+        let epoch = next_epoch(ending.producer_epoch);
+        let write = |id: &TopicPartition| match log.partition(*id) {
+            // A partition without data of the transaction gets its marker too: it fences an append
+            // that is on its way.
+            Some(partition) => partition.end_transaction(producer, epoch, marker).map(drop),
+            None => Ok(()),
+        };
+        let outcome = ending.partitions.iter().try_for_each(write);
+        self.finish(producer);
+        outcome
+    }
+
+    /// Forgets a producer that was given up.
+    pub(crate) fn release(&self, producer: ProducerId) {
+        self.table.lock().release(producer);
+    }
+
+    /// Aborts and fences transactions that are open for too long.
+    pub(crate) fn abort_timed_out(&self, log: &dyn Directory, most: std::time::Duration) -> Result<()> {
+        let now = self.shared.clock.monotonic();
+        let late = {
+            let mut table = self.table.lock();
+            let late = table.timed_out(now, most);
+            late.iter().for_each(|producer| table.fence(*producer));
+            late
+        };
+        for producer in late {
+            tracing::warn!(%producer, "a transaction timed out and is aborted");
+            self.abort(log, producer)?;
+        }
+        Ok(())
+    }
+
+    /// Aborts whatever is open and waits for what is being decided: the log is about to close.
+    pub(crate) fn abort_all(&self, log: &dyn Directory) -> Result<()> {
+        let mut table = self.table.lock();
+        for producer in table.fence_all() {
+            while table.is_ending(producer) {
+                self.shared.health.check()?;
+                self.ended.wait(&mut table);
+            }
+            if let Some(ending) = table.abort(producer) {
+                drop(table);
+                self.write_aborts(log, producer, &ending)?;
+                table = self.table.lock();
+            }
+        }
+        Ok(())
+    }
+
+    /// The committed offsets of a group.
+    pub(crate) fn committed(&self, group: &GroupId) -> Vec<OffsetCommit> {
+        self.state.lock().offsets.group(group)
+    }
+
+    fn is_large(&self) -> bool {
+        let state = self.state.lock();
+        let most = self.settings.file_bytes_max.max(state.size_after_snapshot.saturating_mul(2));
+        state.journal.size_bytes() > most
+    }
+
+    /// Replaces the file by a snapshot of what is live.
+    pub(crate) fn write_snapshot(&self, log: &dyn Directory) -> Result<()> {
+        let needs: Vec<PartitionOffset> = {
+            let state = self.state.lock();
+            state.live.values().filter_map(|live| live.needs.as_ref()).flatten().copied().collect()
+        };
+        let targets: Vec<_> = needs
+            .iter()
+            .filter_map(|need| Some((log.partition(need.partition)?, need.offset)))
+            .filter(|(partition, _)| partition.damage().is_none())
+            .collect();
+        sync_all(&targets, self.settings.parallel_syncs)?;
+        let mut state = self.state.lock();
+        self.shared.health.check()?;
+        // Must be BEFORE anything is folded: an undecided record must not be taken for a decided one.
+        self.sync_journal(&state)?;
+        state.fold(|need| {
+            log.partition(need.partition)
+                .is_none_or(|p| p.synced() >= need.offset || p.log_start() >= need.offset)
+        });
+        let snapshot = state.snapshot(log, &self.settings.boot_id);
+        self.shared.health.guard(state.journal.replace(snapshot, self.shared.clock.now_ms()))?;
+        state.size_after_snapshot = state.journal.size_bytes();
+        self.syncs.raise(state.journal.next_offset());
+        Ok(())
+    }
+
+    /// The offset behind the last record, for the witness of a clean close.
+    pub(crate) fn end_offset(&self) -> Offset {
+        self.state.lock().journal.next_offset()
+    }
+
+    /// Waits until nobody writes or syncs; the log has crashed, so nobody begins again.
+    pub(crate) fn quiesce(&self) {
+        drop(self.state.lock());
+        self.syncs.stop();
+        drop(self.table.lock());
+        self.ended.notify_all();
+    }
+}
+
+impl State {
+    /// Folds commits of which everything they need is synced.
+    fn fold(&mut self, is_synced: impl Fn(&PartitionOffset) -> bool) {
+        let Self { live, base, .. } = self;
+        live.retain(|at, commit| {
+            let is_done = commit.needs.as_ref().is_some_and(|needs| needs.iter().all(&is_synced));
+            if is_done {
+                base.apply(*at, &commit.record.offsets);
+            }
+            !is_done
+        });
+    }
+
+    fn snapshot(&self, log: &dyn Directory, boot_id: &str) -> Snapshot {
+        let witness = |partition: Arc<Partition>| PartitionOffset {
+            partition: partition.id(),
+            offset: partition.synced(),
+        };
+        Snapshot {
+            boot_id: boot_id.to_owned(),
+            producer_ids_end: self.producer_ids_end,
+            offsets: self.base.iter().cloned().collect(),
+            witnesses: log.partitions().into_iter().map(witness).collect(),
+            live: self.live.iter().map(|(at, live)| (*at, live.record.clone())).collect(),
+        }
+    }
+}
+
+/// A partition that was read, up to an offset.
+#[derive(Debug)]
+struct Consumed {
+    partition: Arc<Partition>,
+    offset: Offset,
+}
+
+/// Finds the consumed partitions; no offset may lie beyond its partition's end.
+fn consumed(log: &dyn Directory, offsets: &[OffsetCommit]) -> Result<Vec<Consumed>> {
+    let mut seen = BTreeSet::new();
+    let mut consumed = Vec::with_capacity(offsets.len());
+    for commit in offsets {
+        let id = commit.topic_partition();
+        let unknown = || Error::UnknownPartition {
+            topic: id.topic.to_string(),
+            partition: id.partition,
+            partitions: 0,
+        };
+        let partition = log.partition(id).ok_or_else(unknown)?;
+        let (start, end) = (0, partition.log_end());
+        if commit.offset < start || commit.offset > end {
+            return Err(Error::OffsetOutOfRange { requested: commit.offset, start, end });
+        }
+        if !seen.insert((commit.group.clone(), id)) {
+            return Err(Error::DuplicateOffset { group: commit.group.clone(), partition: id });
+        }
+        consumed.push(Consumed { partition, offset: commit.offset });
+    }
+    Ok(consumed)
+}
+
+/// Syncs partitions up to the given offsets, some at the same time.
+pub(crate) fn sync_all(targets: &[(Arc<Partition>, Offset)], parallel: usize) -> Result<()> {
+    let mut furthest: BTreeMap<TopicPartition, (&Arc<Partition>, Offset)> = BTreeMap::new();
+    for (partition, offset) in targets {
+        if partition.synced() < *offset {
+            let entry = furthest.entry(partition.id()).or_insert((partition, *offset));
+            entry.1 = entry.1.max(*offset);
+        }
+    }
+    let pending: Vec<_> = furthest.into_values().collect();
+    let lanes = parallel.clamp(1, pending.len().max(1));
+    let sync_lane = |lane: usize| {
+        pending.iter().skip(lane).step_by(lanes).try_for_each(|(p, offset)| p.sync_to(*offset))
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..lanes).map(|lane| scope.spawn(move || sync_lane(lane))).collect();
+        let mut outcome = sync_lane(0);
+        for other in others {
+            let finished = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            outcome = outcome.and(finished);
+        }
+        outcome
+    })
+}
+
+/// Where `__commits` lies, for errors.
+#[derive(Clone, Debug)]
+pub(crate) struct CommitsDamage {
+    pub(crate) damage: Damage,
+}
+
+impl CommitsDamage {
+    pub(crate) fn error(&self) -> Error {
+        Error::Damaged {
+            topic: COMMITS.to_owned(),
+            partition: 0,
+            path: PathBuf::clone(&self.damage.path),
+            position: self.damage.position,
+            offset: self.damage.offset,
+            reason: self.damage.reason.clone(),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Reading one partition from a position on: committed records, whole batches, no copies.
+//!
+//! Why a trait below it: the owner of a log and whoever looks at it through the owner's socket read
+//! in the same way.
+//!
+//! Invariants
+//! * A batch that is handed out has its checksum verified, is no marker, and is not aborted.
+//! * The position only moves over what was handed out or skipped for good.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::format::{BatchHeader, DecodeError, RecordBatch, RecordRef};
+use crate::ids::{Offset, Timestamp, TopicId};
+use crate::log::Log;
+use crate::partition::open_transactions::is_aborted;
+use crate::partition::{FetchBound, Fetched, PartitionOffsets};
+use crate::segment::AbortedTransaction;
+use crate::topic::Topic;
+
+/// Something that records can be fetched from.
+pub trait FetchSource {
+    /// All topics, by name.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the source from answering.
+    fn topics(&self) -> Result<Vec<Topic>>;
+
+    /// See [`Log::fetch`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn fetch(
+        &self,
+        topic: TopicId,
+        partition: u32,
+        offset: Offset,
+        max_bytes: usize,
+        bound: FetchBound,
+    ) -> Result<Fetched>;
+
+    /// See [`Log::offsets`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn offsets(&self, topic: TopicId, partition: u32) -> Result<PartitionOffsets>;
+
+    /// See [`Log::offset_for_time`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn offset_for_time(
+        &self,
+        topic: TopicId,
+        partition: u32,
+        timestamp: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>>;
+
+    /// A counter that moves whenever something becomes readable.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the source from answering.
+    fn changes(&self) -> Result<u64>;
+
+    /// Waits until the counter differs from `seen`, at most `timeout`; it may return early.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the source from answering.
+    fn wait(&self, seen: u64, timeout: Duration) -> Result<u64>;
+}
+
+impl FetchSource for Log {
+    fn topics(&self) -> Result<Vec<Topic>> {
+        Log::topics(self)
+    }
+
+    fn fetch(
+        &self,
+        topic: TopicId,
+        partition: u32,
+        offset: Offset,
+        max_bytes: usize,
+        bound: FetchBound,
+    ) -> Result<Fetched> {
+        Log::fetch(self, topic, partition, offset, max_bytes, bound)
+    }
+
+    fn offsets(&self, topic: TopicId, partition: u32) -> Result<PartitionOffsets> {
+        Log::offsets(self, topic, partition)
+    }
+
+    fn offset_for_time(
+        &self,
+        topic: TopicId,
+        partition: u32,
+        timestamp: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>> {
+        Log::offset_for_time(self, topic, partition, timestamp)
+    }
+
+    fn changes(&self) -> Result<u64> {
+        Ok(Log::changes(self))
+    }
+
+    fn wait(&self, seen: u64, timeout: Duration) -> Result<u64> {
+        Ok(self.wait_for_change(seen, timeout))
+    }
+}
+
+impl<S: FetchSource + ?Sized> FetchSource for &S {
+    fn topics(&self) -> Result<Vec<Topic>> {
+        (**self).topics()
+    }
+
+    fn fetch(
+        &self,
+        topic: TopicId,
+        partition: u32,
+        offset: Offset,
+        max_bytes: usize,
+        bound: FetchBound,
+    ) -> Result<Fetched> {
+        (**self).fetch(topic, partition, offset, max_bytes, bound)
+    }
+
+    fn offsets(&self, topic: TopicId, partition: u32) -> Result<PartitionOffsets> {
+        (**self).offsets(topic, partition)
+    }
+
+    fn offset_for_time(
+        &self,
+        topic: TopicId,
+        partition: u32,
+        timestamp: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>> {
+        (**self).offset_for_time(topic, partition, timestamp)
+    }
+
+    fn changes(&self) -> Result<u64> {
+        (**self).changes()
+    }
+
+    fn wait(&self, seen: u64, timeout: Duration) -> Result<u64> {
+        (**self).wait(seen, timeout)
+    }
+}
+
+/// Reads one partition, batch after batch.
+#[derive(Debug)]
+pub struct PartitionReader<S> {
+    source: S,
+    topic: TopicId,
+    partition: u32,
+    bound: FetchBound,
+    position: Offset,
+    fetched: Bytes,
+    aborted: Vec<AbortedTransaction>,
+}
+
+impl<S: FetchSource> PartitionReader<S> {
+    /// Reads `topic`-`partition` from `offset` on.
+    pub fn new(source: S, topic: &Topic, partition: u32, offset: Offset, bound: FetchBound) -> Self {
+        Self {
+            source,
+            topic: topic.id(),
+            partition,
+            bound,
+            position: offset,
+            fetched: Bytes::new(),
+            aborted: Vec::new(),
+        }
+    }
+
+    /// The offset of the next record that [`next_batch`](Self::next_batch) may hand out; what lies
+    /// before it was handed out or skipped.
+    #[must_use]
+    pub fn position(&self) -> Offset {
+        self.position
+    }
+
+    /// Goes on from `offset`.
+    pub fn seek(&mut self, offset: Offset) {
+        self.position = offset;
+        self.fetched = Bytes::new();
+    }
+
+    /// What it reads from.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The next batch with records; `None` at the bound. A fetch asks for about `max_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::OffsetOutOfRange`](crate::Error::OffsetOutOfRange): the records are gone; seek.
+    /// * [`Error::Damaged`](crate::Error::Damaged), [`Error::Decode`](crate::Error::Decode).
+    pub fn next_batch(&mut self, max_bytes: usize) -> Result<Option<ReadBatch>> {
+        loop {
+            if self.fetched.is_empty() {
+                let (topic, partition) = (self.topic, self.partition);
+                let fetched =
+                    self.source.fetch(topic, partition, self.position, max_bytes, self.bound)?;
+                if fetched.batches.is_empty() {
+                    return Ok(None);
+                }
+                self.fetched = fetched.batches;
+                self.aborted = fetched.aborted;
+            }
+            while let Some(batch) = RecordBatch::split_from(&mut self.fetched)? {
+                let header = batch.header();
+                let next = header.next_offset();
+                if next <= self.position {
+                    continue;
+                }
+                if header.is_control() || is_aborted(header, &self.aborted) {
+                    self.position = next;
+                    continue;
+                }
+                batch.verify_crc()?;
+                let first_wanted_offset = self.position;
+                self.position = next;
+                return Ok(Some(ReadBatch { batch, first_wanted_offset }));
+            }
+        }
+    }
+}
+
+/// A batch of records that its reader may see.
+#[derive(Clone, Debug)]
+pub struct ReadBatch {
+    batch: RecordBatch,
+    first_wanted_offset: Offset,
+}
+
+impl ReadBatch {
+    /// The batch's header.
+    #[must_use]
+    pub fn header(&self) -> &BatchHeader {
+        self.batch.header()
+    }
+
+    /// The whole batch; slices of its records point into it.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        self.batch.bytes()
+    }
+
+    /// Records below this offset are in the batch but were not asked for.
+    #[must_use]
+    pub fn first_wanted_offset(&self) -> Offset {
+        self.first_wanted_offset
+    }
+
+    /// The records that were asked for.
+    pub fn records(&self) -> impl Iterator<Item = Result<RecordRef<'_>, DecodeError>> + '_ {
+        let first = self.first_wanted_offset;
+        let is_wanted =
+            move |record: &Result<RecordRef<'_>, DecodeError>| match record {
+                Ok(record) => record.offset >= first,
+                Err(_) => true,
+            };
+        self.batch.records().filter(is_wanted)
+    }
+}

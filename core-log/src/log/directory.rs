@@ -1,0 +1,253 @@
+//! The files at the top of a log directory: layouts, reading and replacing.
+//!
+//! ```text
+//!   .lock              pid and since-ms of the process that owns the directory
+//!   meta.properties    version=1, log.id=UUID                      written last when a log is made
+//!   topics.checkpoint  one line per topic: id, name, then setting=value ...
+//!   clean-shutdown     commits OFFSET, then lines: topic id, partition, synced offset
+//!   __commits-0/       see `commit`
+//!   TOPIC-PARTITION/   see `partition`
+//!   state, replay      belong to the layer above
+//! ```
+//!
+//! Why text: a person can read what a log is; a checksum in the last line shows what is whole.
+//!
+//! Invariants
+//! * A directory that holds something else and no `meta.properties` is not touched.
+//! * A topic is there once `topics.checkpoint` names it; its partitions' directories are there before.
+//!
+//! On crash: every file is replaced as a whole. `clean-shutdown` is removed before anything is served.
+//! Reference: Kafka `meta.properties`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use crate::config::TopicSettings;
+use crate::error::{Error, Result};
+use crate::ids::{LogId, Offset, TopicName, TopicPartition};
+use crate::partition::text_file::{self, Text};
+use crate::storage::Storage;
+use crate::topic::Topic;
+
+const META: &str = "meta.properties";
+const TOPICS: &str = "topics.checkpoint";
+const CLEAN: &str = "clean-shutdown";
+pub(crate) const LOCK: &str = ".lock";
+pub(crate) const SOCKET: &str = ".owner.sock";
+pub(crate) const COMMITS_DIR: &str = "__commits-0";
+
+const VERSION: &str = "1";
+
+/// Names that may lie in a directory before it is a log: a creation that did not finish, and what
+/// belongs to the layer above.
+const TOLERATED: [&str; 10] = [
+    LOCK,
+    SOCKET,
+    COMMITS_DIR,
+    TOPICS,
+    "meta.properties.tmp",
+    "topics.checkpoint.tmp",
+    "clean-shutdown.tmp",
+    "state",
+    "replay",
+    "lost+found",
+];
+
+/// The directory of a partition.
+pub(crate) fn partition_dir(dir: &Path, topic: &TopicName, partition: u32) -> PathBuf {
+    dir.join(format!("{topic}-{partition}"))
+}
+
+/// The log's id; `None` when the directory is not a log yet, but may become one.
+///
+/// # Errors
+///
+/// [`Error::NotALog`]: it holds something else. [`Error::UnsupportedVersion`], [`Error::Damaged`].
+pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogId>> {
+    let path = dir.join(META);
+    match text_file::read(storage, &path)? {
+        Text::Proven(text) => parse_meta(&path, &text).map(Some),
+        Text::Damaged => Err(damaged(path, "its checksum does not fit")),
+        Text::Missing => {
+            let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
+            match names.into_iter().find(|name| !TOLERATED.contains(&name.as_str())) {
+                Some(found) => Err(Error::NotALog { path: dir.to_owned(), found }),
+                None => Ok(None),
+            }
+        }
+    }
+}
+
+fn parse_meta(path: &Path, text: &str) -> Result<LogId> {
+    let value = |key| text.lines().find_map(|line| line.strip_prefix(key));
+    let found = value("version=").unwrap_or_default();
+    if found != VERSION {
+        return Err(Error::UnsupportedVersion {
+            path: path.to_owned(),
+            found: found.to_owned(),
+            supported: VERSION.to_owned(),
+        });
+    }
+    let id = value("log.id=").and_then(|id| id.parse().ok());
+    id.ok_or_else(|| damaged(path.to_owned(), "it holds no log id"))
+}
+
+/// Says which log this is; from now on the directory is one.
+pub(crate) fn write_meta(storage: &dyn Storage, dir: &Path, id: LogId) -> Result<()> {
+    text_file::write(storage, dir, META, &format!("version={VERSION}\nlog.id={id}\n"))
+}
+
+fn damaged(path: PathBuf, reason: &str) -> Error {
+    let topic = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    Error::Damaged { topic, partition: 0, path, position: 0, offset: 0, reason: reason.to_owned() }
+}
+
+/// The topics of the log.
+pub(crate) fn read_topics(storage: &dyn Storage, dir: &Path) -> Result<Vec<Topic>> {
+    let path = dir.join(TOPICS);
+    let text = match text_file::read(storage, &path)? {
+        Text::Missing => return Ok(Vec::new()),
+        Text::Damaged => return Err(damaged(path, "its checksum does not fit")),
+        Text::Proven(text) => text,
+    };
+    let topics: Option<Vec<Topic>> = text.lines().map(parse_topic).collect();
+    topics.ok_or_else(|| damaged(path, "a line is not a topic"))
+}
+
+/// Replaces the list of topics.
+pub(crate) fn write_topics<'a>(
+    storage: &dyn Storage,
+    dir: &Path,
+    topics: impl Iterator<Item = &'a Topic>,
+) -> Result<()> {
+    let text: String = topics.map(topic_line).collect();
+    text_file::write(storage, dir, TOPICS, &text)
+}
+
+fn topic_line(topic: &Topic) -> String {
+    let settings = topic.settings();
+    let or_minus_one = |text: Option<String>| text.unwrap_or_else(|| "-1".to_owned());
+    format!(
+        "{} {} partitions={} segment.bytes={} segment.ms={} index.interval.bytes={} \
+         retention.ms={} retention.bytes={} max.message.bytes={} \
+         message.timestamp.after.max.ms={} message.timestamp.before.max.ms={}\n",
+        topic.id(),
+        topic.name(),
+        settings.partitions,
+        settings.segment_bytes,
+        settings.segment_ms,
+        settings.index_interval_bytes,
+        or_minus_one(settings.retention_ms.map(|ms| ms.to_string())),
+        or_minus_one(settings.retention_bytes.map(|bytes| bytes.to_string())),
+        settings.max_batch_bytes,
+        settings.timestamp_after_max_ms,
+        settings.timestamp_before_max_ms,
+    )
+}
+
+fn parse_topic(line: &str) -> Option<Topic> {
+    let mut words = line.split(' ');
+    let id = words.next()?.parse().ok()?;
+    let name = TopicName::new(words.next()?).ok()?;
+    let mut settings = TopicSettings::default();
+    for word in words {
+        let (key, value) = word.split_once('=')?;
+        match key {
+            "partitions" => settings.partitions = value.parse().ok()?,
+            "segment.bytes" => settings.segment_bytes = value.parse().ok()?,
+            "segment.ms" => settings.segment_ms = value.parse().ok()?,
+            "index.interval.bytes" => settings.index_interval_bytes = value.parse().ok()?,
+            "retention.ms" => settings.retention_ms = value.parse().ok().filter(|ms| *ms >= 0),
+            "retention.bytes" => settings.retention_bytes = value.parse().ok(),
+            "max.message.bytes" => settings.max_batch_bytes = value.parse().ok()?,
+            "message.timestamp.after.max.ms" => {
+                settings.timestamp_after_max_ms = value.parse().ok()?;
+            }
+            "message.timestamp.before.max.ms" => {
+                settings.timestamp_before_max_ms = value.parse().ok()?;
+            }
+            _ => return None,
+        }
+    }
+    Some(Topic::new(name, id, settings))
+}
+
+/// What a clean close left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CleanShutdown {
+    /// The end of `__commits`.
+    pub(crate) commits_end: Offset,
+    pub(crate) witnesses: BTreeMap<TopicPartition, Offset>,
+}
+
+/// Reads what a clean close left; `None` after any other end.
+pub(crate) fn read_clean(storage: &dyn Storage, dir: &Path) -> Result<Option<CleanShutdown>> {
+    match text_file::read(storage, &dir.join(CLEAN))? {
+        Text::Proven(text) => Ok(parse_clean(&text)),
+        Text::Missing | Text::Damaged => Ok(None),
+    }
+}
+
+fn parse_clean(text: &str) -> Option<CleanShutdown> {
+    let mut lines = text.lines();
+    let commits_end = lines.next()?.strip_prefix("commits ")?.parse().ok()?;
+    let mut witnesses = BTreeMap::new();
+    for line in lines {
+        let mut words = line.split(' ');
+        let topic = words.next()?.parse().ok()?;
+        let partition = words.next()?.parse().ok()?;
+        witnesses.insert(TopicPartition { topic, partition }, words.next()?.parse().ok()?);
+    }
+    Some(CleanShutdown { commits_end, witnesses })
+}
+
+/// Says that everything is synced and closed.
+pub(crate) fn write_clean(storage: &dyn Storage, dir: &Path, clean: &CleanShutdown) -> Result<()> {
+    let mut text = format!("commits {}\n", clean.commits_end);
+    for (id, offset) in &clean.witnesses {
+        writeln!(text, "{} {} {offset}", id.topic, id.partition)
+            .expect("writing to a string cannot fail");
+    }
+    text_file::write(storage, dir, CLEAN, &text)
+}
+
+/// Removes the word of a clean close: the log is about to be written again.
+pub(crate) fn remove_clean(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    let path = dir.join(CLEAN);
+    if storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
+        storage.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+        storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TopicId;
+
+    #[test]
+    fn a_topic_reads_back_from_its_line() {
+        let name = TopicName::new("page-counts.v2").unwrap();
+        let id = TopicId::from_random([7; 16]);
+        let unbounded = TopicSettings {
+            partitions: 12,
+            retention_ms: None,
+            retention_bytes: Some(5),
+            timestamp_after_max_ms: i64::MAX,
+            ..TopicSettings::default()
+        };
+        for settings in [TopicSettings::default(), unbounded] {
+            let topic = Topic::new(name.clone(), id, settings);
+            assert_eq!(parse_topic(topic_line(&topic).trim_end()), Some(topic));
+        }
+    }
+
+    #[test]
+    fn lines_that_are_not_topics_are_refused() {
+        for bad in ["", "x", "0 name", "00000000-0000-4000-8000-000000000000 ../up partitions=1"] {
+            assert_eq!(parse_topic(bad), None, "{bad:?}");
+        }
+    }
+}

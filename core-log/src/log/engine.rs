@@ -1,0 +1,410 @@
+//! One life of a log: everything between a recovery and the crash or close that ends it.
+//!
+//! Why: after a failed write or sync all that is in memory must go, and come back by the same
+//! recovery as at start. So it hangs together in one value, which is dropped as a whole.
+//!
+//! Invariants
+//! * Locks, in this order: the list of topics, `commit`'s, a partition's writer.
+//!
+//! On crash: see `partition::recovery` and `commit::recovery`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+
+use super::directory::{self, CleanShutdown, COMMITS_DIR};
+use super::report::{EndedTransaction, PartitionRecovery, RecoveryReport};
+use crate::commit::recovery::{self, Decisions};
+use crate::commit::{COMMITS, CommitSettings, Commits, CommitsDamage, Directory, sync_all};
+use crate::config::{LogSettings, TopicSettings};
+use crate::error::{Error, Result};
+use crate::ids::{LogId, Offset, ProducerId, TopicId, TopicName, TopicPartition};
+use crate::partition::recovery::{OpenRequest, Opened, open as open_partition};
+use crate::partition::{Partition, Shared};
+use crate::segment::Place;
+use crate::topic::Topic;
+
+/// How many partitions are synced at the same time.
+const PARALLEL_SYNCS: usize = 16;
+
+/// One life of a log.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) shared: Shared,
+    dir: Arc<Path>,
+    id: LogId,
+    settings: LogSettings,
+    table: RwLock<Table>,
+    creating: Mutex<()>,
+    commits: Result<Commits, CommitsDamage>,
+    report: RecoveryReport,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    topics: BTreeMap<TopicName, Topic>,
+    partitions: HashMap<TopicId, Vec<Arc<Partition>>>,
+}
+
+impl Directory for Table {
+    fn partition(&self, id: TopicPartition) -> Option<Arc<Partition>> {
+        let index = usize::try_from(id.partition).ok()?;
+        self.partitions.get(&id.topic)?.get(index).cloned()
+    }
+
+    fn partitions(&self) -> Vec<Arc<Partition>> {
+        let of = |topic: &Topic| self.partitions.get(&topic.id()).cloned().unwrap_or_default();
+        self.topics.values().flat_map(of).collect()
+    }
+}
+
+impl Directory for Engine {
+    fn partition(&self, id: TopicPartition) -> Option<Arc<Partition>> {
+        self.table.read().partition(id)
+    }
+
+    fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.table.read().partitions()
+    }
+}
+
+/// What the partitions said when they were opened.
+#[derive(Debug)]
+struct Evidence {
+    producer_id_max: i64,
+    commit_claim: i32,
+}
+
+impl Engine {
+    /// Opens the log in `dir`, which this process owns, and recovers what must be recovered.
+    pub(crate) fn open(shared: Shared, dir: Arc<Path>, settings: LogSettings) -> Result<Self> {
+        let storage = shared.storage.as_ref();
+        let boot_id = storage.boot_id().map_err(|e| Error::io(&dir, "read the boot id of", e))?;
+        let id = open_or_create(&shared, &dir, &boot_id, settings.create)?;
+        let topics = directory::read_topics(storage, &dir)?;
+        let clean = directory::read_clean(storage, &dir)?;
+        let commits_dir = dir.join(COMMITS_DIR);
+        let loaded = recovery::load(&shared.storage, &commits_dir)?;
+        let mut loaded = loaded.ok_or_else(|| commits_missing(&commits_dir))?;
+        let mut report = RecoveryReport {
+            was_closed: clean.is_some(),
+            was_rebooted: loaded.boot_id() != boot_id,
+            ..RecoveryReport::default()
+        };
+        let may_have_lost = !report.was_closed && report.was_rebooted;
+        let mut witnesses = loaded.witnesses();
+        let clean = clean.unwrap_or_default();
+        for (partition, offset) in &clean.witnesses {
+            let known = witnesses.entry(*partition).or_insert(0);
+            *known = (*known).max(*offset);
+        }
+        directory::remove_clean(storage, &dir)?;
+        let mut table = Table::default();
+        let evidence =
+            table.open_all(&shared, &dir, topics, &witnesses, may_have_lost, &mut report)?;
+        let claimed = Offset::from(evidence.commit_claim).max(clean.commits_end);
+        if claimed > loaded.contents.next_offset {
+            loaded.contents.mark_damaged(format!("commit records up to offset {claimed} were synced"));
+        }
+        let commit_settings = CommitSettings {
+            boot_id,
+            file_bytes_max: settings.commits_bytes_max,
+            parallel_syncs: if settings.background { PARALLEL_SYNCS } else { 1 },
+            broken: settings.broken,
+        };
+        let commits = if let Some(damage) = loaded.contents.damage.clone() {
+            report.commits_damage = Some(damage.reason.clone());
+            Err(CommitsDamage { damage })
+        } else {
+            let largest = evidence.producer_id_max;
+            let (commits, decisions) = recovery::decide(
+                &shared, commit_settings, &commits_dir, &table, loaded, may_have_lost, largest,
+            )?;
+            table.report(&mut report, decisions);
+            Ok(commits)
+        };
+        Ok(Self {
+            shared,
+            dir,
+            id,
+            settings,
+            table: RwLock::new(table),
+            creating: Mutex::new(()),
+            commits,
+            report,
+        })
+    }
+
+    pub(crate) fn id(&self) -> LogId {
+        self.id
+    }
+
+    pub(crate) fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// The commit protocol.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`]: `__commits` is.
+    pub(crate) fn commits(&self) -> Result<&Commits> {
+        self.commits.as_ref().map_err(CommitsDamage::error)
+    }
+
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        self.table.read().topics.values().cloned().collect()
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Result<Topic> {
+        let table = self.table.read();
+        table.topics.get(name).cloned().ok_or_else(|| Error::UnknownTopic {
+            name: name.to_owned(),
+            known: table.topics.keys().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// A partition that must be there.
+    pub(crate) fn require(&self, id: TopicPartition) -> Result<Arc<Partition>> {
+        let table = self.table.read();
+        table.partition(id).ok_or_else(|| {
+            let topic = table.topics.values().find(|topic| topic.id() == id.topic);
+            Error::UnknownPartition {
+                topic: topic.map_or_else(|| id.topic.to_string(), |topic| topic.name().to_string()),
+                partition: id.partition,
+                partitions: topic.map_or(0, Topic::partitions),
+            }
+        })
+    }
+
+    /// Makes a topic; durable when this returns.
+    pub(crate) fn create_topic(&self, name: &str, settings: TopicSettings) -> Result<Topic> {
+        let name = TopicName::new(name)?;
+        settings.validate()?;
+        let _one_at_a_time = self.creating.lock();
+        self.shared.health.check()?;
+        if name.as_str() == COMMITS {
+            let reason = "it is the log's own";
+            let kind = crate::ids::NameKind::Topic;
+            return Err(Error::InvalidName { kind, name: name.to_string(), reason });
+        }
+        if self.table.read().topics.contains_key(&name) {
+            return Err(Error::TopicExists { name: name.to_string() });
+        }
+        let storage = self.shared.storage.as_ref();
+        let mut random = [0; 16];
+        storage.random_bytes(&mut random).map_err(|e| Error::io(&self.dir, "make an id for", e))?;
+        let topic = Topic::new(name, TopicId::from_random(random), settings);
+        for partition in 0..topic.partitions() {
+            self.clear_leftover(&topic, partition)?;
+        }
+        let created = self.create_files(&topic);
+        let partitions = self.shared.health.guard(created)?;
+        let mut table = self.table.write();
+        table.partitions.insert(topic.id(), partitions);
+        table.topics.insert(topic.name().clone(), topic.clone());
+        drop(table);
+        self.shared.changes.notify();
+        Ok(topic)
+    }
+
+    /// A creation that did not finish leaves directories without records; anything else is not ours.
+    fn clear_leftover(&self, topic: &Topic, partition: u32) -> Result<()> {
+        let storage = self.shared.storage.as_ref();
+        let place = place(&self.dir, topic, partition);
+        if !storage.exists(&place.dir).map_err(|e| Error::io(&place.dir, "look for", e))? {
+            return Ok(());
+        }
+        let names = storage.list(&place.dir).map_err(|e| Error::io(&place.dir, "list", e))?;
+        let is_empty_file = |name: &String| {
+            let path = place.dir.join(name);
+            let len = storage.open_read_only(&path).and_then(|file| file.len());
+            len.map(|len| len == 0).map_err(|e| Error::io(&path, "read", e))
+        };
+        for name in &names {
+            if !is_empty_file(name)? {
+                return Err(Error::NotALog { path: place.dir, found: name.clone() });
+            }
+        }
+        storage.remove_dir_all(&place.dir).map_err(|e| Error::io(&place.dir, "remove", e))
+    }
+
+    fn create_files(&self, topic: &Topic) -> Result<Vec<Arc<Partition>>> {
+        let storage = self.shared.storage.as_ref();
+        let mut partitions = Vec::new();
+        for partition in 0..topic.partitions() {
+            let request = request(&self.dir, topic, partition, 0, false);
+            partitions.push(Arc::new(open_partition(&self.shared, request)?.partition));
+        }
+        storage.sync_dir(&self.dir).map_err(|e| Error::io(&self.dir, "sync", e))?;
+        // Must be AFTER the directories are durable, or else a topic could be without partitions.
+        let mut topics: BTreeMap<_, _> =
+            self.topics().into_iter().map(|topic| (topic.name().clone(), topic)).collect();
+        topics.insert(topic.name().clone(), topic.clone());
+        directory::write_topics(storage, &self.dir, topics.values())?;
+        Ok(partitions)
+    }
+
+    /// Waits until nobody writes any more, after a crash.
+    pub(crate) fn quiesce(&self) {
+        if let Ok(commits) = &self.commits {
+            commits.quiesce();
+        }
+        for partition in self.partitions() {
+            partition.quiesce();
+        }
+        drop(self.creating.lock());
+    }
+
+    /// Syncs everything, leaves the witnesses of a clean close, and takes no more writes.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.shared.health.check()?;
+        if let Ok(commits) = &self.commits {
+            commits.abort_all(self)?;
+        }
+        let partitions = self.partitions();
+        let healthy = partitions.iter().filter(|partition| partition.damage().is_none());
+        let targets: Vec<_> = healthy.map(|p| (Arc::clone(p), p.log_end())).collect();
+        sync_all(&targets, if self.settings.background { PARALLEL_SYNCS } else { 1 })?;
+        let Ok(commits) = &self.commits else {
+            // Whoever opens the log next must look at the damage again.
+            self.shared.health.close();
+            return Ok(());
+        };
+        commits.write_snapshot(self)?;
+        for (partition, _) in &targets {
+            partition.write_indexes()?;
+        }
+        // From here on nothing is written: the witnesses are final.
+        self.shared.health.close();
+        self.quiesce();
+        if partitions.len() == targets.len() {
+            let witnesses = targets.iter().map(|(p, _)| (p.id(), p.synced())).collect();
+            let clean = CleanShutdown { commits_end: commits.end_offset(), witnesses };
+            directory::write_clean(self.shared.storage.as_ref(), &self.dir, &clean)?;
+        }
+        Ok(())
+    }
+}
+
+fn commits_missing(dir: &Path) -> Error {
+    Error::Damaged {
+        topic: COMMITS.to_owned(),
+        partition: 0,
+        path: dir.to_owned(),
+        position: 0,
+        offset: 0,
+        reason: "the commit records are missing".to_owned(),
+    }
+}
+
+fn open_or_create(shared: &Shared, dir: &Path, boot_id: &str, create: bool) -> Result<LogId> {
+    let storage = shared.storage.as_ref();
+    if let Some(id) = directory::read_meta(storage, dir)? {
+        return Ok(id);
+    }
+    if !create {
+        return Err(Error::DirectoryMissing { path: dir.to_owned() });
+    }
+    let mut random = [0; 16];
+    storage.random_bytes(&mut random).map_err(|e| Error::io(dir, "make an id for", e))?;
+    let commits_dir = dir.join(COMMITS_DIR);
+    storage.create_dir_all(&commits_dir).map_err(|e| Error::io(&commits_dir, "create", e))?;
+    recovery::create(shared, &commits_dir, boot_id)?;
+    directory::write_topics(storage, dir, std::iter::empty())?;
+    // Must be last: from now on everything else has to be there.
+    let id = LogId::from_random(random);
+    directory::write_meta(storage, dir, id)?;
+    Ok(id)
+}
+
+fn place(dir: &Path, topic: &Topic, partition: u32) -> Place {
+    Place {
+        dir: directory::partition_dir(dir, topic.name(), partition),
+        topic: topic.name().clone(),
+        partition,
+    }
+}
+
+fn request(dir: &Path, topic: &Topic, partition: u32, witness: Offset, may_have_lost: bool) -> OpenRequest {
+    OpenRequest {
+        id: topic.partition(partition),
+        place: Arc::new(place(dir, topic, partition)),
+        options: topic.settings().partition_options(),
+        witness,
+        may_have_lost,
+    }
+}
+
+impl Table {
+    fn open_all(
+        &mut self,
+        shared: &Shared,
+        dir: &Path,
+        topics: Vec<Topic>,
+        witnesses: &BTreeMap<TopicPartition, Offset>,
+        may_have_lost: bool,
+        report: &mut RecoveryReport,
+    ) -> Result<Evidence> {
+        let mut evidence = Evidence { producer_id_max: -1, commit_claim: 0 };
+        for topic in topics {
+            let mut partitions = Vec::new();
+            for partition in 0..topic.partitions() {
+                let witness = witnesses.get(&topic.partition(partition)).copied().unwrap_or(0);
+                let request = request(dir, &topic, partition, witness, may_have_lost);
+                let opened = open_partition(shared, request)?;
+                evidence.producer_id_max = evidence.producer_id_max.max(opened.producer_id_max);
+                evidence.commit_claim = evidence.commit_claim.max(opened.commit_claim);
+                report.partitions.extend(partition_report(&topic, &opened));
+                partitions.push(Arc::new(opened.partition));
+            }
+            self.partitions.insert(topic.id(), partitions);
+            self.topics.insert(topic.name().clone(), topic);
+        }
+        Ok(evidence)
+    }
+
+    fn report(&self, report: &mut RecoveryReport, decisions: Decisions) {
+        let ended = |list: Vec<(TopicPartition, ProducerId)>| {
+            let names = |(id, producer_id): (TopicPartition, ProducerId)| {
+                let topic = self.topics.values().find(|topic| topic.id() == id.topic)?.name().clone();
+                Some(EndedTransaction { topic, partition: id.partition, producer_id })
+            };
+            list.into_iter().filter_map(names).collect()
+        };
+        report.commits_cut_bytes = decisions.repair.cut_bytes;
+        report.commits_quarantine_path = decisions.repair.quarantine_path;
+        report.markers_written = ended(decisions.committed);
+        report.aborted = ended(decisions.aborted);
+        report.rolled_back = decisions.rolled_back;
+    }
+}
+
+/// What happened to a partition, if anything did.
+fn partition_report(topic: &Topic, opened: &Opened) -> Option<PartitionRecovery> {
+    let Opened { partition, tail, .. } = opened;
+    let damage = partition.damage().map(|damage| partition.place().damaged(damage).to_string());
+    let is_noteworthy = tail.cut_bytes > 0 || tail.rewritten_bytes > 0 || damage.is_some();
+    is_noteworthy.then(|| PartitionRecovery {
+        topic: topic.name().clone(),
+        partition: partition.id().partition,
+        log_end_offset: partition.log_end(),
+        cut_bytes: tail.cut_bytes,
+        rewritten_bytes: tail.rewritten_bytes,
+        quarantine_path: tail.quarantine_path.clone(),
+        damage,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_of_nothing_has_no_lines() {
+        assert!(RecoveryReport::default().is_clean());
+    }
+}

@@ -1,0 +1,171 @@
+//! How a log is opened.
+//!
+//! Why a builder: files, clock and threads are passed in, so that a test can bring its own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::directory::{self, LOCK};
+use super::{Inner, Log};
+use crate::clock::{Clock, SystemClock};
+#[cfg(any(test, feature = "test-util"))]
+use crate::config::Broken;
+use crate::config::LogSettings;
+use crate::error::{Error, Result};
+use crate::maintenance;
+use crate::storage::disk::DiskStorage;
+use crate::storage::{LockGuard, Storage};
+
+/// How to open a log.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    storage: Option<Arc<dyn Storage>>,
+    clock: Option<Arc<dyn Clock>>,
+    settings: LogSettings,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LogOptions {
+    /// The machine's files and clock, a background thread, and a new log where there is none.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { storage: None, clock: None, settings: LogSettings::default() }
+    }
+
+    /// Other files than the machine's.
+    #[must_use]
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// Another clock than the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Whether to make a log where there is none; default true.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.settings.create = create;
+        self
+    }
+
+    /// Whether to run a maintenance thread and the owner's socket, and to sync partitions at the same
+    /// time; default true. Without, everything happens on the caller's thread, in one order.
+    #[must_use]
+    pub fn background(mut self, background: bool) -> Self {
+        self.settings.background = background;
+        self
+    }
+
+    /// How long a transaction that has written something may stay open before it is aborted and its
+    /// producer fenced; default 60 s (`transaction.timeout.ms`).
+    #[must_use]
+    pub fn transaction_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.transaction_timeout = timeout;
+        self
+    }
+
+    /// The size in bytes beyond which the commit records are replaced by a snapshot; default 1 MiB.
+    #[must_use]
+    pub fn commits_bytes_max(mut self, bytes: u64) -> Self {
+        self.settings.commits_bytes_max = bytes;
+        self
+    }
+
+    /// Makes the log wrong on purpose, to show that a checker notices.
+    #[cfg(any(test, feature = "test-util"))]
+    #[must_use]
+    pub fn broken(mut self, broken: Broken) -> Self {
+        self.settings.broken = Some(broken);
+        self
+    }
+
+    /// Opens the log in `dir`, recovering whatever its last end left.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::DirectoryLocked`]: another process, or another `Log`, owns it. Nothing was changed.
+    /// * [`Error::NotALog`]: the directory holds something else. Nothing was changed.
+    /// * [`Error::DirectoryMissing`]: no log is there, and none may be made.
+    /// * [`Error::ReadOnlyDirectory`], [`Error::DiskFull`], [`Error::Io`]: what the disk says.
+    /// * [`Error::Damaged`]: a file at the top of the directory is. Damaged partitions and commit
+    ///   records do not keep the log from opening: see [`Log::recovery`].
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Log> {
+        let dir: Arc<Path> = Arc::from(dir.as_ref());
+        let storage = self.storage.unwrap_or_else(|| Arc::new(DiskStorage::new()));
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let settings = self.settings;
+        prepare(storage.as_ref(), &dir, settings.create)?;
+        let guard = lock(storage.as_ref(), clock.as_ref(), &dir)?;
+        let inner = Arc::new(Inner::new(dir, storage, clock, settings, guard)?);
+        if settings.background {
+            inner.set_background(maintenance::start(&inner));
+        }
+        Ok(Log { inner })
+    }
+}
+
+/// Looks at the directory before anything in it is touched.
+fn prepare(storage: &dyn Storage, dir: &Path, create: bool) -> Result<()> {
+    let failed = |operation| move |e| Error::io(dir, operation, e);
+    if storage.exists(dir).map_err(failed("look for"))? {
+        return match directory::read_meta(storage, dir)? {
+            None if !create => Err(Error::DirectoryMissing { path: dir.to_owned() }),
+            _ => Ok(()),
+        };
+    }
+    if !create {
+        return Err(Error::DirectoryMissing { path: dir.to_owned() });
+    }
+    let mut missing = vec![dir];
+    for above in dir.ancestors().skip(1) {
+        if above.as_os_str().is_empty() || storage.exists(above).map_err(failed("look for"))? {
+            break;
+        }
+        missing.push(above);
+    }
+    storage.create_dir_all(dir).map_err(failed("create"))?;
+    // The names of all new directories must survive a power cut too.
+    for made in missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        let above = above.unwrap_or(Path::new("."));
+        storage.sync_dir(above).map_err(|e| Error::io(above, "sync", e))?;
+    }
+    Ok(())
+}
+
+fn lock(storage: &dyn Storage, clock: &dyn Clock, dir: &Path) -> Result<LockGuard> {
+    let path = dir.join(LOCK);
+    let taken = storage.lock(&path).map_err(|e| Error::io(&path, "lock", e))?;
+    let Some(guard) = taken else {
+        let (pid, since_ms) = read_owner(storage, &path);
+        return Err(Error::DirectoryLocked { path: dir.to_owned(), pid, since_ms });
+    };
+    let text = format!("{} {}\n", std::process::id(), clock.now_ms());
+    let write = || {
+        let file = storage.open(&path)?;
+        file.set_len(0)?;
+        file.write_all_at(text.as_bytes(), 0)
+    };
+    write().map_err(|e| Error::io(&path, "write", e))?;
+    Ok(guard)
+}
+
+fn read_owner(storage: &dyn Storage, path: &Path) -> (Option<u32>, Option<i64>) {
+    let mut buffer = [0; 64];
+    let read = storage.open_read_only(path).and_then(|file| file.read_at(&mut buffer, 0));
+    let text = read.ok().and_then(|count| std::str::from_utf8(&buffer[..count]).ok());
+    let mut words = text.unwrap_or_default().split_whitespace();
+    let pid = words.next().and_then(|word| word.parse().ok());
+    (pid, words.next().and_then(|word| word.parse().ok()))
+}

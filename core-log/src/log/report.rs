@@ -1,0 +1,114 @@
+//! What a start of the log found and did, for a person.
+//!
+//! Why: nothing is cut, aborted or rolled back in silence.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::commit::recovery::RolledBack;
+use crate::ids::{Offset, ProducerId, TopicName};
+
+/// What was done to one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionRecovery {
+    /// Its topic.
+    pub topic: TopicName,
+    /// Its number.
+    pub partition: u32,
+    /// Where it ends now.
+    pub log_end_offset: Offset,
+    /// Bytes that were cut from its end because they were not whole.
+    pub cut_bytes: u64,
+    /// Bytes that were kept, written again and synced.
+    pub rewritten_bytes: u64,
+    /// Where the cut bytes went.
+    pub quarantine_path: Option<PathBuf>,
+    /// What is damaged: the partition can be read up to there and not be written.
+    pub damage: Option<String>,
+}
+
+/// A transaction that recovery ended in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedTransaction {
+    /// The partition's topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub partition: u32,
+    /// Whose transaction.
+    pub producer_id: ProducerId,
+}
+
+/// What opening a log found and did. Its text has one line for each thing; a log that was closed
+/// cleanly gives no line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Whether the log had been closed.
+    pub was_closed: bool,
+    /// Whether the machine was started again since the log was last open.
+    pub was_rebooted: bool,
+    /// Partitions that were cut, rewritten or found damaged.
+    pub partitions: Vec<PartitionRecovery>,
+    /// Bytes cut from the commit records.
+    pub commits_cut_bytes: u64,
+    /// Where they went.
+    pub commits_quarantine_path: Option<PathBuf>,
+    /// What is damaged in the commit records: no open transaction is decided.
+    pub commits_damage: Option<String>,
+    /// Commit markers that were missing and have been written.
+    pub markers_written: Vec<EndedTransaction>,
+    /// Transactions that were open and have been aborted.
+    pub aborted: Vec<EndedTransaction>,
+    /// Commits that did not promise to survive a power cut, and did not.
+    pub rolled_back: Vec<RolledBack>,
+}
+
+impl RecoveryReport {
+    /// Whether nothing had to be done.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.to_string().is_empty()
+    }
+}
+
+impl fmt::Display for RecoveryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for partition in &self.partitions {
+            let name = format!("{}-{}", partition.topic, partition.partition);
+            if let Some(damage) = &partition.damage {
+                writeln!(f, "{name}: DAMAGED, read-only up to offset {}: {damage}", partition.log_end_offset)?;
+            }
+            if let Some(path) = &partition.quarantine_path {
+                let (bytes, end) = (partition.cut_bytes, partition.log_end_offset);
+                writeln!(f, "{name}: cut {bytes} bytes at offset {end}, kept in {}", path.display())?;
+            }
+            if partition.rewritten_bytes > 0 {
+                writeln!(f, "{name}: wrote {} bytes again", partition.rewritten_bytes)?;
+            }
+        }
+        if let Some(damage) = &self.commits_damage {
+            writeln!(f, "commit records: DAMAGED, no open transaction is decided: {damage}")?;
+        }
+        if let Some(path) = &self.commits_quarantine_path {
+            let bytes = self.commits_cut_bytes;
+            writeln!(f, "commit records: cut {bytes} bytes, kept in {}", path.display())?;
+        }
+        for ended in &self.markers_written {
+            let EndedTransaction { topic, partition, producer_id } = ended;
+            writeln!(f, "{topic}-{partition}: completed a commit of producer {producer_id}")?;
+        }
+        for ended in &self.aborted {
+            let EndedTransaction { topic, partition, producer_id } = ended;
+            writeln!(f, "{topic}-{partition}: rolled back an open transaction of producer {producer_id}")?;
+        }
+        for commit in &self.rolled_back {
+            let groups: Vec<_> = commit.groups.iter().map(ToString::to_string).collect();
+            let groups = groups.join(", ");
+            write!(f, "{}: a commit without sync did not survive the power cut", commit.transactional_id)?;
+            if let Some((partition, end, expected)) = commit.short {
+                write!(f, " ({partition} ends at {end} instead of {expected})")?;
+            }
+            writeln!(f, "; groups back at their last whole commit: {groups}")?;
+        }
+        Ok(())
+    }
+}

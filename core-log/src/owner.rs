@@ -1,0 +1,130 @@
+//! Looking at a log that another process owns: a socket in its directory.
+//!
+//! Why: one process owns a directory; but a person wants to look at what a running job writes, and a
+//! second process may not open the files of a log that is being written.
+//!
+//! ```text
+//!   client                                  owner (DIR/.owner.sock)
+//!     {"get":"fetch","topic":..}\n   ---->
+//!                                    <----  {"Fetched":{..,"bytes":4096}}\n  + 4096 bytes of batches
+//! ```
+//!
+//! Invariants
+//! * A request is at most 64 KiB, an answer carries about 1 MiB of batches, 16 clients are served.
+//! * Nothing that a client sends changes the log.
+//!
+//! On crash: the socket of a killed owner is removed by the next one, who holds the lock.
+//! Reference: design.md "The log" 8.
+
+mod client;
+mod protocol;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use client::AttachedLog;
+pub(crate) use server::{Server, serve};
+
+use crate::consumer::FetchSource;
+use crate::error::{Error, Result};
+use crate::ids::{Offset, Timestamp, TopicId};
+use crate::log::directory::SOCKET;
+use crate::log::{Log, LogOptions};
+use crate::partition::{FetchBound, Fetched, PartitionOffsets};
+use crate::storage::disk;
+use crate::topic::Topic;
+
+/// The longest path that the kernel takes for a socket.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Calls `with` with a path of the socket that the kernel takes, however long the directory's is.
+fn with_socket_path<T>(dir: &Path, with: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let path = dir.join(SOCKET);
+    if path.as_os_str().len() <= SOCKET_PATH_MAX {
+        return with(&path);
+    }
+    // The handle must live until the call returns: its number is part of the path.
+    let (_handle, short) = disk::short_path(dir)?;
+    with(&short.join(SOCKET))
+}
+
+fn failed(dir: &Path) -> impl Fn(io::Error) -> Error {
+    let path: PathBuf = dir.join(SOCKET);
+    move |error| Error::Owner { path: path.clone(), reason: error.to_string() }
+}
+
+/// A log as a reader finds it: its own, or another process's.
+#[derive(Clone, Debug)]
+pub enum LogView {
+    /// Nobody else has it open.
+    Owned(Log),
+    /// Another process owns it and answers.
+    Attached(AttachedLog),
+}
+
+impl LogView {
+    /// Opens the log in `dir` when nobody has it open, else asks its owner. Makes no log.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogOptions::open`]; [`Error::DirectoryLocked`]: its owner has no socket.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        match LogOptions::new().create(false).open(dir) {
+            Ok(log) => Ok(Self::Owned(log)),
+            Err(locked @ Error::DirectoryLocked { .. }) => {
+                AttachedLog::connect(dir).map(Self::Attached).map_err(|_no_socket| locked)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn source(&self) -> &dyn FetchSource {
+        match self {
+            Self::Owned(log) => log,
+            Self::Attached(log) => log,
+        }
+    }
+}
+
+impl FetchSource for LogView {
+    fn topics(&self) -> Result<Vec<Topic>> {
+        self.source().topics()
+    }
+
+    fn fetch(
+        &self,
+        topic: TopicId,
+        partition: u32,
+        offset: Offset,
+        max_bytes: usize,
+        bound: FetchBound,
+    ) -> Result<Fetched> {
+        self.source().fetch(topic, partition, offset, max_bytes, bound)
+    }
+
+    fn offsets(&self, topic: TopicId, partition: u32) -> Result<PartitionOffsets> {
+        self.source().offsets(topic, partition)
+    }
+
+    fn offset_for_time(
+        &self,
+        topic: TopicId,
+        partition: u32,
+        timestamp: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>> {
+        self.source().offset_for_time(topic, partition, timestamp)
+    }
+
+    fn changes(&self) -> Result<u64> {
+        self.source().changes()
+    }
+
+    fn wait(&self, seen: u64, timeout: Duration) -> Result<u64> {
+        self.source().wait(seen, timeout)
+    }
+}

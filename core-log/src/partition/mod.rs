@@ -1,0 +1,241 @@
+//! One partition: its segments, its producers, and how far readers may see. One writer at a time.
+//!
+//! ```text
+//!   log start                     last stable   high watermark      log end
+//!      |== sealed ==|== sealed ==|=====active======|==== ....======|
+//!      readers: committed only ---->|
+//!      readers: as durable as promised ----------->|
+//!      a job's own repartition records ------------------------->  |
+//! ```
+//!
+//! Why one lock: whoever appends must see the producers' state, the end and the epoch as one; readers
+//! take no lock that a writer holds while it writes.
+//!
+//! Invariants
+//! * `log_start <= last_stable <= high_watermark <= log_end`; each only grows while the log is open.
+//! * Nothing is written after the log has crashed: the writer asks under its own lock.
+//! * A sync never holds the writer's lock.
+//!
+//! On crash: see `recovery`.
+//! Reference: Kafka `UnifiedLog`.
+
+pub(crate) mod append;
+pub(crate) mod changes;
+pub(crate) mod fetch;
+pub(crate) mod health;
+pub(crate) mod leader_epochs;
+pub(crate) mod open_transactions;
+pub(crate) mod producer_state;
+pub(crate) mod promises;
+pub(crate) mod recovery;
+pub(crate) mod retention;
+pub(crate) mod snapshot;
+pub(crate) mod sync_group;
+pub(crate) mod text_file;
+pub(crate) mod trim;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+pub(crate) use append::{Author, Promise};
+pub use fetch::{FetchBound, Fetched, PartitionOffsets};
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
+use crate::segment::{Damage, Place, Segment, SegmentOptions, SegmentWriter};
+use crate::storage::Storage;
+use changes::Changes;
+use health::Health;
+use leader_epochs::LeaderEpochs;
+use producer_state::{OpenSpan, ProducerState};
+use promises::Promises;
+use retention::RetentionPolicy;
+use sync_group::SyncGroup;
+
+/// What all partitions of one life of a log share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) changes: Arc<Changes>,
+}
+
+/// How a partition takes and keeps records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartitionOptions {
+    pub(crate) segment: SegmentOptions,
+    pub(crate) retention: RetentionPolicy,
+    pub(crate) max_batch_bytes: u32,
+    pub(crate) timestamp_before_max_ms: i64,
+    pub(crate) timestamp_after_max_ms: i64,
+}
+
+/// One partition of a topic.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    id: TopicPartition,
+    place: Arc<Place>,
+    shared: Shared,
+    options: PartitionOptions,
+    writer: Mutex<Writer>,
+    /// Oldest first. Taken before it is changed: the writer's lock; held: never while writing.
+    segments: RwLock<Arc<Vec<Arc<Segment>>>>,
+    trimming: Mutex<()>,
+    log_start: AtomicI64,
+    last_stable: AtomicI64,
+    high_watermark: AtomicI64,
+    log_end: AtomicI64,
+    syncs: SyncGroup,
+    epochs: LeaderEpochs,
+    damage: Option<Damage>,
+}
+
+/// What the writer's lock protects.
+#[derive(Debug)]
+struct Writer {
+    /// `None` when the partition is damaged, or once a roll has failed.
+    log: Option<SegmentWriter>,
+    producers: ProducerState,
+    promises: Promises,
+    /// When somebody's interval ends, by the monotonic clock.
+    sync_due: Option<Duration>,
+}
+
+impl Partition {
+    /// Which partition this is.
+    pub(crate) fn id(&self) -> TopicPartition {
+        self.id
+    }
+
+    /// Where its files are.
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    /// What is wrong with it, if something is.
+    pub(crate) fn damage(&self) -> Option<&Damage> {
+        self.damage.as_ref()
+    }
+
+    /// Everything below this offset is on the disk.
+    pub(crate) fn synced(&self) -> Offset {
+        self.syncs.durable()
+    }
+
+    pub(crate) fn log_end(&self) -> Offset {
+        self.log_end.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn log_start(&self) -> Offset {
+        self.log_start.load(Ordering::Acquire)
+    }
+
+    /// The four positions.
+    pub(crate) fn offsets(&self) -> PartitionOffsets {
+        // In this order: each only grows, so that a later load is never below an earlier one.
+        let log_start_offset = self.log_start();
+        let last_stable_offset = self.last_stable.load(Ordering::Acquire);
+        let high_watermark = self.high_watermark.load(Ordering::Acquire);
+        PartitionOffsets {
+            log_start_offset,
+            last_stable_offset: last_stable_offset.max(log_start_offset),
+            high_watermark: high_watermark.max(log_start_offset),
+            log_end_offset: self.log_end(),
+            leader_epoch: self.epochs.current(),
+        }
+    }
+
+    /// The epoch in which the record just before `offset` was written; `None` when it is not there.
+    pub(crate) fn leader_epoch_at(&self, offset: Offset) -> Option<i32> {
+        let is_there = offset > self.log_start() && offset <= self.log_end();
+        is_there.then(|| self.epochs.at(offset - 1))
+    }
+
+    /// Transactions that are open here, with the epoch that wrote them.
+    pub(crate) fn open_transactions(&self) -> Vec<(ProducerId, ProducerEpoch, OpenSpan)> {
+        self.writer.lock().producers.open().collect()
+    }
+
+    /// Where the data of this producer's open transaction ends, if it has written here.
+    pub(crate) fn open_end(&self, producer: ProducerId) -> Option<Offset> {
+        Some(self.writer.lock().producers.get(producer)?.open?.end_offset)
+    }
+
+    /// Waits until everything below `target` is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LogCrashed`] and what the disk said: the log has crashed.
+    pub(crate) fn sync_to(&self, target: Offset) -> Result<()> {
+        self.syncs.wait(target, || self.sync_now())
+    }
+
+    fn sync_now(&self) -> Result<Offset> {
+        self.shared.health.check()?;
+        let (segment, end) = {
+            let mut writer = self.writer.lock();
+            writer.sync_due = None;
+            let Some(log) = &writer.log else { return Err(self.unwritable()) };
+            (Arc::clone(log.segment()), self.log_end())
+        };
+        self.shared.health.guard(segment.sync_data())?;
+        let mut writer = self.writer.lock();
+        // Must be AFTER the sync, or else readers could see what a power cut takes back.
+        writer.promises.keep_below(end);
+        self.publish(&writer, self.log_end());
+        Ok(end)
+    }
+
+    /// Syncs if somebody's interval has ended.
+    pub(crate) fn sync_if_due(&self, monotonic: Duration) -> Result<()> {
+        let is_due = self.writer.lock().sync_due.is_some_and(|due| due <= monotonic);
+        if is_due { self.sync_to(self.log_end()) } else { Ok(()) }
+    }
+
+    /// Lets readers see as far as the writer's state allows.
+    fn publish(&self, writer: &Writer, log_end: Offset) {
+        let high_watermark = writer.promises.high_watermark(log_end);
+        let first_open = writer.producers.first_open_offset();
+        let stable = open_transactions::last_stable_offset(first_open, high_watermark);
+        // In this order: a reader that loads them in the other one finds them ascending.
+        self.log_end.store(log_end, Ordering::Release);
+        self.high_watermark.fetch_max(high_watermark, Ordering::Release);
+        self.last_stable.fetch_max(stable, Ordering::Release);
+        self.shared.changes.notify();
+    }
+
+    /// Why nothing can be written.
+    fn unwritable(&self) -> Error {
+        match (&self.damage, self.shared.health.check()) {
+            (Some(damage), _) => self.place.damaged(damage),
+            (None, Err(crashed)) => crashed,
+            (None, Ok(())) => Error::LogCrashed { cause: "a roll failed".to_owned() },
+        }
+    }
+
+    /// Waits until nobody writes or syncs; the log has crashed, so nobody begins again.
+    pub(crate) fn quiesce(&self) {
+        drop(self.writer.lock());
+        self.syncs.stop();
+    }
+
+    /// Leaves the indexes in their files, for a clean close.
+    pub(crate) fn write_indexes(&self) -> Result<()> {
+        match &mut self.writer.lock().log {
+            Some(log) => self.shared.health.guard(log.write_indexes()),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets producers that were not heard of since `before`.
+    pub(crate) fn expire_producers(&self, before: Timestamp) {
+        self.writer.lock().producers.expire(before);
+    }
+}

@@ -1,0 +1,368 @@
+//! Opening a partition: what is there is proven or rebuilt, a torn tail is cut, damage is named.
+//!
+//! ```text
+//!   log-start-offset -> remove segments below it -> sealed segments by their seals
+//!     -> producers from the newest snapshot that proves itself, else from the batches behind an older one
+//!     -> active segment: kept below the witness, rewritten and synced beyond it, cut at the first bad batch
+//!     -> leader epoch raised when something may have been lost
+//! ```
+//!
+//! Why one path: a new, a cleanly closed, a killed and a damaged partition differ only in what is
+//! found.
+//!
+//! Invariants
+//! * Below the witness nothing is cut: the partition is then readable up to the damage only.
+//! * The epoch is raised before anything is appended, whenever offsets could be given away twice.
+//! * Everything that is served is on the disk when this returns.
+//!
+//! On crash: every step can be done again; the raise is repeated as long as the log has not recorded
+//! that it was recovered in this start of the machine.
+//! Reference: Kafka `LogLoader`.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::leader_epochs::{self, LeaderEpochs};
+use super::open_transactions::aborted_entry;
+use super::producer_state::{Claim, ProducerState};
+use super::promises::Promises;
+use super::sync_group::SyncGroup;
+use super::text_file::{self, Text};
+use super::trim::LOG_START_FILE;
+use super::{Partition, PartitionOptions, Shared, Writer, snapshot};
+use crate::error::{Error, Result};
+use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
+use crate::ids::{Offset, Timestamp, TopicPartition};
+use crate::segment::{
+    AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport, recover_active,
+};
+
+/// What opening a partition needs to know.
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    pub(crate) id: TopicPartition,
+    pub(crate) place: Arc<Place>,
+    pub(crate) options: PartitionOptions,
+    /// Below this offset everything was synced.
+    pub(crate) witness: Offset,
+    /// What was not synced may be gone without a trace: the machine has been started again.
+    pub(crate) may_have_lost: bool,
+}
+
+/// What opening a partition found.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) partition: Partition,
+    pub(crate) tail: TailReport,
+    /// The largest producer id in any batch that was looked at, and in the snapshots.
+    pub(crate) producer_id_max: i64,
+    /// The largest claim of a commit marker that a commit record was synced; see `commit`.
+    pub(crate) commit_claim: i32,
+}
+
+/// Opens, and recovers if needed, one partition.
+///
+/// # Errors
+///
+/// What the disk says. Damage is not an error: the partition says so itself.
+pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
+    let storage = &shared.storage;
+    let dir = &request.place.dir;
+    storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
+    let mut bases = Segment::list(storage.as_ref(), &request.place)?;
+    let log_start = read_log_start(shared, &request, bases.first().copied())?;
+    remove_below(shared, &request, &mut bases, log_start)?;
+    let mut replay = Replay::new(shared.clock.now_ms(), read_epochs(shared, &request)?);
+    let mut found = Found { log_start, ..Found::default() };
+    let witness = request.witness.max(log_start);
+    if let Some((&last, sealed)) = bases.split_last() {
+        found.open_sealed(shared, &request, sealed, last)?;
+        if found.damage.is_none() {
+            found.load_producers(shared, &request, last, &mut replay)?;
+            found.open_active(shared, &request, last, witness, &mut replay)?;
+        }
+    } else if witness > log_start {
+        let path = dir.join(format!("{log_start:020}.log"));
+        let reason = "the file is missing".to_owned();
+        found.damage = Some(Damage { path, position: 0, offset: log_start, reason });
+    } else {
+        let writer = SegmentWriter::create(storage, &request.place, log_start, request.options.segment)?;
+        found.segments.push(Arc::clone(writer.segment()));
+        found.writer = Some(writer);
+    }
+    found.finish(shared, request, replay)
+}
+
+fn read_log_start(shared: &Shared, request: &OpenRequest, first_base: Option<Offset>) -> Result<Offset> {
+    let path = request.place.dir.join(LOG_START_FILE);
+    let stored = match text_file::read(shared.storage.as_ref(), &path)? {
+        Text::Proven(text) => text.trim_end().parse().ok(),
+        Text::Missing | Text::Damaged => None,
+    };
+    Ok(stored.unwrap_or(0).max(first_base.unwrap_or(0)))
+}
+
+/// Segments wholly below the log start are leftovers of a removal that did not finish.
+fn remove_below(
+    shared: &Shared,
+    request: &OpenRequest,
+    bases: &mut Vec<Offset>,
+    log_start: Offset,
+) -> Result<()> {
+    let mut removed = false;
+    while bases.len() > 1 && bases[1] <= log_start {
+        let base = bases.remove(0);
+        let opened =
+            Segment::open_sealed(&shared.storage, &request.place, base, request.options.segment)?;
+        opened.segment.remove_files()?;
+        removed = true;
+    }
+    let dir = &request.place.dir;
+    if removed {
+        shared.storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))?;
+    }
+    Ok(())
+}
+
+/// The epochs of the file; `None` when it must be made again.
+fn read_epochs(shared: &Shared, request: &OpenRequest) -> Result<Option<LeaderEpochs>> {
+    let path = request.place.dir.join(leader_epochs::FILE_NAME);
+    let Some(bytes) = text_file::read_bytes(shared.storage.as_ref(), &path)? else {
+        return Ok(Some(LeaderEpochs::default()));
+    };
+    Ok(std::str::from_utf8(&bytes).ok().and_then(LeaderEpochs::parse))
+}
+
+/// What the batches say, in order.
+#[derive(Debug)]
+struct Replay {
+    now: Timestamp,
+    producers: ProducerState,
+    aborted: Vec<AbortedTransaction>,
+    epochs: LeaderEpochs,
+    epochs_lost: bool,
+    producer_id_max: i64,
+    commit_claim: i32,
+}
+
+impl Replay {
+    fn new(now: Timestamp, epochs: Option<LeaderEpochs>) -> Self {
+        Self {
+            now,
+            producers: ProducerState::default(),
+            aborted: Vec::new(),
+            epochs_lost: epochs.is_none(),
+            epochs: epochs.unwrap_or_default(),
+            producer_id_max: -1,
+            commit_claim: 0,
+        }
+    }
+
+    fn start_from(&mut self, producers: ProducerState) {
+        let largest = producers.iter().map(|(id, _)| id.0).max();
+        self.producer_id_max = self.producer_id_max.max(largest.unwrap_or(-1));
+        self.producers = producers;
+    }
+
+    fn visit(&mut self, header: &BatchHeader, marker: Option<EndTransactionMarker>) {
+        self.epochs.observe(header.leader_epoch, header.base_offset);
+        if !header.has_producer_id() {
+            return;
+        }
+        let id = header.producer_id;
+        self.producer_id_max = self.producer_id_max.max(id.0);
+        let Some(marker) = marker else {
+            if !header.is_control() {
+                let claim = claim_of(header);
+                self.producers.apply_batch(&claim, header.base_offset, header.last_offset(), self.now);
+            }
+            return;
+        };
+        let (epoch, coordinator_epoch) = (header.producer_epoch, marker.coordinator_epoch);
+        let ended = self.producers.apply_marker(id, epoch, coordinator_epoch, self.now);
+        match (marker.control_type, ended) {
+            (ControlType::Commit, _) => self.commit_claim = self.commit_claim.max(coordinator_epoch),
+            (ControlType::Abort, Some(span)) => {
+                let first_open = self.producers.first_open_offset();
+                self.aborted.push(aborted_entry(id, span, header.base_offset, first_open));
+            }
+            (ControlType::Abort, None) => {}
+        }
+    }
+
+    /// Replays a sealed segment; answers what was aborted in it.
+    fn segment(&mut self, segment: &Segment) -> Result<Vec<AbortedTransaction>> {
+        segment.visit(segment.base_offset(), &mut |header, marker| self.visit(header, marker))?;
+        Ok(std::mem::take(&mut self.aborted))
+    }
+}
+
+fn claim_of(header: &BatchHeader) -> Claim {
+    Claim {
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        first_sequence: header.base_sequence,
+        record_count: header.last_offset_delta + 1,
+        is_transactional: header.is_transactional(),
+    }
+}
+
+/// What is there.
+#[derive(Debug, Default)]
+struct Found {
+    log_start: Offset,
+    segments: Vec<Arc<Segment>>,
+    /// Sealed segments whose index of aborted transactions must be made again.
+    aborted_lost: Vec<Offset>,
+    writer: Option<SegmentWriter>,
+    tail: TailReport,
+    damage: Option<Damage>,
+}
+
+impl Found {
+    fn open_sealed(
+        &mut self,
+        shared: &Shared,
+        request: &OpenRequest,
+        sealed: &[Offset],
+        last: Offset,
+    ) -> Result<()> {
+        for (index, &base) in sealed.iter().enumerate() {
+            let next = sealed.get(index + 1).copied().unwrap_or(last);
+            let opened =
+                Segment::open_sealed(&shared.storage, &request.place, base, request.options.segment)?;
+            if opened.aborted_lost {
+                self.aborted_lost.push(base);
+            }
+            let end = opened.segment.end_offset();
+            let size = opened.segment.size();
+            self.segments.push(opened.segment);
+            self.damage = opened.damage.or_else(|| {
+                (end != next).then(|| Damage {
+                    path: request.place.dir.join(format!("{base:020}.log")),
+                    position: size,
+                    offset: end,
+                    reason: format!("the next segment begins at offset {next}"),
+                })
+            });
+            if self.damage.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out what was known of the producers at the base of the active segment.
+    fn load_producers(
+        &self,
+        shared: &Shared,
+        request: &OpenRequest,
+        last: Offset,
+        replay: &mut Replay,
+    ) -> Result<()> {
+        let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
+        let first_base = self.segments.first().map_or(last, |segment| segment.base_offset());
+        let first_doubtful =
+            if replay.epochs_lost { Some(first_base) } else { self.aborted_lost.first().copied() };
+        let usable = |base: Offset| first_doubtful.is_none_or(|doubtful| base <= doubtful);
+        let mut from = 0;
+        for base in snapshot::list(storage, dir)?.into_iter().rev() {
+            if base > last || !usable(base) {
+                continue;
+            }
+            if let Some(producers) = snapshot::read(storage, dir, base)? {
+                replay.start_from(producers);
+                from = base;
+                break;
+            }
+        }
+        for segment in self.segments.iter().filter(|segment| segment.base_offset() >= from) {
+            let aborted = replay.segment(segment)?;
+            if self.aborted_lost.contains(&segment.base_offset()) {
+                segment.replace_aborted(aborted)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_active(
+        &mut self,
+        shared: &Shared,
+        request: &OpenRequest,
+        last: Offset,
+        witness: Offset,
+        replay: &mut Replay,
+    ) -> Result<()> {
+        let options = request.options.segment;
+        let recovered = recover_active(
+            &shared.storage,
+            &request.place,
+            last,
+            witness.max(last),
+            options,
+            &mut |header, marker| replay.visit(header, marker),
+        )?;
+        match recovered {
+            Recovered::Writable { mut writer, report } => {
+                for aborted in replay.aborted.drain(..) {
+                    writer.append_aborted(aborted);
+                }
+                self.segments.push(Arc::clone(writer.segment()));
+                self.tail = report;
+                self.writer = Some(writer);
+            }
+            Recovered::Damaged { segment, damage } => {
+                self.segments.push(segment);
+                self.damage = Some(damage);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, shared: &Shared, request: OpenRequest, mut replay: Replay) -> Result<Opened> {
+        let log_end = match &self.damage {
+            Some(damage) => damage.offset,
+            None => self.segments.last().map_or(self.log_start, |segment| segment.end_offset()),
+        };
+        let must_raise = self.damage.is_none() && (request.may_have_lost || self.tail.cut_bytes > 0);
+        if must_raise {
+            replay.epochs.raise(log_end);
+        }
+        if must_raise || replay.epochs_lost {
+            let text = replay.epochs.to_text();
+            let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
+            text_file::replace(storage, dir, leader_epochs::FILE_NAME, text.as_bytes())?;
+        }
+        let first_open = replay.producers.first_open_offset();
+        let last_stable = super::open_transactions::last_stable_offset(first_open, log_end);
+        let partition = Partition {
+            id: request.id,
+            place: request.place,
+            shared: shared.clone(),
+            options: request.options,
+            writer: Mutex::new(Writer {
+                log: self.writer,
+                producers: replay.producers,
+                promises: Promises::default(),
+                sync_due: None,
+            }),
+            segments: RwLock::new(Arc::new(self.segments)),
+            trimming: Mutex::new(()),
+            log_start: self.log_start.into(),
+            last_stable: last_stable.into(),
+            high_watermark: log_end.into(),
+            log_end: log_end.into(),
+            // Recovery has synced all that it kept.
+            syncs: SyncGroup::new(log_end),
+            epochs: replay.epochs,
+            damage: self.damage,
+        };
+        Ok(Opened {
+            partition,
+            tail: self.tail,
+            producer_id_max: replay.producer_id_max,
+            commit_claim: replay.commit_claim,
+        })
+    }
+}

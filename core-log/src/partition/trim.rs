@@ -1,0 +1,141 @@
+//! Giving up the front of a partition: retention, purge, DeleteRecords.
+//!
+//! Why: which segments go is a pure plan (`retention`); this executes it in an order in which a crash
+//! can stop anywhere.
+//!
+//! ```text
+//!   sync up to the new log start -> log-start-offset file, durable -> readers see it -> unlink files
+//! ```
+//!
+//! Invariants
+//! * The log start never lies beyond what is synced, so that no cut can fall below it.
+//! * Nothing at or beyond the last stable offset goes.
+//!
+//! On crash: segments that lie wholly below the log start are removed when the partition is opened.
+//! Reference: Kafka `UnifiedLog.deleteRecords`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::retention::{SegmentSummary, plan, whole_segments_below};
+use super::{Partition, snapshot, text_file};
+use crate::error::{Error, Result};
+use crate::ids::{Offset, Timestamp};
+
+/// The file that keeps the log start offset.
+pub(crate) const LOG_START_FILE: &str = "log-start-offset";
+
+impl Partition {
+    /// Moves the log start to `before`, which lies at most at the high watermark; durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`]: beyond the high watermark.
+    pub(crate) fn delete_records(&self, before: Offset) -> Result<Offset> {
+        let _one_at_a_time = self.trimming.lock();
+        let offsets = self.offsets();
+        if before > offsets.high_watermark || before < 0 {
+            let (start, end) = (offsets.log_start_offset, offsets.high_watermark);
+            return Err(Error::OffsetOutOfRange { requested: before, start, end });
+        }
+        if before > offsets.log_start_offset {
+            self.move_log_start(before)?;
+            self.drop_segments()?;
+        }
+        Ok(self.log_start())
+    }
+
+    /// Gives up whole segments below `before`; what lies in a segment that is needed stays.
+    pub(crate) fn purge(&self, before: Offset) -> Result<Offset> {
+        let _one_at_a_time = self.trimming.lock();
+        let before = before.min(self.last_stable.load(Ordering::Acquire));
+        let segments = self.summaries();
+        let gone = whole_segments_below(&segments, before);
+        self.drop_front(&segments, gone)
+    }
+
+    /// Gives up what the topic's retention does not keep.
+    pub(crate) fn retain(&self, now: Timestamp) -> Result<Offset> {
+        let _one_at_a_time = self.trimming.lock();
+        if self.damage.is_some() {
+            return Ok(self.log_start());
+        }
+        let limit = self.last_stable.load(Ordering::Acquire);
+        let mut segments = self.summaries();
+        let planned = plan(&segments, &self.options.retention, now, limit);
+        if planned.roll_active {
+            self.sync_to(self.log_end())?;
+            let mut writer = self.writer.lock();
+            self.shared.health.check()?;
+            self.roll(&mut writer)?;
+            drop(writer);
+            segments = self.summaries();
+        }
+        self.drop_front(&segments, planned.delete)
+    }
+
+    fn drop_front(&self, segments: &[SegmentSummary], gone: usize) -> Result<Offset> {
+        // A roll meanwhile only adds segments at the end.
+        if let Some(first_kept) = segments.get(gone).filter(|_| gone > 0) {
+            if first_kept.base_offset > self.log_start() {
+                self.move_log_start(first_kept.base_offset)?;
+            }
+            self.drop_segments()?;
+        }
+        Ok(self.log_start())
+    }
+
+    pub(crate) fn summaries(&self) -> Vec<SegmentSummary> {
+        let segments = Arc::clone(&self.segments.read());
+        let summary = |segment: &Arc<crate::segment::Segment>| SegmentSummary {
+            base_offset: segment.base_offset(),
+            end_offset: segment.end_offset(),
+            size_bytes: segment.size(),
+            largest_timestamp: segment.largest_timestamp().unwrap_or(-1),
+        };
+        segments.iter().map(summary).collect()
+    }
+
+    fn move_log_start(&self, to: Offset) -> Result<()> {
+        self.shared.health.check()?;
+        self.sync_to(to)?;
+        let storage = self.shared.storage.as_ref();
+        let written = text_file::write(storage, &self.place.dir, LOG_START_FILE, &format!("{to}\n"));
+        self.shared.health.guard(written)?;
+        self.log_start.store(to, Ordering::Release);
+        Ok(())
+    }
+
+    /// Removes segments that lie wholly below the log start.
+    fn drop_segments(&self) -> Result<()> {
+        let log_start = self.log_start();
+        let gone = {
+            let _no_roll_meanwhile = self.writer.lock();
+            let mut segments = Vec::clone(&self.segments.read());
+            let sealed = segments.len().saturating_sub(1);
+            let count =
+                segments[..sealed].iter().take_while(|s| s.end_offset() <= log_start).count();
+            let gone: Vec<_> = segments.drain(..count).collect();
+            *self.segments.write() = Arc::new(segments);
+            gone
+        };
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let removed = gone.iter().try_for_each(|segment| segment.remove_files());
+        self.shared.health.guard(removed.and_then(|()| self.drop_snapshots()))
+    }
+
+    /// Removes producer snapshots of segments that are gone.
+    fn drop_snapshots(&self) -> Result<()> {
+        let (storage, dir) = (self.shared.storage.as_ref(), &self.place.dir);
+        let first_kept = self.segments.read().first().map_or(0, |segment| segment.base_offset());
+        for base_offset in snapshot::list(storage, dir)? {
+            if base_offset < first_kept {
+                let path = snapshot::path(dir, base_offset);
+                storage.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+            }
+        }
+        storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))
+    }
+}

@@ -1,0 +1,339 @@
+//! Writing: idempotent producers, and transactional ones with their transactions.
+//!
+//! ```text
+//!   Producer             append -> acknowledged as durable as promised; again -> Duplicate
+//!   TransactionalProducer -begin-> Transaction -append..-> commit(self) | abort(self) | dropped: abort
+//! ```
+//!
+//! Why a transaction is a value: it can be shared by threads while it runs, and ends by being taken.
+//!
+//! Invariants
+//! * A producer that starts again has a fresh id; the one before is fenced.
+//! * No batch is written twice: a batch that is sent again after a crash of the log has its old number.
+//!
+//! On crash: a plain producer outlives a crash of the log, a transaction does not.
+//! Reference: KIP-98, KIP-360, KIP-890.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::commit::{OffsetCommit, TransactionRef};
+use crate::config::Durability;
+use crate::error::{Error, Result};
+use crate::format::{BatchBuilder, HEADER_LEN};
+use crate::ids::{ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
+use crate::log::engine::Engine;
+use crate::log::{Inner, Log};
+use crate::partition::append::{Appended, AuthorKind, Outcome};
+use crate::partition::Author;
+use crate::topic::Topic;
+
+impl Log {
+    /// A producer whose appends are written once, however often they are sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`]: the commit records are, from which producer ids come.
+    pub fn producer(&self, durability: Durability) -> Result<Producer> {
+        let producer_id = self.inner.engine()?.commits()?.new_producer_id()?;
+        Ok(Producer {
+            log: Arc::clone(&self.inner),
+            durability,
+            producer_id,
+            sequences: HashMap::new(),
+        })
+    }
+
+    /// The producer that holds this transactional id from now on. The one before is fenced; its
+    /// transaction is aborted, or waited for when its commit is on the way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidName`]; [`Error::Damaged`]: the commit records are.
+    pub fn transactional_producer(
+        &self,
+        transactional_id: &str,
+        durability: Durability,
+    ) -> Result<TransactionalProducer> {
+        let transactional_id = TransactionalId::new(transactional_id)?;
+        let engine = self.inner.engine()?;
+        let producer_id = engine.commits()?.take_over(engine.as_ref(), &transactional_id)?;
+        Ok(TransactionalProducer {
+            log: Arc::clone(&self.inner),
+            engine,
+            durability,
+            current: TransactionRef {
+                transactional_id,
+                producer_id,
+                producer_epoch: ProducerEpoch(0),
+                survives_power_loss: durability == Durability::Sync,
+            },
+        })
+    }
+}
+
+/// Appends batches, each of them once.
+#[derive(Debug)]
+pub struct Producer {
+    log: Arc<Inner>,
+    durability: Durability,
+    producer_id: ProducerId,
+    sequences: HashMap<TopicPartition, Sequence>,
+}
+
+/// Where a producer is in one partition.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sequence {
+    next: i32,
+    /// Checksum of the records whose append failed: they may have been written.
+    in_doubt: Option<u32>,
+}
+
+impl Producer {
+    /// The producer's id.
+    #[must_use]
+    pub fn producer_id(&self) -> ProducerId {
+        self.producer_id
+    }
+
+    /// Appends a batch and waits until it is as durable as this producer promises. The batch keeps
+    /// its records, for another try.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::LogCrashed`], [`Error::DiskFull`], [`Error::Io`]: it is not known whether the batch
+    ///   was written. Recourse: append the same batch again; it will be there once.
+    /// * [`Error::EmptyBatch`], [`Error::BatchTooLarge`], [`Error::TimestampTooFarAhead`],
+    ///   [`Error::UnknownPartition`], [`Error::Damaged`]: nothing was written.
+    pub fn append(&mut self, topic: &Topic, partition: u32, batch: &mut BatchBuilder) -> Result<Appended> {
+        let id = topic.partition(partition);
+        let engine = self.log.engine()?;
+        let target = engine.require(id)?;
+        let sequence = self.sequence_for(&engine, id, batch)?;
+        let author = Author {
+            producer_id: self.producer_id,
+            producer_epoch: ProducerEpoch(0),
+            kind: AuthorKind::Idempotent { first_sequence: sequence.next },
+        };
+        let outcome = target.append(batch, author, self.durability.promise()).and_then(|outcome| {
+            let Outcome::Appended(appended) = outcome else {
+                return Err(Error::InvalidTxnState {
+                    producer_id: self.producer_id,
+                    reason: "a plain producer joins no transaction",
+                });
+            };
+            if self.durability == Durability::Sync {
+                target.sync_to(appended.last_offset() + 1)?;
+            }
+            Ok(appended)
+        });
+        let known = match &outcome {
+            Ok(_) => Sequence { next: advance(sequence.next, batch.count()), in_doubt: None },
+            Err(_) if engine.shared.health.is_down() => {
+                Sequence { in_doubt: Some(fingerprint(batch)), ..sequence }
+            }
+            Err(_) => sequence,
+        };
+        self.sequences.insert(id, known);
+        outcome
+    }
+
+    /// The number for this batch. When another batch is in doubt its number cannot be given away, so
+    /// the producer goes on with a fresh id.
+    fn sequence_for(&mut self, engine: &Engine, id: TopicPartition, batch: &BatchBuilder) -> Result<Sequence> {
+        let known = self.sequences.get(&id).copied().unwrap_or_default();
+        if known.in_doubt.is_none_or(|doubtful| doubtful == fingerprint(batch)) {
+            return Ok(known);
+        }
+        self.producer_id = engine.commits()?.new_producer_id()?;
+        self.sequences.clear();
+        Ok(Sequence::default())
+    }
+}
+
+fn fingerprint(batch: &BatchBuilder) -> u32 {
+    crc32c::crc32c(&batch.bytes()[HEADER_LEN..])
+}
+
+fn advance(sequence: i32, records: i32) -> i32 {
+    sequence.wrapping_add(records) & i32::MAX
+}
+
+/// Begins transactions, one after the other.
+#[derive(Debug)]
+pub struct TransactionalProducer {
+    log: Arc<Inner>,
+    engine: Arc<Engine>,
+    durability: Durability,
+    current: TransactionRef,
+}
+
+impl TransactionalProducer {
+    /// The id under which this producer is known.
+    #[must_use]
+    pub fn transactional_id(&self) -> &TransactionalId {
+        &self.current.transactional_id
+    }
+
+    /// Begins a transaction; each has an epoch of its own, so that a late call of one can never touch
+    /// the next.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::ProducerFenced`]: another producer holds the transactional id, or a time-out took it.
+    /// * [`Error::InvalidTxnState`]: the transaction before has not ended.
+    /// * [`Error::LogCrashed`]: open a new producer.
+    pub fn begin(&mut self) -> Result<Transaction> {
+        let commits = self.engine.commits()?;
+        let epoch = match commits.begin(&self.current)? {
+            Some(epoch) => epoch,
+            None => {
+                let id = &self.current.transactional_id;
+                self.current.producer_id = commits.take_over(self.engine.as_ref(), id)?;
+                commits.begin(&self.current)?.ok_or(Error::InvalidTxnState {
+                    producer_id: self.current.producer_id,
+                    reason: "a fresh producer has no epoch left",
+                })?
+            }
+        };
+        self.current.producer_epoch = epoch;
+        Ok(Transaction {
+            log: Arc::clone(&self.log),
+            engine: Arc::clone(&self.engine),
+            durability: self.durability,
+            reference: self.current.clone(),
+            has_ended: false,
+        })
+    }
+}
+
+impl Drop for TransactionalProducer {
+    fn drop(&mut self) {
+        if let Ok(commits) = self.engine.commits() {
+            commits.release(self.current.producer_id);
+        }
+    }
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// The records and offsets are committed.
+    Committed,
+    /// There was nothing to commit.
+    Empty,
+}
+
+/// A running transaction. Threads may share it by reference; dropping it aborts it.
+#[derive(Debug)]
+pub struct Transaction {
+    /// Keeps the directory owned while the transaction runs.
+    log: Arc<Inner>,
+    engine: Arc<Engine>,
+    durability: Durability,
+    reference: TransactionRef,
+    has_ended: bool,
+}
+
+impl Transaction {
+    /// Whose transaction.
+    #[must_use]
+    pub fn producer_id(&self) -> ProducerId {
+        self.reference.producer_id
+    }
+
+    /// Its epoch.
+    #[must_use]
+    pub fn producer_epoch(&self) -> ProducerEpoch {
+        self.reference.producer_epoch
+    }
+
+    /// The directory of the log.
+    #[must_use]
+    pub fn dir(&self) -> &std::path::Path {
+        self.log.dir()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.engine.shared.health.check().map_err(|error| match error {
+            Error::LogCrashed { cause } => {
+                Error::TransactionDoomed { producer_id: self.producer_id(), reason: cause }
+            }
+            other => other,
+        })
+    }
+
+    /// Appends a batch as part of this transaction. Does not wait for the disk: the commit does.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::ProducerFenced`], [`Error::TransactionDoomed`]: the transaction will not commit.
+    /// * [`Error::EmptyBatch`], [`Error::BatchTooLarge`], [`Error::TimestampTooFarAhead`],
+    ///   [`Error::UnknownPartition`], [`Error::Damaged`]: nothing was written.
+    /// * [`Error::LogCrashed`] and what the disk says: the transaction is doomed.
+    pub fn append(&self, topic: &Topic, partition: u32, batch: &mut BatchBuilder) -> Result<Appended> {
+        self.check()?;
+        let id = topic.partition(partition);
+        let target = self.engine.require(id)?;
+        let author = |kind| Author {
+            producer_id: self.reference.producer_id,
+            producer_epoch: self.reference.producer_epoch,
+            kind,
+        };
+        let promise = self.durability.promise();
+        match target.append(batch, author(AuthorKind::Joining), promise)? {
+            Outcome::Appended(appended) => return Ok(appended),
+            Outcome::MustJoin => self.engine.commits()?.join(&self.reference, id)?,
+        }
+        match target.append(batch, author(AuthorKind::Joined), promise)? {
+            Outcome::Appended(appended) => Ok(appended),
+            Outcome::MustJoin => Err(Error::InvalidTxnState {
+                producer_id: self.producer_id(),
+                reason: "a partition that was joined asked to be joined again",
+            }),
+        }
+    }
+
+    /// Ends the transaction: all its records, and the offsets it consumed, become visible together or
+    /// not at all. Waits until that is as durable as the transaction promises.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::ProducerFenced`]: another producer took over, or the time was up; it is aborted.
+    /// * [`Error::OffsetOutOfRange`], [`Error::DuplicateOffset`], [`Error::UnknownPartition`]: the
+    ///   offsets are wrong; it is aborted.
+    /// * [`Error::TransactionDoomed`]: the log crashed before; it is aborted.
+    /// * [`Error::LogCrashed`] and what the disk says: recovery decides. After the log has reopened
+    ///   [`Log::committed`] says what it decided.
+    pub fn commit(mut self, offsets: &[OffsetCommit]) -> Result<CommitOutcome> {
+        self.has_ended = true;
+        self.check()?;
+        let committed = self.engine.commits()?.commit(self.engine.as_ref(), &self.reference, offsets)?;
+        Ok(if committed { CommitOutcome::Committed } else { CommitOutcome::Empty })
+    }
+
+    /// Ends the transaction: none of its records will be seen by readers of committed records.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LogCrashed`] and what the disk says: it is aborted all the same, by recovery.
+    pub fn abort(mut self) -> Result<()> {
+        self.end_by_abort()
+    }
+
+    fn end_by_abort(&mut self) -> Result<()> {
+        self.has_ended = true;
+        self.engine.commits()?.abort_own(self.engine.as_ref(), &self.reference)
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if !self.has_ended
+            && let Err(error) = self.end_by_abort()
+        {
+            tracing::warn!(%error, "a transaction was dropped and recovery must abort it");
+        }
+    }
+}

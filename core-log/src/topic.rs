@@ -1,0 +1,58 @@
+//! A topic: its name, its id, how many partitions it has and how they are kept.
+//!
+//! Why a value of its own: whoever has a `Topic` has asked the log for it once; appends and fetches
+//! need no name any more.
+
+use std::sync::Arc;
+
+use crate::config::TopicSettings;
+use crate::ids::{TopicId, TopicName, TopicPartition};
+
+/// A topic of a log; cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Inner {
+    name: TopicName,
+    id: TopicId,
+    settings: TopicSettings,
+}
+
+impl Topic {
+    pub(crate) fn new(name: TopicName, id: TopicId, settings: TopicSettings) -> Self {
+        Self { inner: Arc::new(Inner { name, id, settings }) }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &TopicName {
+        &self.inner.name
+    }
+
+    /// Its id: a topic that is deleted and created again has another one.
+    #[must_use]
+    pub fn id(&self) -> TopicId {
+        self.inner.id
+    }
+
+    /// How many partitions it has.
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        self.inner.settings.partitions
+    }
+
+    /// How it takes and keeps records.
+    #[must_use]
+    pub fn settings(&self) -> &TopicSettings {
+        &self.inner.settings
+    }
+
+    /// One of its partitions, as an id; it need not be there.
+    #[must_use]
+    pub fn partition(&self, partition: u32) -> TopicPartition {
+        TopicPartition { topic: self.id(), partition }
+    }
+}
