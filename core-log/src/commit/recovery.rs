@@ -3,7 +3,7 @@
 //! ```text
 //!   read __commits (nothing changed yet) -> witnesses -> partitions are recovered
 //!     -> __commits is rewritten, synced, its torn tail cut
-//!     -> after a power cut: unsynced commits that are not whole are rolled back, durably
+//!     -> unsynced commits that a power cut left incomplete are rolled back, durably
 //!     -> commit markers that are missing are written, all other open transactions aborted, synced
 //!     -> snapshot
 //! ```
@@ -122,15 +122,12 @@ pub(crate) fn decide(
     dir: &Path,
     log: &dyn Directory,
     loaded: Loaded,
-    may_have_lost: bool,
     producer_id_max: i64,
 ) -> Result<(Commits, Decisions)> {
     let (journal, repair) = loaded.contents.repair(&shared.storage, dir)?;
     let mut decisions = Decisions { repair, ..Decisions::default() };
     let mut live = loaded.live;
-    if may_have_lost {
-        decisions.rolled_back = roll_back(&mut live, log);
-    }
+    decisions.rolled_back = roll_back(&mut live, log);
     let producer_id_next = loaded.producer_ids_end.max(producer_id_max + 1);
     let synced = journal.next_offset();
     let commits = Commits {

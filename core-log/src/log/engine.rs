@@ -121,7 +121,7 @@ impl Engine {
         } else {
             let largest = evidence.producer_id_max;
             let (commits, decisions) = recovery::decide(
-                &shared, commit_settings, &commits_dir, &table, loaded, may_have_lost, largest,
+                &shared, commit_settings, &commits_dir, &table, loaded, largest,
             )?;
             table.report(&mut report, decisions);
             Ok(commits)

@@ -1,5 +1,7 @@
 //! The public API on the in-memory storage: the plain path.
 
+mod power_cut;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,375 @@
+//! The plug is pulled after every mutating operation of a workload, and again during recovery.
+//!
+//! The workload writes to several topics with producers that promise `Sync` and `Os`, runs
+//! transactions with consumed offsets, aborts some, rolls small segments, purges, and lets snapshots
+//! replace `__commits`. The checker knows what was acknowledged, and nothing of how the log works.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{DIR, batch, position};
+use crate::clock::ManualClock;
+use crate::config::{Broken, Durability, TopicSettings};
+use crate::consumer::PartitionReader;
+use crate::error::Result;
+use crate::ids::{GroupId, Offset};
+use crate::log::{Log, LogOptions};
+use crate::partition::FetchBound;
+use crate::producer::{Producer, TransactionalProducer};
+use crate::storage::memory::{Keep, MemoryStorage};
+use crate::topic::Topic;
+use crate::OffsetCommit;
+
+/// Reads of a partition, by offset.
+type Values = BTreeMap<Offset, String>;
+
+/// What the writers were told.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    /// Acknowledged with `Sync`: topic, partition, offset, value.
+    synced: Vec<(&'static str, u32, Offset, String)>,
+    /// Transactions of the job in the order of their commits.
+    transactions: Vec<Attempt>,
+    aborted: Vec<String>,
+    /// What the job read below the offsets that it committed, from `in`-0.
+    consumed: Values,
+}
+
+/// A `Sync` commit that was tried.
+#[derive(Clone, Debug)]
+struct Attempt {
+    values: Vec<(&'static str, u32, String)>,
+    /// Committed positions: in `in`-0 and `rep`-0.
+    positions: [Offset; 2],
+    acknowledged: bool,
+}
+
+fn open(storage: &MemoryStorage, broken: Option<Broken>) -> Result<Log> {
+    let mut options = LogOptions::new()
+        .storage(Arc::new(storage.clone()))
+        .clock(Arc::new(ManualClock::new(1_000_000)))
+        .background(false)
+        .commits_bytes_max(1_200);
+    if let Some(broken) = broken {
+        options = options.broken(broken);
+    }
+    options.open(DIR)
+}
+
+struct Workload {
+    log: Log,
+    input: Topic,
+    rep: Topic,
+    out: Topic,
+    eager: Producer,
+    lazy: Producer,
+    job: TransactionalProducer,
+    idle: TransactionalProducer,
+}
+
+impl Workload {
+    fn start(storage: &MemoryStorage, broken: Option<Broken>) -> Result<Self> {
+        let log = open(storage, broken)?;
+        let small = |partitions| TopicSettings {
+            partitions,
+            segment_bytes: 500,
+            ..TopicSettings::default()
+        };
+        Ok(Self {
+            input: log.create_topic("in", small(2))?,
+            rep: log.create_topic("rep", small(1))?,
+            out: log.create_topic("out", small(2))?,
+            eager: log.producer(Durability::Sync)?,
+            lazy: log.producer(Durability::Os)?,
+            job: log.transactional_producer("job", Durability::Sync)?,
+            idle: log.transactional_producer("idle", Durability::Os)?,
+            log,
+        })
+    }
+
+    fn round(&mut self, n: usize, model: &mut Model) -> Result<()> {
+        self.lazy.append(&self.input, 0, &mut batch(&[&format!("lazy-{n}a"), &format!("lazy-{n}b")]))?;
+        if n % 3 == 0 {
+            let value = format!("eager-{n}");
+            let at = self.eager.append(&self.input, 1, &mut batch(&[&value]))?.first_offset();
+            model.synced.push(("in", 1, at, value));
+        }
+        if n % 4 == 1 {
+            let values = [format!("abort-{n}-out"), format!("abort-{n}-rep"), format!("abort-{n}-in")];
+            let transaction = self.job.begin()?;
+            model.aborted.extend(values.iter().cloned());
+            transaction.append(&self.out, 0, &mut batch(&[&values[0]]))?;
+            transaction.append(&self.rep, 0, &mut batch(&[&values[1]]))?;
+            transaction.append(&self.input, 0, &mut batch(&[&values[2]]))?;
+            transaction.abort()?;
+        }
+        self.commit_round(n, model)?;
+        if n % 3 == 2 {
+            let transaction = self.idle.begin()?;
+            transaction.append(&self.out, 1, &mut batch(&[&format!("idle-{n}")]))?;
+            let end = self.log.offsets(self.input.id(), 1)?.log_end_offset;
+            let group = GroupId::new("idle")?;
+            let read = OffsetCommit { group, partition: 1, ..position(&self.input, end) };
+            transaction.commit(&[read])?;
+        }
+        Ok(())
+    }
+
+    fn commit_round(&mut self, n: usize, model: &mut Model) -> Result<()> {
+        let transaction = self.job.begin()?;
+        let positions =
+            [&self.input, &self.rep].map(|t| self.log.offsets(t.id(), 0).map(|o| o.log_end_offset));
+        let [from_input, from_rep] = positions;
+        let positions = [from_input?, from_rep?];
+        model.consumed.extend(read(&self.log, &self.input, 0)?.0);
+        let partitions: &[(&'static str, u32)] =
+            if n % 2 == 0 { &[("out", 0), ("out", 1), ("rep", 0)] } else { &[("out", 1), ("rep", 0)] };
+        let mut attempt = Attempt { values: Vec::new(), positions, acknowledged: false };
+        for (topic, partition) in partitions {
+            let value = format!("job-{n}-{topic}-{partition}");
+            let topic_of = if *topic == "out" { &self.out } else { &self.rep };
+            transaction.append(topic_of, *partition, &mut batch(&[&value]))?;
+            attempt.values.push((topic, *partition, value));
+        }
+        let offsets = [position(&self.input, positions[0]), position(&self.rep, positions[1])];
+        model.transactions.push(attempt);
+        transaction.commit(&offsets)?;
+        model.transactions.last_mut().expect("it was pushed").acknowledged = true;
+        self.log.purge(self.rep.id(), 0, positions[1])?;
+        Ok(())
+    }
+}
+
+const ROUNDS: usize = 9;
+
+/// Runs the workload until the power goes, or to its end.
+fn run(storage: &MemoryStorage, broken: Option<Broken>) -> Model {
+    let mut model = Model::default();
+    let Ok(mut workload) = Workload::start(storage, broken) else { return model };
+    for n in 0..ROUNDS {
+        if workload.round(n, &mut model).is_err() {
+            break;
+        }
+    }
+    // Neither closed nor dropped in order: the machine is off.
+    storage.stop_after(0);
+    model
+}
+
+/// What a reader of committed records sees, and the log start.
+fn read(log: &Log, topic: &Topic, partition: u32) -> Result<(Values, Offset)> {
+    let start = log.offsets(topic.id(), partition)?.log_start_offset;
+    let mut reader = PartitionReader::new(log.clone(), topic, partition, start, FetchBound::LastStable);
+    let mut values = Values::new();
+    while let Some(batch) = reader.next_batch(300)? {
+        for record in batch.records() {
+            let record = record?;
+            let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
+            values.insert(record.offset, value);
+        }
+    }
+    Ok((values, start))
+}
+
+/// Everything that must hold after a start, whatever was lost.
+fn check(storage: &MemoryStorage, broken: Option<Broken>, model: &Model) -> Result<(), String> {
+    let log = open(storage, broken).map_err(|error| format!("it does not open: {error}"))?;
+    let report = log.recovery();
+    if report.commits_damage.is_some() || report.partitions.iter().any(|p| p.damage.is_some()) {
+        return Err(format!("a power cut was taken for damage:\n{report}"));
+    }
+    let mut seen = BTreeMap::new();
+    for topic in log.topics().map_err(|e| e.to_string())? {
+        for partition in 0..topic.partitions() {
+            let offsets = log.offsets(topic.id(), partition).map_err(|e| e.to_string())?;
+            if offsets.last_stable_offset != offsets.log_end_offset {
+                return Err(format!("{}-{partition}: a transaction is open", topic.name()));
+            }
+            let values = read(&log, &topic, partition).map_err(|e| e.to_string())?;
+            seen.insert((topic.name().to_string(), partition), values);
+        }
+    }
+    check_records(&seen, model)?;
+    check_transactions(&log, &seen, model)?;
+    check_goes_on(&log, storage, broken)
+}
+
+type Seen = BTreeMap<(String, u32), (Values, Offset)>;
+
+fn check_records(seen: &Seen, model: &Model) -> Result<(), String> {
+    for (topic, partition, offset, value) in &model.synced {
+        let found = seen.get(&((*topic).to_owned(), *partition)).and_then(|(v, _)| v.get(offset));
+        if found != Some(value) {
+            return Err(format!("{topic}-{partition}@{offset}: acknowledged {value}, there is {found:?}"));
+        }
+    }
+    let mut all: Vec<&String> = seen.values().flat_map(|(values, _)| values.values()).collect();
+    if let Some(aborted) = all.iter().find(|value| value.starts_with("abort-")) {
+        return Err(format!("{aborted} is visible"));
+    }
+    all.sort();
+    if let Some(twice) = all.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("{} is there twice", twice[0]));
+    }
+    Ok(())
+}
+
+fn check_transactions(log: &Log, seen: &Seen, model: &Model) -> Result<(), String> {
+    let is_visible = |(topic, partition, value): &(&'static str, u32, String)| {
+        let Some((values, _)) = seen.get(&((*topic).to_owned(), *partition)) else { return false };
+        values.values().any(|v| v == value)
+    };
+    // What was purged cannot be seen any more; whatever was purged was committed.
+    let purgeable = |value: &&(&'static str, u32, String)| value.0 != "rep";
+    let group = GroupId::new("g").map_err(|e| e.to_string())?;
+    let committed = log.committed(&group).map_err(|e| e.to_string())?;
+    let mut last = None;
+    for (index, attempt) in model.transactions.iter().enumerate() {
+        let visible: Vec<bool> = attempt.values.iter().filter(purgeable).map(is_visible).collect();
+        if visible.iter().any(|v| *v) && !visible.iter().all(|v| *v) {
+            return Err(format!("transaction {index} is torn: {visible:?} of {:?}", attempt.values));
+        }
+        if attempt.acknowledged && !visible[0] {
+            return Err(format!("transaction {index} was acknowledged and is gone"));
+        }
+        if visible[0] {
+            last = Some(attempt);
+        }
+    }
+    let mut expected = last.map_or(Vec::new(), |attempt| attempt.positions.to_vec());
+    let mut found: Vec<Offset> = committed.iter().map(|commit| commit.offset).collect();
+    expected.sort_unstable();
+    found.sort_unstable();
+    if expected != found {
+        return Err(format!("positions {found:?} do not belong to the last commit {expected:?}"));
+    }
+    for commit in committed.iter().chain(&log.committed(&GroupId::new("idle").unwrap()).unwrap()) {
+        let end = log.offsets(commit.topic, commit.partition).map_err(|e| e.to_string())?;
+        if commit.offset > end.log_end_offset {
+            return Err(format!("position {} lies beyond the end {}", commit.offset, end.log_end_offset));
+        }
+    }
+    if let (Some(last), Some((values, _))) = (last, seen.get(&("in".to_owned(), 0))) {
+        for (offset, value) in model.consumed.range(..last.positions[0]) {
+            if values.get(offset) != Some(value) {
+                return Err(format!("in-0@{offset}: {value} was consumed and is not there any more"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The log takes more, keeps it, and closes without a word.
+fn check_goes_on(log: &Log, storage: &MemoryStorage, broken: Option<Broken>) -> Result<(), String> {
+    let go_on = || -> Result<String> {
+        let topic = match log.topic("after") {
+            Ok(topic) => topic,
+            Err(_) => log.create_topic("after", TopicSettings::default())?,
+        };
+        let mut producer = log.transactional_producer("job", Durability::Sync)?;
+        let transaction = producer.begin()?;
+        transaction.append(&topic, 0, &mut batch(&["after"]))?;
+        transaction.commit(&[])?;
+        let values = read(log, &topic, 0)?.0;
+        log.close()?;
+        let again = open(storage, broken)?;
+        assert_eq!(read(&again, &topic, 0)?.0, values);
+        Ok(again.recovery().to_string())
+    };
+    match go_on() {
+        Ok(report) if report.is_empty() => Ok(()),
+        Ok(report) => Err(format!("a clean close left something to recover: {report}")),
+        Err(error) => Err(format!("it does not go on: {error}")),
+    }
+}
+
+fn keeps(cut: u64) -> [Keep; 5] {
+    let few = usize::try_from(cut % 7).unwrap();
+    [Keep::None, Keep::All, Keep::Prefix(few), Keep::Random(cut), Keep::Random(cut + 10_000)]
+}
+
+/// Pulls the plug after operation `cut`; answers the image and what was acknowledged.
+fn pull_plug(cut: u64, broken: Option<Broken>) -> (MemoryStorage, Model) {
+    let storage = MemoryStorage::new(9);
+    storage.stop_after(cut);
+    let model = run(&storage, broken);
+    (storage, model)
+}
+
+fn operations() -> u64 {
+    let storage = MemoryStorage::new(9);
+    let model = run(&storage, None);
+    assert_eq!(model.transactions.len(), ROUNDS);
+    assert!(model.transactions.iter().all(|attempt| attempt.acknowledged));
+    storage.operations()
+}
+
+#[test]
+fn a_power_cut_after_any_operation_loses_nothing_that_was_promised() {
+    let operations = operations();
+    assert!(operations > 250, "{operations} operations");
+    for cut in 0..=operations {
+        let (storage, model) = pull_plug(cut, None);
+        for keep in keeps(cut) {
+            let image = storage.crash_image(keep);
+            let checked = check(&image, None, &model);
+            assert_eq!(checked, Ok(()), "power cut after operation {cut}, {keep:?}");
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_was_acknowledged_at_all() {
+    for cut in 0..=operations() {
+        let (storage, model) = pull_plug(cut, None);
+        let checked = check(&storage.kill_image(), None, &model);
+        assert_eq!(checked, Ok(()), "killed after operation {cut}");
+    }
+}
+
+#[test]
+fn a_second_power_cut_during_recovery_loses_nothing_either() {
+    for cut in (0..=operations()).step_by(5) {
+        let (storage, model) = pull_plug(cut, None);
+        for (keep, keep_again) in [
+            (Keep::All, Keep::None),
+            (Keep::Random(cut), Keep::None),
+            (Keep::Random(cut), Keep::Random(cut + 1)),
+            (Keep::Prefix(3), Keep::Random(cut + 2)),
+        ] {
+            let whole = storage.crash_image(keep);
+            drop(open(&whole, None));
+            let recovery = whole.operations();
+            for second in (0..recovery).step_by(4) {
+                let image = storage.crash_image(keep);
+                image.stop_after(second);
+                drop(open(&image, None));
+                let checked = check(&image.crash_image(keep_again), None, &model);
+                assert_eq!(
+                    checked,
+                    Ok(()),
+                    "cut {cut} {keep:?}, then after operation {second} of recovery {keep_again:?}"
+                );
+            }
+        }
+    }
+}
+
+fn caught(broken: Broken) -> usize {
+    let found = |cut: u64| {
+        let (storage, model) = pull_plug(cut, Some(broken));
+        let is_wrong = |keep: &Keep| check(&storage.crash_image(*keep), Some(broken), &model).is_err();
+        keeps(cut).iter().filter(|keep| is_wrong(keep)).count()
+    };
+    (0..=operations()).step_by(7).map(found).sum()
+}
+
+#[test]
+fn the_checker_notices_a_marker_that_is_lost() {
+    assert!(caught(Broken::LoseMarker) > 0);
+}
+
+#[test]
+fn the_checker_notices_a_consumed_partition_that_is_not_synced() {
+    assert!(caught(Broken::SkipConsumedSync) > 0);
+}
