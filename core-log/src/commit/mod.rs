@@ -233,7 +233,9 @@ impl Commits {
         let (written, consumed) = match prepared {
             Ok(parts) => parts,
             Err(error) => {
-                self.abort(log, transaction.producer_id)?;
+                if let Err(also) = self.abort(log, transaction.producer_id) {
+                    tracing::warn!(error = %also, "recovery must abort what could not be committed");
+                }
                 return Err(error);
             }
         };

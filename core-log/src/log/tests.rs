@@ -1,5 +1,7 @@
 //! The public API on the in-memory storage: the plain path.
 
+mod damage;
+mod hazards;
 mod power_cut;
 
 use std::path::Path;

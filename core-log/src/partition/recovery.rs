@@ -353,8 +353,9 @@ impl Found {
             last_stable: last_stable.into(),
             high_watermark: log_end.into(),
             log_end: log_end.into(),
-            // Recovery has synced all that it kept.
-            syncs: SyncGroup::new(log_end),
+            // Recovery has synced all that it kept. A damaged partition keeps its witness, or else the
+            // next start could take the damage for a torn tail.
+            syncs: SyncGroup::new(log_end.max(request.witness)),
             epochs: replay.epochs,
             damage: self.damage,
         };

@@ -5,6 +5,7 @@
 //! replace `__commits`. The checker knows what was acknowledged, and nothing of how the log works.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{DIR, batch, position};
@@ -16,6 +17,7 @@ use crate::ids::{GroupId, Offset};
 use crate::log::{Log, LogOptions};
 use crate::partition::FetchBound;
 use crate::producer::{Producer, TransactionalProducer};
+use crate::storage::Storage;
 use crate::storage::memory::{Keep, MemoryStorage};
 use crate::topic::Topic;
 use crate::OffsetCommit;
@@ -301,6 +303,11 @@ fn operations() -> u64 {
     let model = run(&storage, None);
     assert_eq!(model.transactions.len(), ROUNDS);
     assert!(model.transactions.iter().all(|attempt| attempt.acknowledged));
+    let names = |dir: &str| storage.list(&Path::new(DIR).join(dir)).unwrap();
+    let first = |dir: &str, suffix: &str| names(dir).into_iter().find(|n| n.ends_with(suffix)).unwrap();
+    assert_ne!(first("__commits-0", ".log"), "00000000000000000000.log", "no snapshot was taken");
+    assert_ne!(first("rep-0", ".log"), "00000000000000000000.log", "nothing was purged");
+    assert!(names("out-1").iter().filter(|name| name.ends_with(".seal")).count() > 1, "no roll");
     storage.operations()
 }
 

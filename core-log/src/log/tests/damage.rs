@@ -1,0 +1,163 @@
+//! Bytes that were synced once and are wrong: named, never cut, and the rest stays in service.
+
+use std::path::{Path, PathBuf};
+
+use super::{DIR, append, batch, committed, group, open, position, read};
+use crate::config::{Durability, TopicSettings};
+use crate::error::Error;
+use crate::partition::FetchBound;
+use crate::storage::Storage;
+use crate::storage::memory::{Keep, MemoryStorage};
+
+fn log_file(storage: &MemoryStorage, dir: &str) -> PathBuf {
+    let dir = Path::new(DIR).join(dir);
+    let names = storage.list(&dir).unwrap();
+    dir.join(names.iter().rfind(|name| name.ends_with(".log")).unwrap())
+}
+
+#[test]
+fn rot_below_a_witness_makes_one_partition_read_only_up_to_it() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::with_partitions(2)).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    for value in ["a", "b", "c"] {
+        for partition in 0..2 {
+            producer.append(&topic, partition, &mut batch(&[value])).unwrap();
+        }
+    }
+    log.close().unwrap();
+    let path = log_file(&storage, "t-0");
+    let size = storage.read_file(&path).unwrap().len();
+    // The header of the second batch: its base offset.
+    storage.rot(&path, size / 3 + 7, 0x40).unwrap();
+    let before = storage.read_file(&path).unwrap();
+    let log = open(&storage);
+    let report = log.recovery();
+    assert!(report.to_string().contains("t-0: DAMAGED, read-only up to offset 1"), "{report}");
+    assert_eq!(storage.read_file(&path).unwrap(), before, "damage is never cut");
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    let refused = producer.append(&topic, 0, &mut batch(&["d"]));
+    let Err(Error::Damaged { topic: name, partition: 0, offset: 1, position, .. }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((name.as_str(), position), ("t", size as u64 / 3));
+    let fetched = log.fetch(topic.id(), 0, 0, 1 << 20, FetchBound::LastStable).unwrap();
+    assert_eq!(fetched.batches.len(), size / 3);
+    let behind = log.fetch(topic.id(), 0, 1, 1 << 20, FetchBound::LastStable);
+    assert!(matches!(behind, Err(Error::Damaged { offset: 1, .. })));
+    producer.append(&topic, 1, &mut batch(&["d"])).unwrap();
+    assert_eq!(read(&log, &topic, 1, FetchBound::LastStable), ["a", "b", "c", "d"]);
+    log.close().unwrap();
+    assert!(open(&storage).recovery().to_string().contains("DAMAGED"));
+}
+
+#[test]
+fn rot_in_a_record_is_found_by_its_reader() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    log.producer(Durability::Sync).unwrap().append(&topic, 0, &mut batch(&["value"])).unwrap();
+    log.close().unwrap();
+    let path = log_file(&storage, "t-0");
+    let size = storage.read_file(&path).unwrap().len();
+    storage.rot(&path, size - 3, 1).unwrap();
+    let log = open(&storage);
+    let mut reader = crate::PartitionReader::new(log, &topic, 0, 0, FetchBound::LastStable);
+    assert!(matches!(reader.next_batch(1 << 20), Err(Error::Decode(_))));
+}
+
+#[test]
+fn a_commit_marker_without_its_record_shows_that_the_commit_records_are_damaged() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::with_partitions(2)).unwrap();
+    let mut producer = log.transactional_producer("job", Durability::Sync).unwrap();
+    let transaction = producer.begin().unwrap();
+    append(&transaction, &topic, &["a"]);
+    transaction.append(&topic, 1, &mut batch(&["b"])).unwrap();
+    transaction.commit(&[position(&topic, 1)]).unwrap();
+    // Rot in the last synced record, which no later witness covers; only one marker survived.
+    log.producer(Durability::Sync).unwrap().append(&topic, 0, &mut batch(&["synced"])).unwrap();
+    let image = storage.crash_image(Keep::None);
+    let path = log_file(&image, "__commits-0");
+    let size = image.read_file(&path).unwrap().len();
+    image.rot(&path, size - 5, 1).unwrap();
+    for _ in 0..2 {
+        let log = open(&image);
+        let report = log.recovery();
+        assert!(report.commits_damage.is_some(), "{report}");
+        assert!(report.aborted.is_empty() && report.markers_written.is_empty());
+        // Nothing is decided: the other half stays open, and is neither seen nor aborted.
+        assert_eq!(committed(&log, &topic), ["a", "synced"]);
+        assert!(read(&log, &topic, 1, FetchBound::LastStable).is_empty());
+        assert_eq!(read(&log, &topic, 1, FetchBound::LogEnd), ["b"]);
+        assert!(matches!(log.committed(&group()), Err(Error::Damaged { .. })));
+        assert!(matches!(log.producer(Durability::Sync), Err(Error::Damaged { .. })));
+        assert_eq!(image.read_file(&path).unwrap().len(), size, "damage is never cut");
+    }
+}
+
+#[test]
+fn rot_in_a_snapshot_of_the_commit_records_is_named_and_nothing_is_decided() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut producer = log.transactional_producer("job", Durability::Sync).unwrap();
+    let transaction = producer.begin().unwrap();
+    append(&transaction, &topic, &["a"]);
+    transaction.commit(&[position(&topic, 1)]).unwrap();
+    let image = storage.crash_image(Keep::All);
+    image.rot(&log_file(&image, "__commits-0"), 70, 1).unwrap();
+    let log = open(&image);
+    assert!(log.recovery().commits_damage.is_some());
+    assert_eq!(committed(&log, &topic), ["a"]);
+    assert!(matches!(log.committed(&group()), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn rot_in_a_block_of_producer_ids_gives_no_id_out_twice() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut last = log.producer(Durability::Sync).unwrap();
+    // The first block is in the snapshot; the second one has a record of its own.
+    while last.producer_id().0 < 1_000 {
+        last = log.producer(Durability::Sync).unwrap();
+    }
+    last.append(&topic, 0, &mut batch(&["a"])).unwrap();
+    let image = storage.crash_image(Keep::None);
+    let path = log_file(&image, "__commits-0");
+    let size = image.read_file(&path).unwrap().len();
+    image.rot(&path, size - 3, 1).unwrap();
+    let log = open(&image);
+    assert!(log.producer(Durability::Sync).unwrap().producer_id() > last.producer_id());
+}
+
+#[test]
+fn missing_indexes_snapshots_and_epochs_are_made_again() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let settings = TopicSettings { segment_bytes: 400, ..TopicSettings::default() };
+    let topic = log.create_topic("t", settings).unwrap();
+    let mut producer = log.transactional_producer("job", Durability::Sync).unwrap();
+    for n in 0..12 {
+        let transaction = producer.begin().unwrap();
+        append(&transaction, &topic, &[&n.to_string()]);
+        if n % 2 == 0 { transaction.commit(&[]).unwrap(); } else { transaction.abort().unwrap(); }
+    }
+    let values = committed(&log, &topic);
+    assert_eq!(values.len(), 6);
+    log.close().unwrap();
+    let dir = Path::new(DIR).join("t-0");
+    for suffix in [".snapshot", ".txnindex", ".index", ".timeindex", ".seal"] {
+        let image = storage.kill_image();
+        let names = image.list(&dir).unwrap();
+        let gone: Vec<_> = names.iter().filter(|name| name.ends_with(suffix)).collect();
+        assert!(!gone.is_empty(), "{suffix}");
+        gone.iter().for_each(|name| image.remove_file(&dir.join(name)).unwrap());
+        let log = open(&image);
+        assert_eq!(committed(&log, &topic), values, "{suffix}");
+        assert!(log.recovery().partitions.is_empty(), "{}", log.recovery());
+    }
+}
