@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The largest value, in bytes, that [`Bincode`] encodes or decodes: 16 MiB.
-pub const BINCODE_BYTES_MAX: usize = 16 * 1024 * 1024;
+const BINCODE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const BINCODE: Configuration<LittleEndian, Varint, Limit<BINCODE_BYTES_MAX>> =
     bincode::config::standard().with_limit::<BINCODE_BYTES_MAX>();
@@ -45,9 +45,7 @@ pub struct CodecError {
 impl CodecError {
     /// An error of a codec from outside this crate.
     pub fn new(reason: impl Into<String>) -> Self {
-        CodecError {
-            reason: reason.into(),
-        }
+        CodecError { reason: reason.into() }
     }
 
     /// The reason in serde's words.
@@ -203,16 +201,9 @@ mod tests {
         assert_eq!(encoded::<Bincode, u64>(&250), [250]);
         assert_eq!(encoded::<Bincode, u64>(&251), [251, 251, 0]);
         assert_eq!(encoded::<Bincode, u64>(&65_536), [252, 0, 0, 1, 0]);
-        let click = Click {
-            user: "a".into(),
-            page: "/".into(),
-            at: -1,
-        };
+        let click = Click { user: "a".into(), page: "/".into(), at: -1 };
         assert_eq!(encoded::<Bincode, Click>(&click), [1, b'a', 1, b'/', 1]);
-        assert_eq!(
-            encoded::<Json, Click>(&click),
-            br#"{"user":"a","page":"/","at":-1}"#
-        );
+        assert_eq!(encoded::<Json, Click>(&click), br#"{"user":"a","page":"/","at":-1}"#);
     }
 
     #[test]
@@ -220,10 +211,7 @@ mod tests {
         let mut bytes = encoded::<Bincode, u64>(&7);
         bytes.push(0);
         let error = <Bincode as Codec<u64>>::decode(&bytes).expect_err("one byte too many");
-        assert_eq!(
-            error.reason(),
-            "1 bytes follow the value, which ends at byte 1"
-        );
+        assert_eq!(error.reason(), "1 bytes follow the value, which ends at byte 1");
         assert!(<Json as Codec<u64>>::decode(b"7 8").is_err());
     }
 

@@ -139,7 +139,7 @@ impl RecordKey for NoKey {
 
 /// A signed number in eight bytes that compare as the numbers do.
 #[must_use]
-pub fn encode_i64(value: i64) -> [u8; 8] {
+pub(crate) fn encode_i64(value: i64) -> [u8; 8] {
     let mut bytes = value.to_be_bytes();
     bytes[0] ^= 0x80;
     bytes
@@ -147,13 +147,13 @@ pub fn encode_i64(value: i64) -> [u8; 8] {
 
 /// The number that [`encode_i64`] wrote.
 #[must_use]
-pub fn decode_i64(mut bytes: [u8; 8]) -> i64 {
+pub(crate) fn decode_i64(mut bytes: [u8; 8]) -> i64 {
     bytes[0] ^= 0x80;
     i64::from_be_bytes(bytes)
 }
 
 /// Appends the encoded form of `Windowed` for an inner key that is encoded already.
-pub fn windowed_key(inner: &[u8], start: i64, end: i64, out: &mut Vec<u8>) {
+pub(crate) fn windowed_key(inner: &[u8], start: i64, end: i64, out: &mut Vec<u8>) {
     out.reserve(inner.len() + WINDOW_BYTES);
     out.extend_from_slice(inner);
     out.extend_from_slice(&encode_i64(start));
@@ -162,7 +162,7 @@ pub fn windowed_key(inner: &[u8], start: i64, end: i64, out: &mut Vec<u8>) {
 
 /// The inner key, the start and the end of an encoded `Windowed`; `None` if it is too short.
 #[must_use]
-pub fn split_windowed(encoded: &[u8]) -> Option<(&[u8], i64, i64)> {
+pub(crate) fn split_windowed(encoded: &[u8]) -> Option<(&[u8], i64, i64)> {
     let (rest, end) = encoded.split_last_chunk::<8>()?;
     let (inner, start) = rest.split_last_chunk::<8>()?;
     Some((inner, decode_i64(*start), decode_i64(*end)))
@@ -170,11 +170,7 @@ pub fn split_windowed(encoded: &[u8]) -> Option<(&[u8], i64, i64)> {
 
 fn take_fixed<const N: usize>(bytes: &mut &[u8], kind: &'static str) -> Result<[u8; N], KeyError> {
     let Some((head, rest)) = bytes.split_first_chunk::<N>() else {
-        return Err(KeyError::Length {
-            kind,
-            expected: N,
-            actual: bytes.len(),
-        });
+        return Err(KeyError::Length { kind, expected: N, actual: bytes.len() });
     };
     *bytes = rest;
     Ok(*head)
@@ -205,16 +201,12 @@ fn take_escaped(bytes: &mut &[u8]) -> Result<Vec<u8>, KeyError> {
     loop {
         let tail = bytes.get(at..).unwrap_or_default();
         let Some(zero) = tail.iter().position(|&byte| byte == 0) else {
-            return Err(KeyError::Unterminated {
-                actual: bytes.len(),
-            });
+            return Err(KeyError::Unterminated { actual: bytes.len() });
         };
         member.extend_from_slice(&tail[..zero]);
         match tail.get(zero + 1) {
             None => {
-                return Err(KeyError::Unterminated {
-                    actual: bytes.len(),
-                });
+                return Err(KeyError::Unterminated { actual: bytes.len() });
             }
             Some(0x00) => {
                 *bytes = &tail[zero + 2..];
@@ -222,10 +214,7 @@ fn take_escaped(bytes: &mut &[u8]) -> Result<Vec<u8>, KeyError> {
             }
             Some(0xff) => member.push(0),
             Some(&found) => {
-                return Err(KeyError::BadEscape {
-                    at: at + zero + 1,
-                    found,
-                });
+                return Err(KeyError::BadEscape { at: at + zero + 1, found });
             }
         }
         at += zero + 2;
@@ -233,9 +222,8 @@ fn take_escaped(bytes: &mut &[u8]) -> Result<Vec<u8>, KeyError> {
 }
 
 fn utf8(bytes: Vec<u8>) -> Result<String, KeyError> {
-    String::from_utf8(bytes).map_err(|error| KeyError::NotUtf8 {
-        valid_up_to: error.utf8_error().valid_up_to(),
-    })
+    String::from_utf8(bytes)
+        .map_err(|error| KeyError::NotUtf8 { valid_up_to: error.utf8_error().valid_up_to() })
 }
 
 impl RecordKey for String {
@@ -321,9 +309,7 @@ integer_keys! {
 
 /// The last member of a tuple, which has no end of its own.
 fn decode_last<K: Key>(bytes: &[u8]) -> Result<K, KeyError> {
-    K::decode(Some(bytes))?.ok_or(KeyError::Unterminated {
-        actual: bytes.len(),
-    })
+    K::decode(Some(bytes))?.ok_or(KeyError::Unterminated { actual: bytes.len() })
 }
 
 impl<A: Key, B: Key> RecordKey for (A, B) {
@@ -377,11 +363,7 @@ impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
     }
 
     fn decode_member(bytes: &mut &[u8]) -> Result<Self, KeyError> {
-        Ok((
-            A::decode_member(bytes)?,
-            B::decode_member(bytes)?,
-            C::decode_member(bytes)?,
-        ))
+        Ok((A::decode_member(bytes)?, B::decode_member(bytes)?, C::decode_member(bytes)?))
     }
 }
 
@@ -396,11 +378,7 @@ impl<K: Key> RecordKey for Windowed<K> {
         let Some(bytes) = bytes else { return Ok(None) };
         let Some((inner, start, end)) = split_windowed(bytes) else {
             let (kind, expected) = ("Windowed", WINDOW_BYTES);
-            return Err(KeyError::Length {
-                kind,
-                expected,
-                actual: bytes.len(),
-            });
+            return Err(KeyError::Length { kind, expected, actual: bytes.len() });
         };
         Ok(K::decode(Some(inner))?.map(|key| Windowed { key, start, end }))
     }

@@ -32,16 +32,8 @@ fn assert_survives<K: Key + Debug>(key: &K) {
 }
 
 fn assert_ordered<K: Key + Debug>(a: &K, b: &K) {
-    assert_eq!(
-        encoded(a).cmp(&encoded(b)),
-        a.cmp(b),
-        "plain form of {a:?} and {b:?}"
-    );
-    assert_eq!(
-        member(a).cmp(&member(b)),
-        a.cmp(b),
-        "member form of {a:?} and {b:?}"
-    );
+    assert_eq!(encoded(a).cmp(&encoded(b)), a.cmp(b), "plain form of {a:?} and {b:?}");
+    assert_eq!(member(a).cmp(&member(b)), a.cmp(b), "member form of {a:?} and {b:?}");
 }
 
 #[test]
@@ -53,24 +45,11 @@ fn golden_bytes_of_every_kind() {
     assert_eq!(encoded(&-1i32), [0x7f, 0xff, 0xff, 0xff]);
     assert_eq!(encoded(&i64::MIN), [0; 8]);
     assert_eq!(encoded(&0i64), [0x80, 0, 0, 0, 0, 0, 0, 0]);
-    assert_eq!(
-        encoded(&("a\0".to_owned(), "b\0".to_owned())),
-        b"a\x00\xff\x00\x00b\0"
-    );
-    assert_eq!(
-        encoded(&(1u32, "x".to_owned(), 2u32)),
-        b"\0\0\0\x01x\0\0\0\0\0\x02"
-    );
-    let window = Windowed {
-        key: "k".to_owned(),
-        start: 0,
-        end: 1,
-    };
+    assert_eq!(encoded(&("a\0".to_owned(), "b\0".to_owned())), b"a\x00\xff\x00\x00b\0");
+    assert_eq!(encoded(&(1u32, "x".to_owned(), 2u32)), b"\0\0\0\x01x\0\0\0\0\0\x02");
+    let window = Windowed { key: "k".to_owned(), start: 0, end: 1 };
     assert_eq!(encoded(&window), b"k\x80\0\0\0\0\0\0\0\x80\0\0\0\0\0\0\x01");
-    assert_eq!(
-        member(&window),
-        b"k\0\0\x80\0\0\0\0\0\0\0\x80\0\0\0\0\0\0\x01"
-    );
+    assert_eq!(member(&window), b"k\0\0\x80\0\0\0\0\0\0\0\x80\0\0\0\0\0\0\x01");
 }
 
 #[test]
@@ -95,54 +74,26 @@ fn a_null_key_is_not_an_empty_one() {
 fn bytes_of_another_type_are_refused_with_the_reason() {
     assert_eq!(
         decoded::<u64>(&[1, 2]),
-        Err(KeyError::Length {
-            kind: "u64",
-            expected: 8,
-            actual: 2
-        })
+        Err(KeyError::Length { kind: "u64", expected: 8, actual: 2 })
     );
-    assert_eq!(
-        decoded::<String>(b"ok\xff"),
-        Err(KeyError::NotUtf8 { valid_up_to: 2 })
-    );
-    assert_eq!(
-        decoded::<(String, u32)>(b"abc"),
-        Err(KeyError::Unterminated { actual: 3 })
-    );
+    assert_eq!(decoded::<String>(b"ok\xff"), Err(KeyError::NotUtf8 { valid_up_to: 2 }));
+    assert_eq!(decoded::<(String, u32)>(b"abc"), Err(KeyError::Unterminated { actual: 3 }));
     assert_eq!(
         decoded::<(String, u32)>(b"a\x00\x07"),
         Err(KeyError::BadEscape { at: 2, found: 7 })
     );
     assert_eq!(
         decoded::<Windowed<String>>(&[0; 15]),
-        Err(KeyError::Length {
-            kind: "Windowed",
-            expected: 16,
-            actual: 15
-        })
+        Err(KeyError::Length { kind: "Windowed", expected: 16, actual: 15 })
     );
 }
 
 #[test]
 fn a_window_goes_to_the_partition_of_its_inner_key() {
-    let inner = Windowed {
-        key: "page".to_owned(),
-        start: -60_000,
-        end: 0,
-    };
-    assert_eq!(
-        Windowed::<String>::partition_bytes(&encoded(&inner)),
-        b"page"
-    );
-    let outer = Windowed {
-        key: inner,
-        start: 0,
-        end: 1,
-    };
-    assert_eq!(
-        Windowed::<Windowed<String>>::partition_bytes(&encoded(&outer)),
-        b"page"
-    );
+    let inner = Windowed { key: "page".to_owned(), start: -60_000, end: 0 };
+    assert_eq!(Windowed::<String>::partition_bytes(&encoded(&inner)), b"page");
+    let outer = Windowed { key: inner, start: 0, end: 1 };
+    assert_eq!(Windowed::<Windowed<String>>::partition_bytes(&encoded(&outer)), b"page");
     assert_eq!(Windowed::<String>::partition_bytes(b"short"), b"short");
     assert_eq!(String::partition_bytes(b"page"), b"page");
 }
@@ -156,10 +107,7 @@ fn windows_at_the_ends_of_time_keep_their_order() {
     }
     let mut out = Vec::new();
     windowed_key(b"k", i64::MIN, i64::MAX, &mut out);
-    assert_eq!(
-        split_windowed(&out),
-        Some((b"k".as_slice(), i64::MIN, i64::MAX))
-    );
+    assert_eq!(split_windowed(&out), Some((b"k".as_slice(), i64::MIN, i64::MAX)));
 }
 
 /// Few distinct bytes, so that prefixes, zeros and the bytes around the escape meet often.

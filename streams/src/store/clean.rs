@@ -28,11 +28,7 @@ pub(super) struct CleanRows {
 
 impl CleanRows {
     pub(super) fn new(bytes_max: usize) -> Self {
-        CleanRows {
-            young: Level::default(),
-            old: Level::default(),
-            bytes_max,
-        }
+        CleanRows { young: Level::default(), old: Level::default(), bytes_max }
     }
 
     pub(super) fn bytes(&self) -> usize {

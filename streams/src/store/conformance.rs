@@ -15,7 +15,7 @@ use super::{Backend, ByteStore};
 use crate::ids::StoreName;
 
 /// A back end that can lose its process.
-pub trait Crashable {
+pub(crate) trait Crashable {
     /// The back end that is running now.
     fn backend(&self) -> Arc<dyn Backend>;
 
@@ -29,7 +29,7 @@ pub trait Crashable {
 /// # Panics
 ///
 /// A check failed.
-pub fn run(seeds: Range<u64>, make: impl Fn(u64) -> Box<dyn Crashable>) {
+pub(crate) fn run(seeds: Range<u64>, make: impl Fn(u64) -> Box<dyn Crashable>) {
     rows_are_put_replaced_and_deleted(&*make(1));
     scans_go_in_key_order_within_their_bounds(&*make(2));
     stores_do_not_see_each_other(&*make(3));

@@ -43,8 +43,7 @@ pub(super) struct FlushJob {
 impl FlushJob {
     /// Lets go of the level before it returns, so that the one who waits owns it alone.
     fn run(self) -> Result<(), StoreError> {
-        self.store
-            .write(&self.level.to_batch(self.partition, &self.checkpoint))
+        self.store.write(&self.level.to_batch(self.partition, &self.checkpoint))
     }
 }
 
@@ -85,14 +84,7 @@ impl Answer {
     fn new(store: &StoreName) -> (Answer, Ticket) {
         let slot = Arc::new(Slot::default());
         let ticket = Ticket(Arc::clone(&slot));
-        (
-            Answer {
-                slot,
-                store: store.clone(),
-                is_given: false,
-            },
-            ticket,
-        )
+        (Answer { slot, store: store.clone(), is_given: false }, ticket)
     }
 
     fn give(&mut self, result: Result<(), StoreError>) {
@@ -107,11 +99,7 @@ impl Drop for Answer {
         if !self.is_given {
             let reason = "the flusher ended before it was done".to_owned();
             let store = self.store.clone();
-            self.give(Err(StoreError::Backend {
-                store,
-                operation: "flush",
-                reason,
-            }));
+            self.give(Err(StoreError::Backend { store, operation: "flush", reason }));
         }
     }
 }
@@ -130,7 +118,7 @@ impl Submission {
 
 /// How flushes run. Clones share the thread.
 #[derive(Clone)]
-pub struct Flusher {
+pub(crate) struct Flusher {
     how: How,
 }
 
@@ -138,14 +126,14 @@ pub struct Flusher {
 enum How {
     Inline,
     Thread(Arc<FlushThread>),
-    #[cfg(any(test, feature = "test-util"))]
+    #[cfg(test)]
     Held(HeldFlushes),
 }
 
 impl Flusher {
     /// Every flush runs in the step that starts it.
     #[must_use]
-    pub fn inline() -> Self {
+    pub(crate) fn inline() -> Self {
         Flusher { how: How::Inline }
     }
 
@@ -154,23 +142,16 @@ impl Flusher {
     /// # Errors
     ///
     /// [`StoreError::Io`]: the system has no thread to give.
-    pub fn thread() -> Result<Self, StoreError> {
-        Ok(Flusher {
-            how: How::Thread(Arc::new(FlushThread::start()?)),
-        })
+    pub(crate) fn thread() -> Result<Self, StoreError> {
+        Ok(Flusher { how: How::Thread(Arc::new(FlushThread::start()?)) })
     }
 
     /// Flushes wait until the test runs them, or until somebody waits for one.
-    #[cfg(any(test, feature = "test-util"))]
+    #[cfg(test)]
     #[must_use]
-    pub fn held() -> (Self, HeldFlushes) {
+    pub(crate) fn held() -> (Self, HeldFlushes) {
         let held = HeldFlushes::default();
-        (
-            Flusher {
-                how: How::Held(held.clone()),
-            },
-            held,
-        )
+        (Flusher { how: How::Held(held.clone()) }, held)
     }
 
     pub(super) fn submit(&self, job: FlushJob) -> Ticket {
@@ -179,14 +160,14 @@ impl Flusher {
         match &self.how {
             How::Inline => submission.run(),
             How::Thread(thread) => thread.submit(submission),
-            #[cfg(any(test, feature = "test-util"))]
+            #[cfg(test)]
             How::Held(held) => held.queue.lock().push_back(submission),
         }
         ticket
     }
 
     pub(super) fn wait(&self, ticket: &Ticket) -> Result<(), StoreError> {
-        #[cfg(any(test, feature = "test-util"))]
+        #[cfg(test)]
         if let How::Held(held) = &self.how {
             while held.run_next() {}
         }
@@ -199,7 +180,7 @@ impl fmt::Debug for Flusher {
         f.write_str(match self.how {
             How::Inline => "Flusher::inline",
             How::Thread(_) => "Flusher::thread",
-            #[cfg(any(test, feature = "test-util"))]
+            #[cfg(test)]
             How::Held(_) => "Flusher::held",
         })
     }
@@ -221,10 +202,7 @@ impl FlushThread {
                 path: PathBuf::from("the state directory"),
                 source,
             })?;
-        Ok(FlushThread {
-            queue: Some(sender),
-            thread: Some(thread),
-        })
+        Ok(FlushThread { queue: Some(sender), thread: Some(thread) })
     }
 
     fn submit(&self, submission: Submission) {
@@ -248,34 +226,34 @@ impl Drop for FlushThread {
 }
 
 /// The flushes that a test holds back.
-#[cfg(any(test, feature = "test-util"))]
+#[cfg(test)]
 #[derive(Clone, Default)]
-pub struct HeldFlushes {
+pub(crate) struct HeldFlushes {
     queue: Arc<Mutex<std::collections::VecDeque<Submission>>>,
 }
 
-#[cfg(any(test, feature = "test-util"))]
+#[cfg(test)]
 impl HeldFlushes {
     /// How many flushes wait.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.queue.lock().len()
     }
 
     /// Runs the oldest flush; `false` if there is none.
-    pub fn run_next(&self) -> bool {
+    pub(crate) fn run_next(&self) -> bool {
         let next = self.queue.lock().pop_front();
         next.map(Submission::run).is_some()
     }
 
     /// Loses the oldest flush, as a failed write does; `false` if there is none.
-    pub fn lose_next(&self) -> bool {
+    pub(crate) fn lose_next(&self) -> bool {
         let next = self.queue.lock().pop_front();
         next.map(drop).is_some()
     }
 }
 
-#[cfg(any(test, feature = "test-util"))]
+#[cfg(test)]
 impl fmt::Debug for HeldFlushes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} held flushes", self.count())

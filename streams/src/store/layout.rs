@@ -30,20 +30,20 @@
 use crate::key::{decode_i64, encode_i64};
 
 /// The kind of a partition's one checkpoint row.
-pub const KIND_CHECKPOINT: u8 = 0;
+pub(crate) const KIND_CHECKPOINT: u8 = 0;
 /// The kind of the rows that users see.
-pub const KIND_ROW: u8 = 1;
+pub(crate) const KIND_ROW: u8 = 1;
 /// The kind of the rows that list windows by their end.
-pub const KIND_TIME_INDEX: u8 = 2;
+pub(crate) const KIND_TIME_INDEX: u8 = 2;
 
 const KIND_LIMIT: u8 = 0xff;
 const VERSION: u8 = 1;
 /// The size of an encoded checkpoint.
-pub const CHECKPOINT_BYTES: usize = 45;
+pub(crate) const CHECKPOINT_BYTES: usize = 45;
 
 /// How far a store on disk reflects its changelog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// The log that the changelog belongs to.
     pub log_id: [u8; 16],
     /// The changelog topic: another id under the same name is a topic that was created again.
@@ -57,7 +57,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The value of a checkpoint row.
     #[must_use]
-    pub fn encode(&self) -> [u8; CHECKPOINT_BYTES] {
+    pub(crate) fn encode(&self) -> [u8; CHECKPOINT_BYTES] {
         let mut bytes = [0; CHECKPOINT_BYTES];
         bytes[0] = VERSION;
         bytes[1..17].copy_from_slice(&self.log_id);
@@ -69,7 +69,7 @@ impl Checkpoint {
 
     /// The checkpoint in a row's value; `None` for another size or version.
     #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (version, rest) = bytes.split_first_chunk::<1>()?;
         let (log_id, rest) = rest.split_first_chunk::<16>()?;
         let (topic_id, rest) = rest.split_first_chunk::<16>()?;
@@ -85,20 +85,14 @@ impl Checkpoint {
 }
 
 /// The key of a row, as a row cache takes it.
-pub fn row_key(key: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn row_key(key: &[u8], out: &mut Vec<u8>) {
     out.reserve(1 + key.len());
     out.push(KIND_ROW);
     out.extend_from_slice(key);
 }
 
-/// The encoded key in the key of a row; `None` if it is of another kind.
-#[must_use]
-pub fn split_row_key(row_key: &[u8]) -> Option<&[u8]> {
-    row_key.strip_prefix(&[KIND_ROW])
-}
-
 /// The key of the index row that lists `key` under `end`, as a row cache takes it.
-pub fn time_index_key(end: i64, key: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn time_index_key(end: i64, key: &[u8], out: &mut Vec<u8>) {
     out.reserve(9 + key.len());
     out.extend_from_slice(&time_index_bound(end));
     out.extend_from_slice(key);
@@ -106,25 +100,25 @@ pub fn time_index_key(end: i64, key: &[u8], out: &mut Vec<u8>) {
 
 /// The smallest possible index key under `end`: scans start at one bound and stop before another.
 #[must_use]
-pub fn time_index_bound(end: i64) -> [u8; 9] {
+pub(crate) fn time_index_bound(end: i64) -> [u8; 9] {
     let mut bound = [KIND_TIME_INDEX; 9];
     bound[1..].copy_from_slice(&encode_i64(end));
     bound
 }
 
 /// The bound behind every index row: stop before it to scan to the end of time.
-pub const TIME_INDEX_END: [u8; 1] = [KIND_TIME_INDEX + 1];
+pub(crate) const TIME_INDEX_END: [u8; 1] = [KIND_TIME_INDEX + 1];
 
 /// The end and the encoded key in an index key; `None` if it is of another kind.
 #[must_use]
-pub fn split_time_index(index_key: &[u8]) -> Option<(i64, &[u8])> {
+pub(crate) fn split_time_index(index_key: &[u8]) -> Option<(i64, &[u8])> {
     let rest = index_key.strip_prefix(&[KIND_TIME_INDEX])?;
     let (end, key) = rest.split_first_chunk::<8>()?;
     Some((decode_i64(*end), key))
 }
 
 /// The value of a row.
-pub fn encode_row(timestamp: i64, value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode_row(timestamp: i64, value: &[u8], out: &mut Vec<u8>) {
     out.reserve(8 + value.len());
     out.extend_from_slice(&timestamp.to_be_bytes());
     out.extend_from_slice(value);
@@ -132,7 +126,7 @@ pub fn encode_row(timestamp: i64, value: &[u8], out: &mut Vec<u8>) {
 
 /// The timestamp and the value in a row's value; `None` if it is too short.
 #[must_use]
-pub fn decode_row(row: &[u8]) -> Option<(i64, &[u8])> {
+pub(crate) fn decode_row(row: &[u8]) -> Option<(i64, &[u8])> {
     let (timestamp, value) = row.split_first_chunk::<8>()?;
     Some((i64::from_be_bytes(*timestamp), value))
 }
@@ -180,12 +174,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_of_another_size_or_version_is_none() {
-        let good = Checkpoint {
-            log_id: [0; 16],
-            topic_id: [1; 16],
-            leader_epoch: -1,
-            offset: 0,
-        };
+        let good = Checkpoint { log_id: [0; 16], topic_id: [1; 16], leader_epoch: -1, offset: 0 };
         let mut bytes = good.encode().to_vec();
         assert_eq!(Checkpoint::decode(&bytes[..44]), None);
         bytes.push(0);
@@ -204,7 +193,6 @@ mod tests {
         time_index_key(1, b"k", &mut out);
         assert_eq!(out, b"\x02\x80\0\0\0\0\0\0\x01k");
         assert_eq!(split_time_index(&out), Some((1, b"k".as_slice())));
-        assert_eq!(split_row_key(&out), None);
         out.clear();
         encode_row(-2, b"v", &mut out);
         assert_eq!(out, b"\xff\xff\xff\xff\xff\xff\xff\xfev");

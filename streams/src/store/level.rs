@@ -46,11 +46,7 @@ impl Level {
 
     /// `Some(None)`: this level knows that the row is deleted.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<&Bytes>> {
-        let row = if is_ordered(key) {
-            self.ordered.get(key)
-        } else {
-            self.hashed.get(key)
-        };
+        let row = if is_ordered(key) { self.ordered.get(key) } else { self.hashed.get(key) };
         row.map(Option::as_ref)
     }
 
@@ -92,17 +88,13 @@ impl Level {
             Vec::new()
         } else {
             let rows = self.hashed.iter();
-            rows.filter(|(key, _)| from <= &key[..] && &key[..] < to)
-                .collect()
+            rows.filter(|(key, _)| from <= &key[..] && &key[..] < to).collect()
         };
         hashed.sort_unstable_by_key(|(key, _)| *key);
         // Kinds below the time index come first in the order of keys, and all of them are hashed.
         let bounds = (Bound::Included(from), Bound::Excluded(to));
         let ordered = self.ordered.range::<[u8], _>(bounds);
-        hashed
-            .into_iter()
-            .chain(ordered)
-            .map(|(key, value)| (key, value.as_ref()))
+        hashed.into_iter().chain(ordered).map(|(key, value)| (key, value.as_ref()))
     }
 
     /// One batch for the store: these rows, sorted, and the checkpoint that they reach.
@@ -115,9 +107,8 @@ impl Level {
         hashed.sort_unstable_by_key(|(key, _)| *key);
         let checkpoint_key = Bytes::from_static(&[KIND_CHECKPOINT]);
         let checkpoint = Some(Bytes::copy_from_slice(&checkpoint.encode()));
-        let rows = std::iter::once((&checkpoint_key, &checkpoint))
-            .chain(hashed)
-            .chain(&self.ordered);
+        let rows =
+            std::iter::once((&checkpoint_key, &checkpoint)).chain(hashed).chain(&self.ordered);
 
         // The prefixed keys share one buffer: one allocation for the batch, not one for each row.
         let mut keys = BytesMut::with_capacity(self.keys_bytes());
@@ -187,24 +178,16 @@ mod tests {
 
     #[test]
     fn a_batch_is_sorted_prefixed_and_carries_its_checkpoint() {
-        let checkpoint = Checkpoint {
-            log_id: [1; 16],
-            topic_id: [2; 16],
-            leader_epoch: 0,
-            offset: 9,
-        };
+        let checkpoint =
+            Checkpoint { log_id: [1; 16], topic_id: [2; 16], leader_epoch: 0, offset: 9 };
         let mut level = Level::default();
         for key in ["\x02a", "\x01b", "\x01a"] {
             level.put(bytes(key), Some(bytes("v")));
         }
         let batch = level.to_batch(3, &checkpoint);
         let keys: Vec<&[u8]> = batch.iter().map(|(key, _)| &key[..]).collect();
-        let expected: [&[u8]; 4] = [
-            b"\0\0\0\x03\0",
-            b"\0\0\0\x03\x01a",
-            b"\0\0\0\x03\x01b",
-            b"\0\0\0\x03\x02a",
-        ];
+        let expected: [&[u8]; 4] =
+            [b"\0\0\0\x03\0", b"\0\0\0\x03\x01a", b"\0\0\0\x03\x01b", b"\0\0\0\x03\x02a"];
         assert_eq!(keys, expected);
         let value = batch[0].1.as_ref().expect("a checkpoint has a value");
         assert_eq!(Checkpoint::decode(value), Some(checkpoint));

@@ -34,7 +34,7 @@ type Rows = BTreeMap<Bytes, Bytes>;
 
 /// Stores in memory. Clones share their rows.
 #[derive(Clone)]
-pub struct MemoryBackend {
+pub(crate) struct MemoryBackend {
     stores: Arc<Mutex<Stores>>,
 }
 
@@ -125,13 +125,13 @@ impl Image {
 impl MemoryBackend {
     /// No stores yet; the seed decides what crashes will leave.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let stores = Stores { random: Random(seed), images: BTreeMap::new() };
         MemoryBackend { stores: Arc::new(Mutex::new(stores)) }
     }
 
     /// Takes every store back to what a crash leaves. Handles opened before fail from now on.
-    pub fn crash(&self) {
+    pub(crate) fn crash(&self) {
         for image in self.stores.lock().images.values() {
             image.lock().crash();
         }

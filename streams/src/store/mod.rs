@@ -30,10 +30,10 @@ use bytes::Bytes;
 use crate::ids::StoreName;
 
 mod clean;
-#[cfg(any(test, feature = "test-util"))]
-pub mod conformance;
+#[cfg(test)]
+pub(crate) mod conformance;
 mod flusher;
-pub mod layout;
+pub(crate) mod layout;
 mod level;
 mod memory;
 mod overlay;
@@ -41,21 +41,21 @@ mod overlay;
 mod rocks;
 mod row_cache;
 
-pub use flusher::Flusher;
-#[cfg(any(test, feature = "test-util"))]
-pub use flusher::HeldFlushes;
-pub use layout::Checkpoint;
-pub use memory::MemoryBackend;
+pub(crate) use flusher::Flusher;
+#[cfg(test)]
+pub(crate) use flusher::HeldFlushes;
+pub(crate) use layout::Checkpoint;
+pub(crate) use memory::MemoryBackend;
 #[cfg(feature = "rocksdb")]
-pub use rocks::{RocksBackend, RocksBudget};
+pub(crate) use rocks::{RocksBackend, RocksBudget};
 pub(crate) use overlay::Overlay;
-pub use row_cache::{CacheOptions, RowCache};
+pub(crate) use row_cache::{CacheOptions, RowCache};
 
 /// What a [`ByteStore::scan`] calls for each row, with its key and value, until it breaks.
-pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
 /// One store: bytes by bytes, in the order of the keys, for all partitions of this process.
-pub trait ByteStore: Send + Sync {
+pub(crate) trait ByteStore: Send + Sync {
     /// The store's name.
     fn name(&self) -> &StoreName;
 
@@ -98,7 +98,7 @@ pub trait ByteStore: Send + Sync {
 }
 
 /// All stores of a process.
-pub trait Backend: Send + Sync {
+pub(crate) trait Backend: Send + Sync {
     /// Opens these stores, in this order, and creates those that are missing. Stores that are not
     /// named are kept as they are.
     ///

@@ -39,7 +39,7 @@ type Database = DBWithThreadMode<MultiThreaded>;
 
 /// Memory of the database, for all stores together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RocksBudget {
+pub(crate) struct RocksBudget {
     /// Blocks, indexes and filters that are kept in memory, in bytes. Default 64 MiB.
     pub block_cache_bytes: usize,
     /// Memtables of all stores together, in bytes. Default 64 MiB.
@@ -54,7 +54,7 @@ impl Default for RocksBudget {
 
 /// The stores in one directory. Clones share the database; the last one closes it.
 #[derive(Clone)]
-pub struct RocksBackend {
+pub(crate) struct RocksBackend {
     database: Arc<Database>,
     options: Options,
     /// Looking for a column family and creating it is one step.
@@ -69,7 +69,7 @@ impl RocksBackend {
     /// [`StoreError::Io`]: the directory cannot be used, is locked by another process, or its
     /// database is damaged. Recourse: mend the cause, or delete the directory: it is rebuilt from
     /// the changelogs.
-    pub fn open(dir: &Path, budget: RocksBudget) -> Result<Self, StoreError> {
+    pub(crate) fn open(dir: &Path, budget: &RocksBudget) -> Result<Self, StoreError> {
         let options = store_options(budget);
         let database_options = database_options(budget);
         let opened = existing_stores(&database_options, dir).and_then(|names| {
@@ -99,7 +99,7 @@ fn existing_stores(options: &Options, dir: &Path) -> Result<Vec<String>, rocksdb
     }
 }
 
-fn database_options(budget: RocksBudget) -> Options {
+fn database_options(budget: &RocksBudget) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_max_open_files(OPEN_FILES_MAX);
@@ -114,7 +114,7 @@ fn database_options(budget: RocksBudget) -> Options {
 }
 
 /// The options of every column family; copies of them share the one block cache.
-fn store_options(budget: RocksBudget) -> Options {
+fn store_options(budget: &RocksBudget) -> Options {
     let cache = Cache::new_lru_cache(budget.block_cache_bytes);
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&cache);

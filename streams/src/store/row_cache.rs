@@ -39,7 +39,7 @@ use super::{ByteStore, StoreError, Visit};
 
 /// The limits of one store partition in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CacheOptions {
+pub(crate) struct CacheOptions {
     /// Rows that may wait before a flush starts. Default 131 072.
     pub dirty_rows_max: usize,
     /// Bytes that may wait before a flush starts, tables included. Default 32 MiB.
@@ -86,7 +86,7 @@ struct Flushing {
 /// Keys are those of [`super::layout`] from the kind on: the cache adds the partition. A `Bytes`
 /// that is a slice of a larger buffer keeps all of that buffer alive, and is counted by its own
 /// length.
-pub struct RowCache {
+pub(crate) struct RowCache {
     store: Arc<dyn ByteStore>,
     partition: u32,
     options: CacheOptions,
@@ -102,7 +102,7 @@ pub struct RowCache {
 impl RowCache {
     /// A cache with nothing in it yet. At most one may exist for a store partition at a time.
     #[must_use]
-    pub fn open(
+    pub(crate) fn open(
         store: Arc<dyn ByteStore>,
         partition: u32,
         options: CacheOptions,
@@ -127,7 +127,7 @@ impl RowCache {
     ///
     /// * [`StoreError::Corrupt`]: what is there is not a checkpoint. Recourse: `clear`, rebuild.
     /// * [`StoreError::Backend`]: the store failed.
-    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
+    pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
         let mut key = Vec::with_capacity(PREFIX_BYTES + 1);
         store_key(self.partition, &[KIND_CHECKPOINT], &mut key);
         let Some(bytes) = self.store.get(&key)? else {
@@ -135,10 +135,7 @@ impl RowCache {
         };
         let corrupt = || StoreError::Corrupt {
             store: self.store.name().clone(),
-            reason: format!(
-                "the checkpoint of partition {} does not decode",
-                self.partition
-            ),
+            reason: format!("the checkpoint of partition {} does not decode", self.partition),
         };
         Checkpoint::decode(&bytes).map(Some).ok_or_else(corrupt)
     }
@@ -148,7 +145,7 @@ impl RowCache {
     /// # Errors
     ///
     /// [`StoreError`]: the store failed; its rows are as they were.
-    pub fn clear(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn clear(&mut self) -> Result<(), StoreError> {
         // The running flush must end BEFORE the store is cleared, or else it brings rows back.
         if let Err(error) = self.wait_for_flush() {
             tracing::warn!(store = %self.store.name(), %error, "a flush failed before a rebuild");
@@ -165,15 +162,11 @@ impl RowCache {
     /// # Errors
     ///
     /// [`StoreError`]: the store failed.
-    pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+    pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         if let Some(value) = self.dirty.level.get(key) {
             return Ok(value.cloned());
         }
-        if let Some(value) = self
-            .flushing
-            .as_ref()
-            .and_then(|flushing| flushing.level.get(key))
-        {
+        if let Some(value) = self.flushing.as_ref().and_then(|flushing| flushing.level.get(key)) {
             return Ok(value.cloned());
         }
         if let Some(value) = self.clean.get(key) {
@@ -183,15 +176,14 @@ impl RowCache {
         let Some(value) = self.store.get(&self.key)?.map(Bytes::from) else {
             return Ok(None);
         };
-        self.clean
-            .put(Bytes::copy_from_slice(key), Some(value.clone()));
+        self.clean.put(Bytes::copy_from_slice(key), Some(value.clone()));
         Ok(Some(value))
     }
 
     /// Takes over the rows of a transaction; `None` deletes. Only AFTER its commit point, or else
     /// a flush could put on disk what recovery aborts. The checkpoint is the offset behind the last
     /// changelog record of these rows.
-    pub fn commit(
+    pub(crate) fn commit(
         &mut self,
         rows: Vec<(Bytes, Option<Bytes>)>,
         checkpoint: Checkpoint,
@@ -204,14 +196,8 @@ impl RowCache {
         for (key, value) in rows {
             self.dirty.level.put(key, value);
         }
-        let since_ms = self
-            .dirty
-            .reached
-            .map_or(now_ms, |reached| reached.since_ms);
-        self.dirty.reached = Some(Reached {
-            checkpoint,
-            since_ms,
-        });
+        let since_ms = self.dirty.reached.map_or(now_ms, |reached| reached.since_ms);
+        self.dirty.reached = Some(Reached { checkpoint, since_ms });
     }
 
     /// Visits the committed rows with `from <= key < to` in the order of their keys. Index rows
@@ -220,15 +206,17 @@ impl RowCache {
     /// # Errors
     ///
     /// [`StoreError`]: the store failed; rows before the failure have been visited.
-    pub fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+    pub(crate) fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
         if from >= to {
             return Ok(());
         }
         let empty = Level::default();
-        let below = self
-            .flushing
-            .as_ref()
-            .map_or(&empty, |flushing| &flushing.level);
+        let below = self.flushing.as_ref().map_or(&empty, |flushing| &flushing.level);
         let mut memory = merged(&self.dirty.level, below, from, to).peekable();
         let (mut store_from, mut store_to) = (Vec::new(), Vec::new());
         store_key(self.partition, from, &mut store_from);
@@ -268,7 +256,7 @@ impl RowCache {
     ///
     /// [`StoreError`]: a flush failed. Its rows are dirty again, so nothing is lost, and the next
     /// step tries again. Recourse: stop the job.
-    pub fn step(&mut self, now_ms: i64) -> Result<(), StoreError> {
+    pub(crate) fn step(&mut self, now_ms: i64) -> Result<(), StoreError> {
         self.collect_flush()?;
         if self.flushing.is_some() && self.is_over(2) {
             self.wait_for_flush()?;
@@ -285,7 +273,7 @@ impl RowCache {
     /// # Errors
     ///
     /// [`StoreError`]: the store is behind, at an earlier checkpoint; a restart catches up.
-    pub fn flush_all(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn flush_all(&mut self) -> Result<(), StoreError> {
         self.wait_for_flush()?;
         self.start_flush();
         self.wait_for_flush()?;
@@ -294,21 +282,15 @@ impl RowCache {
 
     /// Bytes that this cache holds, tables included.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        let flushing = self
-            .flushing
-            .as_ref()
-            .map_or(0, |flushing| flushing.level.bytes());
+    pub(crate) fn bytes(&self) -> usize {
+        let flushing = self.flushing.as_ref().map_or(0, |flushing| flushing.level.bytes());
         self.dirty.level.bytes() + flushing + self.clean.bytes()
     }
 
     /// Rows that are not on disk yet.
     #[must_use]
-    pub fn dirty_rows(&self) -> usize {
-        let flushing = self
-            .flushing
-            .as_ref()
-            .map_or(0, |flushing| flushing.level.rows());
+    pub(crate) fn dirty_rows(&self) -> usize {
+        let flushing = self.flushing.as_ref().map_or(0, |flushing| flushing.level.rows());
         self.dirty.level.rows() + flushing
     }
 
@@ -339,19 +321,11 @@ impl RowCache {
             level: Arc::clone(&level),
             checkpoint: reached.checkpoint,
         });
-        self.flushing = Some(Flushing {
-            level,
-            reached,
-            ticket,
-        });
+        self.flushing = Some(Flushing { level, reached, ticket });
     }
 
     fn collect_flush(&mut self) -> Result<(), StoreError> {
-        match self
-            .flushing
-            .as_ref()
-            .and_then(|flushing| flushing.ticket.take())
-        {
+        match self.flushing.as_ref().and_then(|flushing| flushing.ticket.take()) {
             Some(result) => self.finish_flush(result),
             None => Ok(()),
         }
@@ -376,15 +350,9 @@ impl RowCache {
             self.clean.put_level(level);
         } else {
             self.dirty.level.put_below(level);
-            let checkpoint = self
-                .dirty
-                .reached
-                .map_or(reached.checkpoint, |r| r.checkpoint);
+            let checkpoint = self.dirty.reached.map_or(reached.checkpoint, |r| r.checkpoint);
             let since_ms = reached.since_ms;
-            self.dirty.reached = Some(Reached {
-                checkpoint,
-                since_ms,
-            });
+            self.dirty.reached = Some(Reached { checkpoint, since_ms });
         }
         result
     }

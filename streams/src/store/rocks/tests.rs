@@ -20,7 +20,7 @@ struct OnDisk {
 impl OnDisk {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let backend = RocksBackend::open(dir.path(), SMALL).expect("opens");
+        let backend = RocksBackend::open(dir.path(), &SMALL).expect("opens");
         OnDisk { dir, backend }
     }
 }
@@ -35,7 +35,7 @@ impl Crashable for OnDisk {
     fn crash(&mut self) {
         let image = tempfile::tempdir().expect("a directory");
         copy_files(self.dir.path(), image.path());
-        self.backend = RocksBackend::open(image.path(), SMALL).expect("opens what is left");
+        self.backend = RocksBackend::open(image.path(), &SMALL).expect("opens what is left");
         self.dir = image;
     }
 }
@@ -84,20 +84,20 @@ fn the_back_end_on_disk_conforms() {
 #[test]
 fn a_second_process_on_the_directory_is_refused() {
     let harness = OnDisk::new();
-    let second = RocksBackend::open(harness.dir.path(), SMALL);
+    let second = RocksBackend::open(harness.dir.path(), &SMALL);
     assert!(matches!(second, Err(StoreError::Io { .. })), "{second:?}");
 }
 
 #[test]
 fn a_closed_database_has_every_row() {
     let dir = tempfile::tempdir().expect("a directory");
-    let backend = RocksBackend::open(dir.path(), SMALL).expect("opens");
+    let backend = RocksBackend::open(dir.path(), &SMALL).expect("opens");
     let stores = backend.open(&[name("counts")]).expect("opens");
     let key = Bytes::from_static(b"k");
     stores[0].write(&[(key.clone(), Some(key.clone()))]).expect("writes");
     stores[0].sync().expect("syncs");
     drop((stores, backend));
-    let backend = RocksBackend::open(dir.path(), SMALL).expect("opens again");
+    let backend = RocksBackend::open(dir.path(), &SMALL).expect("opens again");
     let stores = backend.open(&[name("counts")]).expect("opens");
     assert_eq!(stores[0].get(b"k").expect("gets").as_deref(), Some(&b"k"[..]));
 }
