@@ -167,7 +167,13 @@ pub struct PartitionReader<S> {
 
 impl<S: FetchSource> PartitionReader<S> {
     /// Reads `topic`-`partition` from `offset` on.
-    pub fn new(source: S, topic: &Topic, partition: u32, offset: Offset, bound: FetchBound) -> Self {
+    pub fn new(
+        source: S,
+        topic: &Topic,
+        partition: u32,
+        offset: Offset,
+        bound: FetchBound,
+    ) -> Self {
         Self {
             source,
             topic: topic.id(),
@@ -263,11 +269,10 @@ impl ReadBatch {
     /// The records that were asked for.
     pub fn records(&self) -> impl Iterator<Item = Result<RecordRef<'_>, DecodeError>> + '_ {
         let first = self.first_wanted_offset;
-        let is_wanted =
-            move |record: &Result<RecordRef<'_>, DecodeError>| match record {
-                Ok(record) => record.offset >= first,
-                Err(_) => true,
-            };
+        let is_wanted = move |record: &Result<RecordRef<'_>, DecodeError>| match record {
+            Ok(record) => record.offset >= first,
+            Err(_) => true,
+        };
         self.batch.records().filter(is_wanted)
     }
 }

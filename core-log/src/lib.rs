@@ -38,12 +38,12 @@ pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
 pub use error::{Error, Recourse, Result};
 pub use format::{
-    BatchBuilder, BatchHeader, BatchView, DecodeError, HEADER_LEN, Headers, NO_HEADERS, RecordBatch,
-    RecordRef,
+    BatchBuilder, BatchHeader, BatchView, DecodeError, HEADER_LEN, Headers, NO_HEADERS,
+    RecordBatch, RecordRef,
 };
 pub use ids::{
-    GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName, TopicPartition,
-    TransactionalId,
+    GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
+    TopicPartition, TransactionalId,
 };
 pub use log::{EndedTransaction, Log, LogOptions, PartitionRecovery, RecoveryReport};
 pub use owner::{AttachedLog, LogView};

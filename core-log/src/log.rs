@@ -260,7 +260,12 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::UnknownPartition`].
-    pub fn leader_epoch_at(&self, topic: TopicId, partition: u32, offset: Offset) -> Result<Option<i32>> {
+    pub fn leader_epoch_at(
+        &self,
+        topic: TopicId,
+        partition: u32,
+        offset: Offset,
+    ) -> Result<Option<i32>> {
         Ok(self.partition(topic, partition)?.leader_epoch_at(offset))
     }
 

@@ -111,7 +111,8 @@ pub(crate) fn start(inner: &Arc<Inner>) -> Background {
 }
 
 fn work(log: &Weak<Inner>, stop: &Stop) {
-    let Some((date, at)) = log.upgrade().map(|l| (l.clock().now_ms(), l.clock().monotonic())) else {
+    let Some((date, at)) = log.upgrade().map(|l| (l.clock().now_ms(), l.clock().monotonic()))
+    else {
         return;
     };
     let mut steady = SteadyDate::new(date, at);

@@ -25,8 +25,8 @@ use crate::format::{BatchBuilder, HEADER_LEN};
 use crate::ids::{ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
 use crate::log::engine::Engine;
 use crate::log::{Inner, Log};
-use crate::partition::append::{Appended, AuthorKind, Outcome};
 use crate::partition::Author;
+use crate::partition::append::{Appended, AuthorKind, Outcome};
 use crate::topic::Topic;
 
 impl Log {
@@ -106,7 +106,12 @@ impl Producer {
     ///   was written. Recourse: append the same batch again; it will be there once.
     /// * [`Error::EmptyBatch`], [`Error::BatchTooLarge`], [`Error::TimestampTooFarAhead`],
     ///   [`Error::UnknownPartition`], [`Error::Damaged`]: nothing was written.
-    pub fn append(&mut self, topic: &Topic, partition: u32, batch: &mut BatchBuilder) -> Result<Appended> {
+    pub fn append(
+        &mut self,
+        topic: &Topic,
+        partition: u32,
+        batch: &mut BatchBuilder,
+    ) -> Result<Appended> {
         let id = topic.partition(partition);
         let engine = self.log.engine()?;
         let target = engine.require(id)?;
@@ -141,7 +146,12 @@ impl Producer {
 
     /// The number for this batch. When another batch is in doubt its number cannot be given away, so
     /// the producer goes on with a fresh id.
-    fn sequence_for(&mut self, engine: &Engine, id: TopicPartition, batch: &BatchBuilder) -> Result<Sequence> {
+    fn sequence_for(
+        &mut self,
+        engine: &Engine,
+        id: TopicPartition,
+        batch: &BatchBuilder,
+    ) -> Result<Sequence> {
         let known = self.sequences.get(&id).copied().unwrap_or_default();
         if known.in_doubt.is_none_or(|doubtful| doubtful == fingerprint(batch)) {
             return Ok(known);
@@ -272,7 +282,12 @@ impl Transaction {
     /// * [`Error::EmptyBatch`], [`Error::BatchTooLarge`], [`Error::TimestampTooFarAhead`],
     ///   [`Error::UnknownPartition`], [`Error::Damaged`]: nothing was written.
     /// * [`Error::LogCrashed`] and what the disk says: the transaction is doomed.
-    pub fn append(&self, topic: &Topic, partition: u32, batch: &mut BatchBuilder) -> Result<Appended> {
+    pub fn append(
+        &self,
+        topic: &Topic,
+        partition: u32,
+        batch: &mut BatchBuilder,
+    ) -> Result<Appended> {
         self.check()?;
         let id = topic.partition(partition);
         let target = self.engine.require(id)?;
@@ -309,7 +324,8 @@ impl Transaction {
     pub fn commit(mut self, offsets: &[OffsetCommit]) -> Result<CommitOutcome> {
         self.has_ended = true;
         self.check()?;
-        let committed = self.engine.commits()?.commit(self.engine.as_ref(), &self.reference, offsets)?;
+        let committed =
+            self.engine.commits()?.commit(self.engine.as_ref(), &self.reference, offsets)?;
         Ok(if committed { CommitOutcome::Committed } else { CommitOutcome::Empty })
     }
 

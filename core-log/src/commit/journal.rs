@@ -23,7 +23,9 @@ use std::sync::Arc;
 
 use super::record::{CommitsRecord, Snapshot};
 use crate::error::{Error, Result};
-use crate::format::{Attributes, BatchBuilder, BatchHeader, BatchView, HEADER_LEN, NO_HEADERS, Stamp};
+use crate::format::{
+    Attributes, BatchBuilder, BatchHeader, BatchView, HEADER_LEN, NO_HEADERS, Stamp,
+};
 use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp};
 use crate::partition::text_file;
 use crate::segment::Damage;
@@ -69,7 +71,11 @@ fn file_name(base_offset: Offset) -> String {
     format!("{base_offset:020}{SUFFIX}")
 }
 
-fn batch(record: &CommitsRecord, offset: Offset, now: Timestamp) -> Result<(BatchBuilder, BatchHeader)> {
+fn batch(
+    record: &CommitsRecord,
+    offset: Offset,
+    now: Timestamp,
+) -> Result<(BatchBuilder, BatchHeader)> {
     let mut batch = BatchBuilder::new();
     batch.push(now, Some(&record.key()), Some(&record.value()), NO_HEADERS)?;
     let header = batch.stamp(&Stamp {
@@ -213,7 +219,8 @@ fn parse(path: PathBuf, bytes: Vec<u8>, base_offset: Offset) -> Contents {
         contents.next_offset += 1;
     }
     let is_proven = contents.kept_end == 0
-        || (contents.kept_end..bytes.len()).any(|at| proves_damage(&bytes[at..], contents.next_offset));
+        || (contents.kept_end..bytes.len())
+            .any(|at| proves_damage(&bytes[at..], contents.next_offset));
     if is_proven {
         contents.damage = Some(Damage {
             path: contents.path.clone(),
@@ -233,7 +240,8 @@ fn next_record(bytes: &[u8], offset: Offset) -> Result<(CommitsRecord, usize), S
         return Err(format!("offset {offset} is expected"));
     }
     batch.verify_crc().map_err(|bad| bad.to_string())?;
-    let record = batch.records().next().ok_or("the batch is empty")?.map_err(|bad| bad.to_string())?;
+    let record =
+        batch.records().next().ok_or("the batch is empty")?.map_err(|bad| bad.to_string())?;
     let decoded =
         CommitsRecord::decode(record.key.unwrap_or_default(), record.value.unwrap_or_default())
             .map_err(|bad| bad.to_string())?;
@@ -263,7 +271,11 @@ impl Contents {
     }
 
     /// Makes what was read durable and the rest gone, then goes on writing behind it.
-    pub(crate) fn repair(&self, storage: &Arc<dyn Storage>, dir: &Path) -> Result<(Journal, Repair)> {
+    pub(crate) fn repair(
+        &self,
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+    ) -> Result<(Journal, Repair)> {
         let mut repair = Repair::default();
         let (kept, torn) = self.bytes.split_at(self.kept_end);
         if !torn.is_empty() {

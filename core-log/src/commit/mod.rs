@@ -179,7 +179,11 @@ impl Commits {
 
     /// Makes a fresh producer the holder of a transactional id. The one before is fenced and its
     /// transaction aborted; a commit that is on its way is waited for, as its offsets must be known.
-    pub(crate) fn take_over(&self, log: &dyn Directory, id: &TransactionalId) -> Result<ProducerId> {
+    pub(crate) fn take_over(
+        &self,
+        log: &dyn Directory,
+        id: &TransactionalId,
+    ) -> Result<ProducerId> {
         let producer = self.new_producer_id()?;
         let mut table = self.table.lock();
         let Some(before) = table.take_over(id, producer) else { return Ok(producer) };
@@ -209,7 +213,11 @@ impl Commits {
     }
 
     /// Makes a partition part of a transaction; must come before its first append.
-    pub(crate) fn join(&self, transaction: &TransactionRef, partition: TopicPartition) -> Result<()> {
+    pub(crate) fn join(
+        &self,
+        transaction: &TransactionRef,
+        partition: TopicPartition,
+    ) -> Result<()> {
         let now = self.shared.clock.monotonic();
         self.table
             .lock()
@@ -292,10 +300,8 @@ impl Commits {
     ) -> Result<()> {
         let producer = transaction.producer_id;
         let is_synced = transaction.survives_power_loss;
-        let ends: Vec<_> = written
-            .iter()
-            .filter_map(|p| Some((Arc::clone(p), p.open_end(producer)?)))
-            .collect();
+        let ends: Vec<_> =
+            written.iter().filter_map(|p| Some((Arc::clone(p), p.open_end(producer)?))).collect();
         let at = {
             let mut state = self.state.lock();
             self.shared.health.check()?;
@@ -325,10 +331,11 @@ impl Commits {
             }
         }
         if !is_synced {
-            needs.extend(consumed.iter().map(|c| PartitionOffset {
-                partition: c.partition.id(),
-                offset: c.offset,
-            }));
+            needs.extend(
+                consumed
+                    .iter()
+                    .map(|c| PartitionOffset { partition: c.partition.id(), offset: c.offset }),
+            );
         }
         if let Some(live) = self.state.lock().live.get_mut(&at) {
             live.needs = Some(needs);
@@ -394,14 +401,24 @@ impl Commits {
     }
 
     /// Aborts a transaction at the wish of its owner; one that was aborted by others stays so.
-    pub(crate) fn abort_own(&self, log: &dyn Directory, transaction: &TransactionRef) -> Result<()> {
+    pub(crate) fn abort_own(
+        &self,
+        log: &dyn Directory,
+        transaction: &TransactionRef,
+    ) -> Result<()> {
         let (producer, epoch) = (transaction.producer_id, transaction.producer_epoch);
         if self.table.lock().is_at(producer, epoch) { self.abort(log, producer) } else { Ok(()) }
     }
 
     /// Aborts are presumed: they need no record and no sync.
-    fn write_aborts(&self, log: &dyn Directory, producer: ProducerId, ending: &Ending) -> Result<()> {
-        let marker = EndTransactionMarker { control_type: ControlType::Abort, coordinator_epoch: 0 };
+    fn write_aborts(
+        &self,
+        log: &dyn Directory,
+        producer: ProducerId,
+        ending: &Ending,
+    ) -> Result<()> {
+        let marker =
+            EndTransactionMarker { control_type: ControlType::Abort, coordinator_epoch: 0 };
         let epoch = next_epoch(ending.producer_epoch);
         let write = |id: &TopicPartition| match log.partition(*id) {
             // A partition without data of the transaction gets its marker too: it fences an append
@@ -420,7 +437,11 @@ impl Commits {
     }
 
     /// Aborts and fences transactions that are open for too long.
-    pub(crate) fn abort_timed_out(&self, log: &dyn Directory, most: std::time::Duration) -> Result<()> {
+    pub(crate) fn abort_timed_out(
+        &self,
+        log: &dyn Directory,
+        most: std::time::Duration,
+    ) -> Result<()> {
         let now = self.shared.clock.monotonic();
         let late = {
             let mut table = self.table.lock();

@@ -30,7 +30,9 @@
 
 use bytes::{BufMut, Bytes};
 
-use crate::ids::{GroupId, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition, TransactionalId};
+use crate::ids::{
+    GroupId, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition, TransactionalId,
+};
 
 const VERSION: i16 = 0;
 
@@ -229,7 +231,8 @@ fn read_partition_offsets(reader: &mut Reader<'_>) -> Result<Vec<PartitionOffset
 }
 
 fn read_offset(reader: &mut Reader<'_>) -> Result<OffsetCommit, Malformed> {
-    let group = GroupId::new(reader.short()?).map_err(|_bad| Malformed("a group id is not valid"))?;
+    let group =
+        GroupId::new(reader.short()?).map_err(|_bad| Malformed("a group id is not valid"))?;
     let TopicPartition { topic, partition } = reader.partition()?;
     Ok(OffsetCommit {
         group,
@@ -263,8 +266,7 @@ fn read_snapshot(reader: &mut Reader<'_>) -> Result<Snapshot, Malformed> {
     Ok(Snapshot {
         boot_id: reader.short()?.to_owned(),
         producer_ids_end: reader.i64()?,
-        offsets: reader
-            .list(|r| Ok(StoredOffset { commit: read_offset(r)?, set_by: r.i64()? }))?,
+        offsets: reader.list(|r| Ok(StoredOffset { commit: read_offset(r)?, set_by: r.i64()? }))?,
         witnesses: read_partition_offsets(reader)?,
         live: reader.list(|r| {
             let offset = r.i64()?;
@@ -408,10 +410,27 @@ mod tests {
         let topic1 = "01".repeat(16);
         let topic2 = "02".repeat(16);
         let expected = [
-            "036a6f62", "00000000000003e8", "0007", "01", "0000000000000005",
-            "00000001", &topic1, "00000000", "000000000000000a",
-            "00000001", &topic1, "00000000", "000000000000000c",
-            "00000001", "0167", &topic2, "00000003", "0000000000000004", "ffffffff", "00000001", "6d",
+            "036a6f62",
+            "00000000000003e8",
+            "0007",
+            "01",
+            "0000000000000005",
+            "00000001",
+            &topic1,
+            "00000000",
+            "000000000000000a",
+            "00000001",
+            &topic1,
+            "00000000",
+            "000000000000000c",
+            "00000001",
+            "0167",
+            &topic2,
+            "00000003",
+            "0000000000000004",
+            "ffffffff",
+            "00000001",
+            "6d",
         ];
         assert_eq!(hex, expected.concat());
     }

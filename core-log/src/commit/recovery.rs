@@ -102,7 +102,9 @@ impl Loaded {
     pub(crate) fn witnesses(&self) -> BTreeMap<TopicPartition, Offset> {
         let mut witnesses = BTreeMap::new();
         let of_commits = self.live.values().flat_map(|commit| &commit.witnesses);
-        for PartitionOffset { partition, offset } in self.contents.snapshot.witnesses.iter().chain(of_commits) {
+        for PartitionOffset { partition, offset } in
+            self.contents.snapshot.witnesses.iter().chain(of_commits)
+        {
             let known = witnesses.entry(*partition).or_insert(*offset);
             *known = (*known).max(*offset);
         }
@@ -201,7 +203,10 @@ fn roll_back(live: &mut BTreeMap<Offset, CommitRecord>, log: &dyn Directory) -> 
 }
 
 /// The first partition that ends before what the commit speaks of.
-fn first_short(commit: &CommitRecord, log: &dyn Directory) -> Option<(TopicPartition, Offset, Offset)> {
+fn first_short(
+    commit: &CommitRecord,
+    log: &dyn Directory,
+) -> Option<(TopicPartition, Offset, Offset)> {
     let written = commit.written.iter().map(|written| (written.partition, written.offset));
     let consumed = commit.offsets.iter().map(|offset| (offset.topic_partition(), offset.offset));
     written.chain(consumed).find_map(|(id, expected)| {

@@ -162,7 +162,11 @@ impl TransactionTable {
     }
 
     /// The point of no return of a commit: from here on nothing aborts it.
-    pub(crate) fn decide(&mut self, producer: ProducerId, epoch: ProducerEpoch) -> Result<(), Refusal> {
+    pub(crate) fn decide(
+        &mut self,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+    ) -> Result<(), Refusal> {
         self.open(producer, epoch)?.phase = Phase::Deciding;
         Ok(())
     }

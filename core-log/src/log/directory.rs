@@ -99,7 +99,8 @@ pub(crate) fn write_meta(storage: &dyn Storage, dir: &Path, id: LogId) -> Result
 }
 
 fn damaged(path: PathBuf, reason: &str) -> Error {
-    let topic = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let topic =
+        path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     Error::Damaged { topic, partition: 0, path, position: 0, offset: 0, reason: reason.to_owned() }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
-use super::directory::{self, CleanShutdown, COMMITS_DIR};
+use super::directory::{self, COMMITS_DIR, CleanShutdown};
 use super::report::{EndedTransaction, PartitionRecovery, RecoveryReport};
 use crate::commit::recovery::{self, Decisions};
 use crate::commit::{COMMITS, CommitSettings, Commits, CommitsDamage, Directory, sync_all};
@@ -107,7 +107,9 @@ impl Engine {
             table.open_all(&shared, &dir, topics, &witnesses, may_have_lost, &mut report)?;
         let claimed = Offset::from(evidence.commit_claim).max(clean.commits_end);
         if claimed > loaded.contents.next_offset {
-            loaded.contents.mark_damaged(format!("commit records up to offset {claimed} were synced"));
+            loaded
+                .contents
+                .mark_damaged(format!("commit records up to offset {claimed} were synced"));
         }
         let commit_settings = CommitSettings {
             boot_id,
@@ -120,9 +122,8 @@ impl Engine {
             Err(CommitsDamage { damage })
         } else {
             let largest = evidence.producer_id_max;
-            let (commits, decisions) = recovery::decide(
-                &shared, commit_settings, &commits_dir, &table, loaded, largest,
-            )?;
+            let (commits, decisions) =
+                recovery::decide(&shared, commit_settings, &commits_dir, &table, loaded, largest)?;
             table.report(&mut report, decisions);
             Ok(commits)
         };
@@ -329,7 +330,13 @@ fn place(dir: &Path, topic: &Topic, partition: u32) -> Place {
     }
 }
 
-fn request(dir: &Path, topic: &Topic, partition: u32, witness: Offset, may_have_lost: bool) -> OpenRequest {
+fn request(
+    dir: &Path,
+    topic: &Topic,
+    partition: u32,
+    witness: Offset,
+    may_have_lost: bool,
+) -> OpenRequest {
     OpenRequest {
         id: topic.partition(partition),
         place: Arc::new(place(dir, topic, partition)),
@@ -370,7 +377,8 @@ impl Table {
     fn report(&self, report: &mut RecoveryReport, decisions: Decisions) {
         let ended = |list: Vec<(TopicPartition, ProducerId)>| {
             let names = |(id, producer_id): (TopicPartition, ProducerId)| {
-                let topic = self.topics.values().find(|topic| topic.id() == id.topic)?.name().clone();
+                let topic =
+                    self.topics.values().find(|topic| topic.id() == id.topic)?.name().clone();
                 Some(EndedTransaction { topic, partition: id.partition, producer_id })
             };
             list.into_iter().filter_map(names).collect()

@@ -75,11 +75,19 @@ impl fmt::Display for RecoveryReport {
         for partition in &self.partitions {
             let name = format!("{}-{}", partition.topic, partition.partition);
             if let Some(damage) = &partition.damage {
-                writeln!(f, "{name}: DAMAGED, read-only up to offset {}: {damage}", partition.log_end_offset)?;
+                writeln!(
+                    f,
+                    "{name}: DAMAGED, read-only up to offset {}: {damage}",
+                    partition.log_end_offset
+                )?;
             }
             if let Some(path) = &partition.quarantine_path {
                 let (bytes, end) = (partition.cut_bytes, partition.log_end_offset);
-                writeln!(f, "{name}: cut {bytes} bytes at offset {end}, kept in {}", path.display())?;
+                writeln!(
+                    f,
+                    "{name}: cut {bytes} bytes at offset {end}, kept in {}",
+                    path.display()
+                )?;
             }
             if partition.rewritten_bytes > 0 {
                 writeln!(f, "{name}: wrote {} bytes again", partition.rewritten_bytes)?;
@@ -98,12 +106,19 @@ impl fmt::Display for RecoveryReport {
         }
         for ended in &self.aborted {
             let EndedTransaction { topic, partition, producer_id } = ended;
-            writeln!(f, "{topic}-{partition}: rolled back an open transaction of producer {producer_id}")?;
+            writeln!(
+                f,
+                "{topic}-{partition}: rolled back an open transaction of producer {producer_id}"
+            )?;
         }
         for commit in &self.rolled_back {
             let groups: Vec<_> = commit.groups.iter().map(ToString::to_string).collect();
             let groups = groups.join(", ");
-            write!(f, "{}: a commit without sync did not survive the power cut", commit.transactional_id)?;
+            write!(
+                f,
+                "{}: a commit without sync did not survive the power cut",
+                commit.transactional_id
+            )?;
             if let Some((partition, end, expected)) = commit.short {
                 write!(f, " ({partition} ends at {end} instead of {expected})")?;
             }

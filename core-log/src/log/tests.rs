@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Log, LogOptions};
+use crate::OffsetCommit;
 use crate::clock::ManualClock;
 use crate::config::{Durability, TopicSettings};
 use crate::consumer::PartitionReader;
@@ -22,7 +23,6 @@ use crate::partition::append::Appended;
 use crate::producer::{CommitOutcome, Transaction};
 use crate::storage::memory::{Keep, MemoryStorage};
 use crate::topic::Topic;
-use crate::OffsetCommit;
 
 const DIR: &str = "/data";
 

@@ -76,7 +76,14 @@ impl AttachedLog {
                 Err(Error::UnknownPartition { topic, partition, partitions })
             }
             Answer::Damaged { topic, partition, path, position, offset, reason } => {
-                Err(Error::Damaged { topic, partition, path: path.into(), position, offset, reason })
+                Err(Error::Damaged {
+                    topic,
+                    partition,
+                    path: path.into(),
+                    position,
+                    offset,
+                    reason,
+                })
             }
             Answer::Failed(reason) => Err(failed(&self.dir)(std::io::Error::other(reason))),
             answer => Ok(answer),
@@ -90,7 +97,9 @@ impl AttachedLog {
 
 impl FetchSource for AttachedLog {
     fn topics(&self) -> Result<Vec<Topic>> {
-        let (Answer::Topics(lines), _) = self.ask(&Request::Topics)? else { return self.unexpected() };
+        let (Answer::Topics(lines), _) = self.ask(&Request::Topics)? else {
+            return self.unexpected();
+        };
         let topics: Option<Vec<Topic>> = lines.iter().map(TopicLine::to_topic).collect();
         topics.map_or_else(|| self.unexpected(), Ok)
     }

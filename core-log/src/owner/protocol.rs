@@ -74,9 +74,24 @@ pub(super) enum Answer {
     Offsets(OffsetsLine),
     OffsetForTime(Option<(Offset, Timestamp)>),
     Changes(u64),
-    OutOfRange { requested: Offset, start: Offset, end: Offset },
-    UnknownPartition { topic: String, partition: u32, partitions: u32 },
-    Damaged { topic: String, partition: u32, path: String, position: u64, offset: Offset, reason: String },
+    OutOfRange {
+        requested: Offset,
+        start: Offset,
+        end: Offset,
+    },
+    UnknownPartition {
+        topic: String,
+        partition: u32,
+        partitions: u32,
+    },
+    Damaged {
+        topic: String,
+        partition: u32,
+        path: String,
+        position: u64,
+        offset: Offset,
+        reason: String,
+    },
     Failed(String),
 }
 
@@ -161,12 +176,13 @@ impl From<&Fetched> for FetchedLine {
 
 impl FetchedLine {
     pub(super) fn into_fetched(self, batches: Bytes) -> Fetched {
-        let transaction = |(id, first_offset, last_offset, last_stable_offset)| AbortedTransaction {
-            producer_id: ProducerId(id),
-            first_offset,
-            last_offset,
-            last_stable_offset,
-        };
+        let transaction =
+            |(id, first_offset, last_offset, last_stable_offset)| AbortedTransaction {
+                producer_id: ProducerId(id),
+                first_offset,
+                last_offset,
+                last_stable_offset,
+            };
         Fetched {
             batches,
             aborted: self.aborted.into_iter().map(transaction).collect(),

@@ -68,7 +68,8 @@ fn accept(listener: &UnixListener, log: &Weak<Inner>, is_stopped: &AtomicBool) {
         let Ok(stream) = stream else { return };
         if clients.fetch_add(1, Ordering::AcqRel) >= CLIENTS_MAX {
             clients.fetch_sub(1, Ordering::AcqRel);
-            let refused = send(&stream, &Answer::Failed("too many clients".to_owned()), &Bytes::new());
+            let refused =
+                send(&stream, &Answer::Failed("too many clients".to_owned()), &Bytes::new());
             if let Err(error) = refused {
                 tracing::debug!(%error, "a client left");
             }
@@ -94,7 +95,8 @@ fn talk(stream: &UnixStream, log: &Weak<Inner>) -> io::Result<()> {
             Err(error) => (Answer::Failed(format!("not a request: {error}")), Bytes::new()),
             Ok(request) => {
                 let Some(inner) = log.upgrade() else { return Ok(()) };
-                answer(&Log { inner }, &request).unwrap_or_else(|error| (error.into(), Bytes::new()))
+                answer(&Log { inner }, &request)
+                    .unwrap_or_else(|error| (error.into(), Bytes::new()))
             }
         };
         send(stream, &answer, &batches)?;
@@ -122,7 +124,8 @@ fn answer(log: &Log, request: &Request) -> Result<(Answer, Bytes)> {
         Request::Topics => Answer::Topics(log.topics()?.iter().map(Into::into).collect()),
         Request::Fetch { topic, partition, offset, max_bytes, bound } => {
             let most = (*max_bytes).min(BATCHES_BYTES_MAX);
-            let fetched = log.fetch(topic_id(topic)?, *partition, *offset, most, (*bound).into())?;
+            let fetched =
+                log.fetch(topic_id(topic)?, *partition, *offset, most, (*bound).into())?;
             return Ok((Answer::Fetched((&fetched).into()), fetched.batches));
         }
         Request::Offsets { topic, partition } => {

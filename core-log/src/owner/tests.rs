@@ -1,1 +1,145 @@
-//! x
+//! The owner's socket on real directories.
+
+use std::io::{BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::protocol::{Answer, REQUEST_BYTES_MAX, read_line};
+use super::{AttachedLog, LogView, with_socket_path};
+use crate::config::{Durability, TopicSettings};
+use crate::consumer::{FetchSource, PartitionReader};
+use crate::error::Error;
+use crate::format::{BatchBuilder, NO_HEADERS};
+use crate::log::{Log, LogOptions};
+use crate::partition::FetchBound;
+
+fn batch(value: &str) -> BatchBuilder {
+    let mut batch = BatchBuilder::new();
+    batch.push(1, None, Some(value.as_bytes()), NO_HEADERS).unwrap();
+    batch
+}
+
+fn values(source: impl FetchSource, topic: &crate::Topic, bound: FetchBound) -> Vec<String> {
+    let mut reader = PartitionReader::new(source, topic, 0, 0, bound);
+    let mut values = Vec::new();
+    while let Some(batch) = reader.next_batch(100).unwrap() {
+        for record in batch.records() {
+            values.push(String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap());
+        }
+    }
+    values
+}
+
+#[test]
+fn another_reader_sees_what_the_owner_writes_and_skips_what_it_aborts() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let topic = log.create_topic("t", TopicSettings::with_partitions(2)).unwrap();
+    let mut producer = log.transactional_producer("job", Durability::Os).unwrap();
+    for (n, commits) in [true, false, true].into_iter().enumerate() {
+        let transaction = producer.begin().unwrap();
+        transaction.append(&topic, 0, &mut batch(&n.to_string())).unwrap();
+        if commits {
+            transaction.commit(&[]).map(drop).unwrap()
+        } else {
+            transaction.abort().unwrap()
+        }
+    }
+    let view = LogView::open(dir.path()).unwrap();
+    assert!(matches!(view, LogView::Attached(_)));
+    assert_eq!(view.topics().unwrap(), [topic.clone()]);
+    assert_eq!(view.offsets(topic.id(), 0).unwrap(), log.offsets(topic.id(), 0).unwrap());
+    assert_eq!(view.offset_for_time(topic.id(), 0, 1).unwrap(), Some((0, 1)));
+    assert_eq!(values(view.clone(), &topic, FetchBound::LastStable), ["0", "2"]);
+    let beyond = view.fetch(topic.id(), 0, 99, 10, FetchBound::LogEnd);
+    assert!(matches!(beyond, Err(Error::OffsetOutOfRange { requested: 99, start: 0, end: 6 })));
+    let missing = view.fetch(topic.id(), 2, 0, 10, FetchBound::LogEnd);
+    assert!(matches!(missing, Err(Error::UnknownPartition { partition: 2, partitions: 2, .. })));
+    log.close().unwrap();
+    assert!(matches!(LogView::open(dir.path()).unwrap(), LogView::Owned(_)));
+}
+
+#[test]
+fn a_follower_is_woken_by_the_owners_next_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let attached = AttachedLog::connect(dir.path()).unwrap();
+    let seen = attached.changes().unwrap();
+    std::thread::scope(|scope| {
+        let follower = scope.spawn(|| {
+            let mut now = seen;
+            while now == seen {
+                now = attached.wait(seen, Duration::from_secs(60)).unwrap();
+            }
+            values(attached.clone(), &topic, FetchBound::LastStable)
+        });
+        log.producer(Durability::Os).unwrap().append(&topic, 0, &mut batch("new")).unwrap();
+        assert_eq!(follower.join().unwrap(), ["new"]);
+    });
+}
+
+#[test]
+fn a_directory_with_a_very_long_path_has_a_socket_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let long: PathBuf = dir.path().join("x".repeat(120)).join("y".repeat(120));
+    let log = Log::open(&long).unwrap();
+    log.create_topic("t", TopicSettings::default()).unwrap();
+    assert_eq!(AttachedLog::connect(&long).unwrap().topics().unwrap().len(), 1);
+}
+
+#[test]
+fn a_log_without_a_socket_is_locked_for_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let _log = LogOptions::new().background(false).open(dir.path()).unwrap();
+    assert!(matches!(LogView::open(dir.path()), Err(Error::DirectoryLocked { pid: Some(_), .. })));
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(LogView::open(empty.path()), Err(Error::DirectoryMissing { .. })));
+}
+
+#[test]
+fn nonsense_and_endless_requests_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let _log = Log::open(dir.path()).unwrap();
+    let connect = || with_socket_path(dir.path(), |path| UnixStream::connect(path)).unwrap();
+    let mut stream = connect();
+    stream.write_all(b"{\"get\":\"everything\"}\n").unwrap();
+    let line = read_line(&mut BufReader::new(stream), 1_000).unwrap().unwrap();
+    assert!(matches!(serde_json::from_str(&line).unwrap(), Answer::Failed(_)), "{line}");
+    let mut stream = connect();
+    // The owner hangs up when the line is too long: then a write or the read fails.
+    let endless = vec![b'x'; REQUEST_BYTES_MAX + 1];
+    let written = stream.write_all(&endless);
+    let answer = read_line(&mut BufReader::new(stream), 1_000);
+    assert!(written.is_err() || !matches!(answer, Ok(Some(_))));
+}
+
+#[test]
+fn the_seventeenth_client_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let _log = Log::open(dir.path()).unwrap();
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            let client = AttachedLog::connect(dir.path()).unwrap();
+            client.changes().unwrap();
+            client
+        })
+        .collect();
+    let refused = AttachedLog::connect(dir.path()).and_then(|client| client.changes());
+    assert!(matches!(refused, Err(Error::Owner { .. })), "{refused:?}");
+    assert!(clients.iter().all(|client| client.changes().is_ok()));
+}
+
+#[test]
+fn a_log_survives_a_killed_owner_whose_socket_stayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    log.producer(Durability::Os).unwrap().append(&topic, 0, &mut batch("a")).unwrap();
+    drop(log);
+    let log = Log::open(dir.path()).unwrap();
+    assert!(!log.recovery().was_closed);
+    assert_eq!(values(log, &topic, FetchBound::LastStable), ["a"]);
+    assert_eq!(AttachedLog::connect(dir.path()).map(drop).is_err(), true);
+}

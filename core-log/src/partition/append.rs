@@ -172,7 +172,12 @@ impl Partition {
     }
 
     /// Rolls if needed, stamps and writes. An error is a crash of the log.
-    fn write(&self, writer: &mut Writer, batch: &mut BatchBuilder, stamp: &Stamp) -> Result<BatchHeader> {
+    fn write(
+        &self,
+        writer: &mut Writer,
+        batch: &mut BatchBuilder,
+        stamp: &Stamp,
+    ) -> Result<BatchHeader> {
         let log = writer.log.as_ref().ok_or_else(|| self.unwritable())?;
         if log.should_roll(&batch.header(stamp)) {
             self.roll(writer)?;
@@ -240,9 +245,8 @@ impl Partition {
             return Err(Error::BatchTooLarge { bytes: batch.len_bytes(), max_bytes });
         }
         let now_ms = self.now();
-        let refuse = |timestamp, limit_ms| {
-            Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms })
-        };
+        let refuse =
+            |timestamp, limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
         let (ahead, behind) =
             (self.options.timestamp_after_max_ms, self.options.timestamp_before_max_ms);
         if newest.saturating_sub(now_ms) > ahead {

@@ -81,10 +81,20 @@ impl Partition {
     ///
     /// * [`Error::OffsetOutOfRange`]: below the log start or above the log end.
     /// * [`Error::Damaged`]: the partition cannot be read from `offset` on.
-    pub(crate) fn fetch(&self, offset: Offset, max_bytes: usize, bound: FetchBound) -> Result<Fetched> {
+    pub(crate) fn fetch(
+        &self,
+        offset: Offset,
+        max_bytes: usize,
+        bound: FetchBound,
+    ) -> Result<Fetched> {
         let offsets = self.offsets();
-        let PartitionOffsets { log_start_offset, high_watermark, last_stable_offset, log_end_offset, .. } =
-            offsets;
+        let PartitionOffsets {
+            log_start_offset,
+            high_watermark,
+            last_stable_offset,
+            log_end_offset,
+            ..
+        } = offsets;
         let out_of_range = Error::OffsetOutOfRange {
             requested: offset,
             start: log_start_offset,
@@ -123,7 +133,10 @@ impl Partition {
     }
 
     /// The first record at or behind `timestamp`, among those that are as durable as promised.
-    pub(crate) fn offset_for_time(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>> {
+    pub(crate) fn offset_for_time(
+        &self,
+        timestamp: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>> {
         let PartitionOffsets { log_start_offset, high_watermark, .. } = self.offsets();
         let segments = Arc::clone(&self.segments.read());
         for segment in segments.iter() {
@@ -151,7 +164,11 @@ fn end_of(batches: &[u8]) -> Option<Offset> {
     end
 }
 
-fn collect_aborted(segments: &[Arc<Segment>], from: Offset, to: Offset) -> Result<Vec<AbortedTransaction>> {
+fn collect_aborted(
+    segments: &[Arc<Segment>],
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<AbortedTransaction>> {
     let mut aborted = Vec::new();
     if from < to {
         for segment in segments {

@@ -99,7 +99,9 @@ mod tests {
         let failed: Result<()> = Err(Error::BatchTooLarge { bytes: 2, max_bytes: 1 });
         assert!(health.guard(failed).is_err());
         health.close();
-        assert!(matches!(health.check(), Err(Error::LogCrashed { cause }) if cause.contains("2 bytes")));
+        assert!(
+            matches!(health.check(), Err(Error::LogCrashed { cause }) if cause.contains("2 bytes"))
+        );
         assert!(health.has_crashed());
     }
 }

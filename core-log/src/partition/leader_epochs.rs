@@ -102,7 +102,9 @@ mod tests {
 
     #[test]
     fn what_is_not_such_a_file_is_refused() {
-        for bad in ["", "1\n0\n", "0\n2\n0 0\n", "0\n2\n1 0\n0 5\n", "0\n2\n0 5\n1 5\n", "0\n1\nx 0\n"] {
+        for bad in
+            ["", "1\n0\n", "0\n2\n0 0\n", "0\n2\n1 0\n0 5\n", "0\n2\n0 5\n1 5\n", "0\n1\nx 0\n"]
+        {
             assert_eq!(LeaderEpochs::parse(bad), None, "{bad:?}");
         }
     }

@@ -31,10 +31,10 @@ pub(crate) mod recovery;
 pub(crate) mod retention;
 pub(crate) mod snapshot;
 pub(crate) mod sync_group;
-pub(crate) mod text_file;
-pub(crate) mod trim;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text_file;
+pub(crate) mod trim;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

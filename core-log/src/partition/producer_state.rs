@@ -123,9 +123,10 @@ impl ProducerState {
         }
         let last = claim.last_sequence();
         if claim.producer_epoch == entry.producer_epoch {
-            let written = entry.batches.iter().find(|b| {
-                b.first_sequence == claim.first_sequence && b.last_sequence == last
-            });
+            let written = entry
+                .batches
+                .iter()
+                .find(|b| b.first_sequence == claim.first_sequence && b.last_sequence == last);
             if let Some(batch) = written {
                 return Verdict::Duplicate {
                     first_offset: batch.first_offset,
@@ -153,7 +154,13 @@ impl ProducerState {
     }
 
     /// Remembers a batch that has been written.
-    pub(crate) fn apply_batch(&mut self, claim: &Claim, first_offset: Offset, last_offset: Offset, now: Timestamp) {
+    pub(crate) fn apply_batch(
+        &mut self,
+        claim: &Claim,
+        first_offset: Offset,
+        last_offset: Offset,
+        now: Timestamp,
+    ) {
         let entry = self
             .producers
             .entry(claim.producer_id)
@@ -298,10 +305,7 @@ mod tests {
         write(&mut state, claim(1, 0, 0, 1), 0);
         assert_eq!(state.check(&claim(1, 1, 1, 1)), Verdict::OutOfOrder { expected: 0, actual: 1 });
         write(&mut state, claim(1, 1, 0, 1), 1);
-        assert_eq!(
-            state.check(&claim(1, 0, 1, 1)),
-            Verdict::Fenced { current: ProducerEpoch(1) }
-        );
+        assert_eq!(state.check(&claim(1, 0, 1, 1)), Verdict::Fenced { current: ProducerEpoch(1) });
     }
 
     #[test]

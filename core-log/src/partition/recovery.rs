@@ -35,7 +35,8 @@ use crate::error::{Error, Result};
 use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
 use crate::ids::{Offset, Timestamp, TopicPartition};
 use crate::segment::{
-    AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport, recover_active,
+    AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport,
+    recover_active,
 };
 
 /// What opening a partition needs to know.
@@ -87,14 +88,19 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
         let reason = "the file is missing".to_owned();
         found.damage = Some(Damage { path, position: 0, offset: log_start, reason });
     } else {
-        let writer = SegmentWriter::create(storage, &request.place, log_start, request.options.segment)?;
+        let writer =
+            SegmentWriter::create(storage, &request.place, log_start, request.options.segment)?;
         found.segments.push(Arc::clone(writer.segment()));
         found.writer = Some(writer);
     }
     found.finish(shared, request, replay)
 }
 
-fn read_log_start(shared: &Shared, request: &OpenRequest, first_base: Option<Offset>) -> Result<Offset> {
+fn read_log_start(
+    shared: &Shared,
+    request: &OpenRequest,
+    first_base: Option<Offset>,
+) -> Result<Offset> {
     let path = request.place.dir.join(LOG_START_FILE);
     let stored = match text_file::read(shared.storage.as_ref(), &path)? {
         Text::Proven(text) => text.trim_end().parse().ok(),
@@ -175,14 +181,21 @@ impl Replay {
         let Some(marker) = marker else {
             if !header.is_control() {
                 let claim = claim_of(header);
-                self.producers.apply_batch(&claim, header.base_offset, header.last_offset(), self.now);
+                self.producers.apply_batch(
+                    &claim,
+                    header.base_offset,
+                    header.last_offset(),
+                    self.now,
+                );
             }
             return;
         };
         let (epoch, coordinator_epoch) = (header.producer_epoch, marker.coordinator_epoch);
         let ended = self.producers.apply_marker(id, epoch, coordinator_epoch, self.now);
         match (marker.control_type, ended) {
-            (ControlType::Commit, _) => self.commit_claim = self.commit_claim.max(coordinator_epoch),
+            (ControlType::Commit, _) => {
+                self.commit_claim = self.commit_claim.max(coordinator_epoch)
+            }
             (ControlType::Abort, Some(span)) => {
                 let first_open = self.producers.first_open_offset();
                 self.aborted.push(aborted_entry(id, span, header.base_offset, first_open));
@@ -230,8 +243,12 @@ impl Found {
     ) -> Result<()> {
         for (index, &base) in sealed.iter().enumerate() {
             let next = sealed.get(index + 1).copied().unwrap_or(last);
-            let opened =
-                Segment::open_sealed(&shared.storage, &request.place, base, request.options.segment)?;
+            let opened = Segment::open_sealed(
+                &shared.storage,
+                &request.place,
+                base,
+                request.options.segment,
+            )?;
             if opened.aborted_lost {
                 self.aborted_lost.push(base);
             }
@@ -325,7 +342,8 @@ impl Found {
             Some(damage) => damage.offset,
             None => self.segments.last().map_or(self.log_start, |segment| segment.end_offset()),
         };
-        let must_raise = self.damage.is_none() && (request.may_have_lost || self.tail.cut_bytes > 0);
+        let must_raise =
+            self.damage.is_none() && (request.may_have_lost || self.tail.cut_bytes > 0);
         if must_raise {
             replay.epochs.raise(log_end);
         }

@@ -93,10 +93,7 @@ mod tests {
         assert_eq!(deletes(1_000), 0);
         assert_eq!(deletes(1_001), 1);
         assert_eq!(deletes(3_500), 3);
-        assert_eq!(
-            plan(&segments(), &policy, 4_001, 40),
-            Plan { delete: 4, roll_active: true }
-        );
+        assert_eq!(plan(&segments(), &policy, 4_001, 40), Plan { delete: 4, roll_active: true });
     }
 
     #[test]
@@ -115,12 +112,8 @@ mod tests {
     #[test]
     fn an_empty_active_segment_stays() {
         let policy = RetentionPolicy { retention_ms: Some(0), retention_bytes: None };
-        let empty = SegmentSummary {
-            base_offset: 5,
-            end_offset: 5,
-            size_bytes: 0,
-            largest_timestamp: -1,
-        };
+        let empty =
+            SegmentSummary { base_offset: 5, end_offset: 5, size_bytes: 0, largest_timestamp: -1 };
         assert_eq!(plan(&[empty], &policy, i64::MAX, 5), Plan::default());
     }
 

@@ -48,12 +48,21 @@ pub(crate) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<Offset>> {
 }
 
 /// Writes what is known at `base_offset`.
-pub(crate) fn write(storage: &dyn Storage, dir: &Path, base_offset: Offset, state: &ProducerState) -> Result<()> {
+pub(crate) fn write(
+    storage: &dyn Storage,
+    dir: &Path,
+    base_offset: Offset,
+    state: &ProducerState,
+) -> Result<()> {
     text_file::replace(storage, dir, &format!("{base_offset:020}{SUFFIX}"), &encode(state))
 }
 
 /// Reads what was known at `base_offset`; `None` when no snapshot proves it.
-pub(crate) fn read(storage: &dyn Storage, dir: &Path, base_offset: Offset) -> Result<Option<ProducerState>> {
+pub(crate) fn read(
+    storage: &dyn Storage,
+    dir: &Path,
+    base_offset: Offset,
+) -> Result<Option<ProducerState>> {
     Ok(text_file::read_bytes(storage, &path(dir, base_offset))?.and_then(|bytes| decode(&bytes)))
 }
 

@@ -100,7 +100,8 @@ impl Partition {
         self.shared.health.check()?;
         self.sync_to(to)?;
         let storage = self.shared.storage.as_ref();
-        let written = text_file::write(storage, &self.place.dir, LOG_START_FILE, &format!("{to}\n"));
+        let written =
+            text_file::write(storage, &self.place.dir, LOG_START_FILE, &format!("{to}\n"));
         self.shared.health.guard(written)?;
         self.log_start.store(to, Ordering::Release);
         Ok(())

@@ -144,7 +144,11 @@ fn missing_indexes_snapshots_and_epochs_are_made_again() {
     for n in 0..12 {
         let transaction = producer.begin().unwrap();
         append(&transaction, &topic, &[&n.to_string()]);
-        if n % 2 == 0 { transaction.commit(&[]).unwrap(); } else { transaction.abort().unwrap(); }
+        if n % 2 == 0 {
+            transaction.commit(&[]).unwrap();
+        } else {
+            transaction.abort().unwrap();
+        }
     }
     let values = committed(&log, &topic);
     assert_eq!(values.len(), 6);

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use super::{
-    DIR, append, batch, committed, group, open, position, read,
-};
+use super::{DIR, append, batch, committed, group, open, position, read};
 use crate::OffsetCommit;
 use crate::config::{Durability, TopicSettings};
 use crate::error::{Error, Recourse};
@@ -173,7 +171,10 @@ fn the_marker_of_a_transaction_is_written_even_when_later_ones_went_elsewhere() 
     let log = open(&storage.crash_image(Keep::None));
     // The first one's marker and the last one's were never synced.
     assert_eq!(log.recovery().markers_written.len(), 2);
-    assert_eq!((committed(&log, &a), committed(&log, &b)), (vec!["one".into()], vec!["two".into(), "three".into()]));
+    assert_eq!(
+        (committed(&log, &a), committed(&log, &b)),
+        (vec!["one".into()], vec!["two".into(), "three".into()])
+    );
 }
 
 #[test]
@@ -238,7 +239,8 @@ fn what_a_reader_saw_after_recovery_is_not_taken_back_by_a_second_crash() {
     for stop in 0..=recovery {
         let image = killed.kill_image();
         image.stop_after(stop);
-        let Ok(log) = LogOptions::new().storage(Arc::new(image.clone())).background(false).open(DIR)
+        let Ok(log) =
+            LogOptions::new().storage(Arc::new(image.clone())).background(false).open(DIR)
         else {
             continue;
         };
@@ -369,11 +371,10 @@ fn an_unsynced_commit_that_a_power_cut_left_incomplete_is_rolled_back_and_named(
     lazy_commit(&log, &topic, "b", 3);
     lazy_commit(&log, &elsewhere, "c", 1);
     // Makes the commit records durable, and not the data of the lazy commits.
-    sync.begin().unwrap().commit(&[OffsetCommit {
-        group: crate::GroupId::new("h").unwrap(),
-        ..position(&topic, 0)
-    }])
-    .unwrap();
+    sync.begin()
+        .unwrap()
+        .commit(&[OffsetCommit { group: crate::GroupId::new("h").unwrap(), ..position(&topic, 0) }])
+        .unwrap();
     let image = storage.crash_image(Keep::None);
     let log = open(&image);
     let report = log.recovery();

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{DIR, batch, position};
+use crate::OffsetCommit;
 use crate::clock::ManualClock;
 use crate::config::{Broken, Durability, TopicSettings};
 use crate::consumer::PartitionReader;
@@ -20,7 +21,6 @@ use crate::producer::{Producer, TransactionalProducer};
 use crate::storage::Storage;
 use crate::storage::memory::{Keep, MemoryStorage};
 use crate::topic::Topic;
-use crate::OffsetCommit;
 
 /// Reads of a partition, by offset.
 type Values = BTreeMap<Offset, String>;
@@ -90,14 +90,19 @@ impl Workload {
     }
 
     fn round(&mut self, n: usize, model: &mut Model) -> Result<()> {
-        self.lazy.append(&self.input, 0, &mut batch(&[&format!("lazy-{n}a"), &format!("lazy-{n}b")]))?;
+        self.lazy.append(
+            &self.input,
+            0,
+            &mut batch(&[&format!("lazy-{n}a"), &format!("lazy-{n}b")]),
+        )?;
         if n % 3 == 0 {
             let value = format!("eager-{n}");
             let at = self.eager.append(&self.input, 1, &mut batch(&[&value]))?.first_offset();
             model.synced.push(("in", 1, at, value));
         }
         if n % 4 == 1 {
-            let values = [format!("abort-{n}-out"), format!("abort-{n}-rep"), format!("abort-{n}-in")];
+            let values =
+                [format!("abort-{n}-out"), format!("abort-{n}-rep"), format!("abort-{n}-in")];
             let transaction = self.job.begin()?;
             model.aborted.extend(values.iter().cloned());
             transaction.append(&self.out, 0, &mut batch(&[&values[0]]))?;
@@ -124,8 +129,11 @@ impl Workload {
         let [from_input, from_rep] = positions;
         let positions = [from_input?, from_rep?];
         model.consumed.extend(read(&self.log, &self.input, 0)?.0);
-        let partitions: &[(&'static str, u32)] =
-            if n % 2 == 0 { &[("out", 0), ("out", 1), ("rep", 0)] } else { &[("out", 1), ("rep", 0)] };
+        let partitions: &[(&'static str, u32)] = if n % 2 == 0 {
+            &[("out", 0), ("out", 1), ("rep", 0)]
+        } else {
+            &[("out", 1), ("rep", 0)]
+        };
         let mut attempt = Attempt { values: Vec::new(), positions, acknowledged: false };
         for (topic, partition) in partitions {
             let value = format!("job-{n}-{topic}-{partition}");
@@ -161,7 +169,8 @@ fn run(storage: &MemoryStorage, broken: Option<Broken>) -> Model {
 /// What a reader of committed records sees, and the log start.
 fn read(log: &Log, topic: &Topic, partition: u32) -> Result<(Values, Offset)> {
     let start = log.offsets(topic.id(), partition)?.log_start_offset;
-    let mut reader = PartitionReader::new(log.clone(), topic, partition, start, FetchBound::LastStable);
+    let mut reader =
+        PartitionReader::new(log.clone(), topic, partition, start, FetchBound::LastStable);
     let mut values = Values::new();
     while let Some(batch) = reader.next_batch(300)? {
         for record in batch.records() {
@@ -202,7 +211,9 @@ fn check_records(seen: &Seen, model: &Model) -> Result<(), String> {
     for (topic, partition, offset, value) in &model.synced {
         let found = seen.get(&((*topic).to_owned(), *partition)).and_then(|(v, _)| v.get(offset));
         if found != Some(value) {
-            return Err(format!("{topic}-{partition}@{offset}: acknowledged {value}, there is {found:?}"));
+            return Err(format!(
+                "{topic}-{partition}@{offset}: acknowledged {value}, there is {found:?}"
+            ));
         }
     }
     let mut all: Vec<&String> = seen.values().flat_map(|(values, _)| values.values()).collect();
@@ -229,7 +240,10 @@ fn check_transactions(log: &Log, seen: &Seen, model: &Model) -> Result<(), Strin
     for (index, attempt) in model.transactions.iter().enumerate() {
         let visible: Vec<bool> = attempt.values.iter().filter(purgeable).map(is_visible).collect();
         if visible.iter().any(|v| *v) && !visible.iter().all(|v| *v) {
-            return Err(format!("transaction {index} is torn: {visible:?} of {:?}", attempt.values));
+            return Err(format!(
+                "transaction {index} is torn: {visible:?} of {:?}",
+                attempt.values
+            ));
         }
         if attempt.acknowledged && !visible[0] {
             return Err(format!("transaction {index} was acknowledged and is gone"));
@@ -248,13 +262,18 @@ fn check_transactions(log: &Log, seen: &Seen, model: &Model) -> Result<(), Strin
     for commit in committed.iter().chain(&log.committed(&GroupId::new("idle").unwrap()).unwrap()) {
         let end = log.offsets(commit.topic, commit.partition).map_err(|e| e.to_string())?;
         if commit.offset > end.log_end_offset {
-            return Err(format!("position {} lies beyond the end {}", commit.offset, end.log_end_offset));
+            return Err(format!(
+                "position {} lies beyond the end {}",
+                commit.offset, end.log_end_offset
+            ));
         }
     }
     if let (Some(last), Some((values, _))) = (last, seen.get(&("in".to_owned(), 0))) {
         for (offset, value) in model.consumed.range(..last.positions[0]) {
             if values.get(offset) != Some(value) {
-                return Err(format!("in-0@{offset}: {value} was consumed and is not there any more"));
+                return Err(format!(
+                    "in-0@{offset}: {value} was consumed and is not there any more"
+                ));
             }
         }
     }
@@ -304,7 +323,8 @@ fn operations() -> u64 {
     assert_eq!(model.transactions.len(), ROUNDS);
     assert!(model.transactions.iter().all(|attempt| attempt.acknowledged));
     let names = |dir: &str| storage.list(&Path::new(DIR).join(dir)).unwrap();
-    let first = |dir: &str, suffix: &str| names(dir).into_iter().find(|n| n.ends_with(suffix)).unwrap();
+    let first =
+        |dir: &str, suffix: &str| names(dir).into_iter().find(|n| n.ends_with(suffix)).unwrap();
     assert_ne!(first("__commits-0", ".log"), "00000000000000000000.log", "no snapshot was taken");
     assert_ne!(first("rep-0", ".log"), "00000000000000000000.log", "nothing was purged");
     assert!(names("out-1").iter().filter(|name| name.ends_with(".seal")).count() > 1, "no roll");
@@ -365,7 +385,8 @@ fn a_second_power_cut_during_recovery_loses_nothing_either() {
 fn caught(broken: Broken) -> usize {
     let found = |cut: u64| {
         let (storage, model) = pull_plug(cut, Some(broken));
-        let is_wrong = |keep: &Keep| check(&storage.crash_image(*keep), Some(broken), &model).is_err();
+        let is_wrong =
+            |keep: &Keep| check(&storage.crash_image(*keep), Some(broken), &model).is_err();
         keeps(cut).iter().filter(|keep| is_wrong(keep)).count()
     };
     (0..=operations()).step_by(7).map(found).sum()
