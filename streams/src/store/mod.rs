@@ -46,9 +46,9 @@ pub(crate) use flusher::Flusher;
 pub(crate) use flusher::HeldFlushes;
 pub(crate) use layout::Checkpoint;
 pub(crate) use memory::MemoryBackend;
+pub(crate) use overlay::Overlay;
 #[cfg(feature = "rocksdb")]
 pub(crate) use rocks::{RocksBackend, RocksBudget};
-pub(crate) use overlay::Overlay;
 pub(crate) use row_cache::{CacheOptions, RowCache};
 
 /// What a [`ByteStore::scan`] calls for each row, with its key and value, until it breaks.

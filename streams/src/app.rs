@@ -1,0 +1,293 @@
+//! A job: its topology, its log, and how it is started.
+//!
+//! ```text
+//!   App --start--> Handle --stop--> finishes the transaction, flushes, ends
+//!    |               `---- a thread per worker, one for the commits
+//!    |---run().await       the same inside a tokio program, stopped by Ctrl-C
+//!    `---main()            the same as a command line: run, tail, topology, ..
+//! ```
+//!
+//! Invariants
+//! * a passing failure (a write that failed, a log that had to reopen) starts the job over from its
+//!   last commit; anything else ends it with the error.
+//!
+//! On crash: start it again; it goes on from its last commit.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::broker::{Broker, Durability, EmbeddedBroker, open_log};
+use crate::dsl::{Assembly, Topology};
+use crate::error::{Error, Result};
+use crate::ids::StoreName;
+use crate::runtime::{self, Build, Committer, Control, JobPlan, OpenStores, Progress};
+use crate::settings::Settings;
+use crate::store::{Backend, Flusher};
+use crate::time::duration_ms;
+
+/// How often in a row a job starts over without a commit in between.
+const RESTARTS_MAX: u64 = 5;
+
+/// A job that can be started.
+///
+/// ```no_run
+/// use streams::prelude::*;
+/// const IN: Topic<String, u64> = topic("in");
+/// const OUT: Topic<String, u64> = topic("out");
+/// fn topology(t: &mut Topology) {
+///     t.stream(IN).filter(|n| *n > 1).to(OUT);
+/// }
+/// fn main() -> streams::Result<()> {
+///     App::new("big-numbers", topology).log("./data").main()
+/// }
+/// ```
+#[derive(Clone)]
+#[must_use = "an app does nothing until it is started: `.main()`, `.start()` or `.run().await`"]
+pub struct App {
+    settings: Settings,
+    build: Build,
+    log: PathBuf,
+}
+
+impl App {
+    /// A job. The id names its consumer group, its transactional id and its internal topics.
+    pub fn new(id: &str, topology: impl Fn(&mut Topology) + Send + Sync + 'static) -> Self {
+        let build: Build = Arc::new(topology);
+        Self { settings: Settings::new(id), build, log: PathBuf::from("./data") }
+    }
+
+    /// The directory of the embedded log (default `./data`).
+    pub fn log(mut self, dir: impl AsRef<Path>) -> Self {
+        self.log = dir.as_ref().to_path_buf();
+        self
+    }
+
+    /// Exactly-once, which is the default: written out only to be read.
+    pub fn exactly_once(self) -> Self {
+        self
+    }
+
+    /// How often a busy job commits (default 100 ms). Kafka: `commit.interval.ms`.
+    pub fn commit_every(mut self, interval: Duration) -> Self {
+        self.settings.commit_every_ms = duration_ms(interval);
+        self
+    }
+
+    /// Worker threads (default: one per core, at most one per task). Kafka: `num.stream.threads`.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.settings.threads = threads;
+        self
+    }
+
+    /// How durable a commit is (default `Sync`: it survives power loss).
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.settings.durability = durability;
+        self
+    }
+
+    /// How far an event time may lie past its record's timestamp in the log (default one hour); beyond
+    /// it the job stops with S022.
+    pub fn event_time_ahead_max(mut self, limit: Duration) -> Self {
+        self.settings.event_time_ahead_max_ms = duration_ms(limit);
+        self
+    }
+
+    /// Starts the job on threads of its own.
+    ///
+    /// # Errors
+    ///
+    /// * S004: a source topic does not exist; S003, S018: the topology cannot run; S006: another
+    ///   process uses the directory; S013 to S016: the directory cannot be used. Nothing was changed.
+    pub fn start(self) -> Result<Handle> {
+        let assembly = self.assemble()?;
+        drop(assembly);
+        let broker = Arc::new(open_log(
+            &self.log,
+            self.settings.durability,
+            self.settings.event_time_ahead_max_ms,
+        )?);
+        let for_job: Arc<dyn Broker> = Arc::<EmbeddedBroker>::clone(&broker);
+        JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?;
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name(format!("streams-{}", self.settings.id))
+            .spawn(move || {
+                let outcome = self.run_until_stopped(&for_job, &theirs.control);
+                let closed = for_job.close();
+                theirs.end(outcome.and(closed));
+            })
+            .map_err(|source| Error::System { what: "the job's thread", source })?;
+        Ok(Handle { shared, broker, thread })
+    }
+
+    /// Runs the job inside a tokio program until Ctrl-C, then stops it cleanly.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and whatever stops the job.
+    pub async fn run(self) -> Result<()> {
+        let handle = self.start()?;
+        let shared = Arc::clone(&handle.shared);
+        let ended = tokio::task::spawn_blocking(move || handle.wait());
+        tokio::pin!(ended);
+        let joined = tokio::select! {
+            joined = &mut ended => joined,
+            signal = tokio::signal::ctrl_c() => {
+                shared.control.stop();
+                let joined = ended.await;
+                signal.map_err(|source| Error::System { what: "a signal handler", source })?;
+                joined
+            }
+        };
+        let outcome = joined.unwrap_or_else(|e| Err(Error::Panicked { reason: e.to_string() }));
+        outcome.map(|_| ())
+    }
+
+    /// The job as a command line: `run` (also without arguments), `topology`, `tail`, `topic`.
+    ///
+    /// Errors are printed with their code and a help line, and the process ends with the exit code
+    /// that belongs to them: 1 failed, 2 usage.
+    ///
+    /// # Errors
+    ///
+    /// None that is not printed already.
+    pub fn main(self) -> Result<()> {
+        crate::tool::main(self, std::env::args_os())
+    }
+
+    /// The job's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.settings.id
+    }
+
+    /// The directory of its log.
+    pub(crate) fn log_dir(&self) -> &Path {
+        &self.log
+    }
+
+    /// The topology, built and checked.
+    pub(crate) fn assemble(&self) -> Result<Assembly> {
+        let build = &self.build;
+        let limit = self.settings.event_time_ahead_max_ms;
+        Topology::build(&self.settings.id, limit, &|t| build(t))
+    }
+
+    fn run_until_stopped(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {
+        let mut without_commit = 0;
+        loop {
+            let commits = control.progress.get().commits;
+            let error = match self.run_once(broker, control) {
+                Ok(()) => return Ok(()),
+                Err(error) if !error.is_passing() => return Err(error),
+                Err(error) => error,
+            };
+            let went_on = control.progress.get().commits > commits;
+            without_commit = if went_on { 1 } else { without_commit + 1 };
+            if without_commit > RESTARTS_MAX {
+                return Err(error);
+            }
+            tracing::warn!(%error, "the job starts over from its last commit");
+            control.progress.restarted();
+        }
+    }
+
+    fn run_once(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {
+        let build = Arc::clone(&self.build);
+        let mut plan = JobPlan::new(self.settings.clone(), build, broker.as_ref())?;
+        let producer = broker.producer(&self.settings.id)?;
+        plan.load_positions(broker.as_ref())?;
+        let stores = self.open_stores(&plan.stores())?;
+        let committer = Committer::new(&plan, Arc::clone(broker), producer)?;
+        runtime::run(&plan, broker, committer, &stores, control)
+    }
+
+    fn open_stores(&self, names: &[StoreName]) -> Result<OpenStores> {
+        #[cfg(feature = "rocksdb")]
+        let backend = crate::store::RocksBackend::open(
+            &self.log.join("state"),
+            &crate::store::RocksBudget::default(),
+        )?;
+        #[cfg(not(feature = "rocksdb"))]
+        let backend = crate::store::MemoryBackend::new(0);
+        Ok(OpenStores {
+            by_name: names.iter().cloned().zip(backend.open(names)?).collect(),
+            options: self.settings.cache.clone(),
+            flusher: Flusher::thread()?,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    control: Control,
+    outcome: Mutex<Option<Result<()>>>,
+    ended: Condvar,
+}
+
+impl Shared {
+    fn end(&self, outcome: Result<()>) {
+        *self.outcome.lock() = Some(outcome);
+        self.ended.notify_all();
+    }
+}
+
+/// A running job.
+#[must_use = "call `wait`: without it the job ends with the process, wherever it is"]
+pub struct Handle {
+    shared: Arc<Shared>,
+    broker: Arc<EmbeddedBroker>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Handle {
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.shared.control.progress.get()
+    }
+
+    /// Whether all input has been read and committed, and nothing has come for that long.
+    #[must_use]
+    pub fn is_idle_for(&self, time: Duration) -> bool {
+        let idle = self.shared.control.progress.idle_for(self.broker.monotonic());
+        idle.is_some_and(|idle| idle >= time)
+    }
+
+    /// Asks for a clean stop: the running transaction is finished, stores are flushed.
+    pub fn stop(&self) {
+        self.shared.control.stop();
+    }
+
+    /// Waits at most that long for the job to end; whether it has.
+    #[must_use]
+    pub fn wait_timeout(&self, time: Duration) -> bool {
+        let mut outcome = self.shared.outcome.lock();
+        if outcome.is_none() {
+            self.shared.ended.wait_for(&mut outcome, time);
+        }
+        outcome.is_some()
+    }
+
+    /// Waits for the job to end.
+    ///
+    /// # Errors
+    ///
+    /// What stopped it.
+    pub fn wait(self) -> Result<Progress> {
+        if self.thread.join().is_err() {
+            return Err(Error::Panicked { reason: "the job's thread is gone".to_owned() });
+        }
+        let outcome = self.shared.outcome.lock().take();
+        outcome.unwrap_or(Ok(())).map(|()| self.shared.control.progress.get())
+    }
+
+    /// What recovery did when the log was opened, one line for each thing worth telling.
+    #[must_use]
+    pub fn recovery(&self) -> Vec<String> {
+        self.broker.recovery()
+    }
+}

@@ -1,0 +1,378 @@
+//! The broker traits on `core-log`: one process, one directory.
+//!
+//! Why so thin: what the traits ask for is what the log does; only names and types are translated.
+//!
+//! Invariants
+//! * a batch is encoded once, in the format that the log writes.
+//! * own repartition records are read to the log end, without aborted ones.
+//!
+//! On crash: everything here is memory.
+
+use std::any::Any;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use core_log::{
+    BatchBuilder, Clock, FetchBound, GroupId, Log, LogOptions, NO_HEADERS, OffsetCommit,
+    PartitionReader, SystemClock, Topic, TopicId, TopicSettings, TransactionalProducer,
+};
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+
+use super::records::{Header, Headers, RawRecord, Records};
+use super::{
+    Batch, Bounds, Broker, End, Position, Producer, Reader, Scope, TopicKind, TopicRef, Transaction,
+};
+use crate::error::{Error, Result};
+
+pub use core_log::Durability;
+
+/// How much is fetched at a time from one partition.
+const FETCH_BYTES: usize = 256 * 1024;
+/// Size of the segments of repartition topics: what is behind the commit is given up a segment at a
+/// time.
+const REPARTITION_SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
+
+/// The partition of a key, as Kafka's default partitioner chooses it.
+pub(crate) fn partition_for(key: &[u8], partitions: u32) -> u32 {
+    core_log::partition_for(key, partitions)
+}
+
+/// Opens the log of a directory for a job.
+pub(crate) fn open_log(
+    dir: &Path,
+    durability: Durability,
+    event_time_ahead_max_ms: i64,
+) -> Result<EmbeddedBroker> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let log = LogOptions::new().clock(Arc::clone(&clock)).open(dir)?;
+    Ok(EmbeddedBroker::new(log, clock, durability, event_time_ahead_max_ms))
+}
+
+/// An embedded log as a job sees it.
+pub struct EmbeddedBroker {
+    log: Log,
+    clock: Arc<dyn Clock>,
+    durability: Durability,
+    event_time_ahead_max_ms: i64,
+    topics: RwLock<HashMap<[u8; 16], Topic>>,
+}
+
+impl EmbeddedBroker {
+    /// A broker on an open log. Output topics that it creates take records whose timestamps lie up to
+    /// this many milliseconds ahead of the clock.
+    #[must_use]
+    pub fn new(
+        log: Log,
+        clock: Arc<dyn Clock>,
+        durability: Durability,
+        event_time_ahead_max_ms: i64,
+    ) -> Self {
+        let topics = RwLock::new(HashMap::new());
+        Self { log, clock, durability, event_time_ahead_max_ms, topics }
+    }
+
+    fn topic(&self, topic: &TopicRef) -> Result<Topic> {
+        if let Some(known) = self.topics.read().get(&topic.id) {
+            return Ok(known.clone());
+        }
+        let found = self.log.topic(&topic.name)?;
+        self.topics.write().insert(topic.id, found.clone());
+        Ok(found)
+    }
+
+    /// What the recovery at the last open did, one line for each thing worth telling.
+    #[must_use]
+    pub fn recovery(&self) -> Vec<String> {
+        self.log.recovery().to_string().lines().map(str::to_owned).collect()
+    }
+}
+
+fn topic_ref(topic: &Topic) -> TopicRef {
+    TopicRef {
+        name: Arc::from(topic.name().as_str()),
+        id: topic.id().0,
+        partitions: topic.partitions(),
+    }
+}
+
+impl Broker for EmbeddedBroker {
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    fn describe(&self) -> String {
+        self.log.dir().display().to_string()
+    }
+
+    fn log_id(&self) -> [u8; 16] {
+        self.log.id().0
+    }
+
+    fn topics(&self) -> Result<Vec<TopicRef>> {
+        Ok(self.log.topics()?.iter().map(topic_ref).collect())
+    }
+
+    fn create_topic(&self, name: &str, partitions: u32, kind: TopicKind) -> Result<TopicRef> {
+        let defaults = TopicSettings { partitions, ..TopicSettings::default() };
+        let kept = TopicSettings {
+            retention_ms: None,
+            segment_ms: i64::MAX,
+            timestamp_after_max_ms: i64::MAX,
+            ..defaults.clone()
+        };
+        let settings = match kind {
+            TopicKind::Output => {
+                TopicSettings { timestamp_after_max_ms: self.event_time_ahead_max_ms, ..defaults }
+            }
+            TopicKind::Repartition => {
+                TopicSettings { segment_bytes: REPARTITION_SEGMENT_BYTES, ..kept }
+            }
+            TopicKind::Changelog => kept,
+        };
+        Ok(topic_ref(&self.log.create_topic(name, settings)?))
+    }
+
+    fn committed(&self, group: &str) -> Result<Vec<Position>> {
+        let committed = self.log.committed(&GroupId::new(group).map_err(core_log::Error::from)?)?;
+        let positions = committed.into_iter().map(|c| Position {
+            topic: c.topic.0,
+            partition: c.partition,
+            offset: c.offset,
+            metadata: c.metadata.to_vec(),
+        });
+        Ok(positions.collect())
+    }
+
+    fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {
+        let producer = self.log.transactional_producer(transactional_id, self.durability)?;
+        Ok(Box::new(EmbeddedProducer { producer, log: self.log.clone() }))
+    }
+
+    fn batch(&self) -> Box<dyn Batch> {
+        Box::new(EmbeddedBatch(BatchBuilder::new()))
+    }
+
+    fn reader(
+        &self,
+        topic: &TopicRef,
+        partition: u32,
+        offset: i64,
+        scope: Scope,
+    ) -> Result<Box<dyn Reader>> {
+        let bound = match scope {
+            Scope::Committed => FetchBound::LastStable,
+            Scope::Own => FetchBound::LogEnd,
+        };
+        let reader =
+            PartitionReader::new(self.log.clone(), &self.topic(topic)?, partition, offset, bound);
+        Ok(Box::new(EmbeddedReader { reader, topic: Arc::clone(&topic.name), partition }))
+    }
+
+    fn bounds(&self, topic: &TopicRef, partition: u32) -> Result<Bounds> {
+        let offsets = self.log.offsets(TopicId(topic.id), partition)?;
+        Ok(Bounds {
+            start: offsets.log_start_offset,
+            committed_end: offsets.last_stable_offset,
+            end: offsets.log_end_offset,
+        })
+    }
+
+    fn leader_epoch_at(
+        &self,
+        topic: &TopicRef,
+        partition: u32,
+        offset: i64,
+    ) -> Result<Option<i32>> {
+        Ok(self.log.leader_epoch_at(TopicId(topic.id), partition, offset)?)
+    }
+
+    fn purge(&self, topic: &TopicRef, partition: u32, offset: i64) -> Result<()> {
+        self.log.purge(TopicId(topic.id), partition, offset)?;
+        Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        Ok(self.log.close()?)
+    }
+
+    fn watch(&self, seen: u64, timeout: Duration) -> u64 {
+        self.log.wait_for_change(seen, timeout)
+    }
+}
+
+struct EmbeddedBatch(BatchBuilder);
+
+impl Batch for EmbeddedBatch {
+    fn push(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+    ) -> Result<()> {
+        let pushed = if headers.is_empty() {
+            self.0.push(timestamp, key, value, NO_HEADERS)
+        } else {
+            let list: Vec<(&str, Option<&[u8]>)> =
+                headers.iter().map(|h| (h.key.as_str(), h.value.as_deref())).collect();
+            self.0.push(timestamp, key, value, &list)
+        };
+        Ok(pushed.map_err(core_log::Error::from)?)
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.0.len_bytes()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+struct EmbeddedProducer {
+    producer: TransactionalProducer,
+    log: Log,
+}
+
+impl Producer for EmbeddedProducer {
+    fn begin(&mut self) -> Result<Arc<dyn Transaction>> {
+        let running = self.producer.begin()?;
+        Ok(Arc::new(EmbeddedTransaction {
+            log: self.log.clone(),
+            running: RwLock::new(Some(running)),
+            topics: RwLock::new(HashMap::new()),
+            ends: Mutex::new(HashMap::new()),
+        }))
+    }
+}
+
+struct EmbeddedTransaction {
+    log: Log,
+    running: RwLock<Option<core_log::Transaction>>,
+    topics: RwLock<HashMap<[u8; 16], Topic>>,
+    ends: Mutex<HashMap<([u8; 16], u32), i64>>,
+}
+
+impl EmbeddedTransaction {
+    fn topic(&self, topic: &TopicRef) -> Result<Topic> {
+        if let Some(known) = self.topics.read().get(&topic.id) {
+            return Ok(known.clone());
+        }
+        let found = self.log.topic(&topic.name)?;
+        self.topics.write().insert(topic.id, found.clone());
+        Ok(found)
+    }
+
+    fn take(&self) -> Result<core_log::Transaction> {
+        self.running.write().take().ok_or(Error::Log(core_log::Error::Closed))
+    }
+}
+
+impl Transaction for EmbeddedTransaction {
+    fn append(&self, topic: &TopicRef, partition: u32, batch: &mut dyn Batch) -> Result<()> {
+        let batch: &mut EmbeddedBatch =
+            batch.as_any_mut().downcast_mut().expect("a broker is given its own batches");
+        let known = self.topic(topic)?;
+        let running = self.running.read();
+        let running = running.as_ref().ok_or(Error::Log(core_log::Error::Closed))?;
+        let appended = running.append(&known, partition, &mut batch.0)?;
+        batch.0.clear();
+        self.ends.lock().insert((topic.id, partition), appended.last_offset() + 1);
+        Ok(())
+    }
+
+    fn end(&self, topic: &TopicRef, partition: u32) -> Option<End> {
+        let offset = *self.ends.lock().get(&(topic.id, partition))?;
+        let offsets = self.log.offsets(TopicId(topic.id), partition).ok()?;
+        Some(End { offset, leader_epoch: offsets.leader_epoch })
+    }
+
+    fn commit(&self, group: &str, positions: &[Position]) -> Result<()> {
+        let group = GroupId::new(group).map_err(core_log::Error::from)?;
+        let mut offsets = Vec::with_capacity(positions.len());
+        for position in positions {
+            let topic = TopicId(position.topic);
+            let epoch = self.log.leader_epoch_at(topic, position.partition, position.offset)?;
+            offsets.push(OffsetCommit {
+                group: group.clone(),
+                topic,
+                partition: position.partition,
+                offset: position.offset,
+                leader_epoch: epoch.unwrap_or(-1),
+                metadata: Bytes::copy_from_slice(&position.metadata),
+            });
+        }
+        self.take()?.commit(&offsets)?;
+        Ok(())
+    }
+
+    fn abort(&self) -> Result<()> {
+        Ok(self.take()?.abort()?)
+    }
+}
+
+/// An owned header.
+pub(super) fn header((key, value): (&str, Option<&[u8]>)) -> Header {
+    Header { key: key.to_owned(), value: value.map(Bytes::copy_from_slice) }
+}
+
+struct EmbeddedReader {
+    reader: PartitionReader<Log>,
+    topic: Arc<str>,
+    partition: u32,
+}
+
+impl Reader for EmbeddedReader {
+    fn poll(&mut self) -> Result<Option<Records>> {
+        let batch = match self.reader.next_batch(FETCH_BYTES) {
+            Ok(batch) => batch,
+            Err(core_log::Error::OffsetOutOfRange { requested, start, end, .. }) => {
+                return Err(Error::PositionLost {
+                    topic: self.topic.to_string(),
+                    partition: self.partition,
+                    position: requested,
+                    start,
+                    end,
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(batch) = batch else { return Ok(None) };
+        let mut records = Records::over(
+            batch.bytes().clone(),
+            usize::try_from(batch.header().record_count).unwrap_or(0),
+        );
+        for record in batch.records() {
+            let record = record.map_err(core_log::Error::from)?;
+            let headers = if record.headers.is_empty() {
+                Headers::none()
+            } else {
+                record.headers.iter().map(header).collect()
+            };
+            let raw = RawRecord {
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: record.key,
+                value: record.value,
+                headers: None,
+            };
+            records.push(raw, headers);
+        }
+        Ok(Some(records))
+    }
+
+    fn position(&self) -> i64 {
+        self.reader.position()
+    }
+}

@@ -1,0 +1,241 @@
+//! A topology while it is built: the graph, and the typed operators beside it.
+//!
+//! Why both: the graph is what is printed, compared and cut into tasks; the operators are what a task
+//! runs. Both come from the same calls, so they cannot disagree.
+//!
+//! Invariants
+//! * input `n` of the graph is entry `n` here and clock `n` in a task's context.
+//! * the first mistake is kept and reported when the topology is finished; later ones may follow from
+//!   it.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::{Stream, Topic};
+use crate::codec::{Bincode, Codec, Data};
+use crate::error::{Error, Result};
+use crate::key::RecordKey;
+use crate::operator::envelope::{self, Envelope};
+use crate::operator::{Children, SourceEntry, SourceSettings};
+use crate::processor::{Entry, Next, Shared, Stateful, Timed};
+use crate::time::TimeInputs;
+use crate::topology::{Graph, Kind, NodeId};
+
+/// How the records of a topic are shown to a person.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicTypes {
+    /// The key as JSON; bytes that are no key of the type as escaped text.
+    pub key: fn(Option<&[u8]>) -> Value,
+    /// The value as JSON, or why it does not decode.
+    pub value: fn(Option<&[u8]>) -> Result<Value, String>,
+}
+
+impl TopicTypes {
+    pub(crate) fn of<K: RecordKey, V: Data, C: Codec<V>>() -> Self {
+        Self { key: show_key::<K>, value: show_value::<V, C> }
+    }
+
+    pub(crate) fn of_repartition<K: RecordKey, V: Data>() -> Self {
+        Self { key: show_key::<K>, value: show_envelope::<V> }
+    }
+}
+
+fn show_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
+    let shown = K::decode(bytes).ok().and_then(|key| serde_json::to_value(key).ok());
+    match (shown, bytes) {
+        (_, None) => Value::Null,
+        (Some(value), _) => value,
+        (None, Some(bytes)) => Value::String(bytes.escape_ascii().to_string()),
+    }
+}
+
+fn show_value<V: Data, C: Codec<V>>(bytes: Option<&[u8]>) -> Result<Value, String> {
+    let Some(bytes) = bytes else { return Ok(Value::Null) };
+    let value = C::decode(bytes).map_err(|e| e.to_string())?;
+    serde_json::to_value(value).map_err(|e| e.to_string())
+}
+
+fn show_envelope<V: Data>(bytes: Option<&[u8]>) -> Result<Value, String> {
+    let Some(bytes) = bytes else { return Ok(Value::Null) };
+    match envelope::decode(bytes, 0)? {
+        Envelope::KeyOnly { .. } | Envelope::Record { value: None, .. } => Ok(Value::Null),
+        Envelope::Record { value, .. } => show_value::<V, Bincode>(value),
+        Envelope::Watermarks(list) => Ok(serde_json::json!({ "watermarks": list })),
+    }
+}
+
+/// A repartition topic and what its writer knows of time.
+#[derive(Clone, Debug)]
+pub(crate) struct RepartitionDecl {
+    pub(crate) topic: String,
+    /// The node that writes it.
+    pub(crate) sink: NodeId,
+    /// The operator's time there: the watermark that its tasks send.
+    pub(crate) inputs: TimeInputs,
+}
+
+struct Source {
+    node: NodeId,
+    input: usize,
+    typed: Box<dyn Any>,
+}
+
+struct Typed<K, V, C> {
+    settings: Rc<SourceSettings<V>>,
+    children: Children<K, V>,
+    codec: std::marker::PhantomData<fn() -> C>,
+}
+
+/// Everything that the calls of a user have put together.
+pub(crate) struct Assembly {
+    pub(crate) graph: Graph,
+    pub(crate) entries: Vec<Option<Box<dyn Entry>>>,
+    pub(crate) timed: Vec<(NodeId, Shared<dyn Timed>)>,
+    pub(crate) stateful: Vec<(NodeId, Shared<dyn Stateful>)>,
+    /// Topics written, by the index that sinks know them by.
+    pub(crate) outputs: Vec<String>,
+    pub(crate) repartitions: Vec<RepartitionDecl>,
+    pub(crate) types: BTreeMap<String, TopicTypes>,
+    ahead_max_ms: Rc<Cell<i64>>,
+    sources: BTreeMap<String, Source>,
+    mistake: Option<Error>,
+}
+
+impl Assembly {
+    fn new(id: &str, ahead_max_ms: i64) -> Self {
+        Self {
+            graph: Graph::new(id),
+            entries: Vec::new(),
+            timed: Vec::new(),
+            stateful: Vec::new(),
+            outputs: Vec::new(),
+            repartitions: Vec::new(),
+            types: BTreeMap::new(),
+            ahead_max_ms: Rc::new(Cell::new(ahead_max_ms)),
+            sources: BTreeMap::new(),
+            mistake: None,
+        }
+    }
+
+    pub(crate) fn mistake(&mut self, error: Error) {
+        self.mistake.get_or_insert(error);
+    }
+
+    /// The index by which sinks know a topic.
+    pub(crate) fn output(&mut self, topic: &str) -> usize {
+        if let Some(index) = self.outputs.iter().position(|known| known == topic) {
+            return index;
+        }
+        self.outputs.push(topic.to_owned());
+        self.outputs.len() - 1
+    }
+
+    /// Reserves the next input for a node that was just added.
+    pub(crate) fn input(&mut self) -> usize {
+        self.entries.push(None);
+        self.entries.len() - 1
+    }
+
+    fn source<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: &str,
+    ) -> Option<(NodeId, usize, &Typed<K, V, C>)> {
+        if !self.sources.contains_key(topic) {
+            let kind = Kind::Source { topic: topic.to_owned(), event_time: false };
+            let node = self.graph.add(kind, &[]);
+            let input = self.input();
+            let settings = Rc::new(SourceSettings {
+                event_time: RefCell::new(None),
+                ahead_max_ms: Rc::clone(&self.ahead_max_ms),
+            });
+            let children = Children::new();
+            let entry = SourceEntry::<K, V, C>::new(topic, Rc::clone(&settings), children.clone());
+            self.entries[input] = Some(Box::new(entry));
+            let codec = std::marker::PhantomData;
+            let typed: Box<dyn Any> = Box::new(Typed::<K, V, C> { settings, children, codec });
+            self.types.insert(topic.to_owned(), TopicTypes::of::<K, V, C>());
+            self.sources.insert(topic.to_owned(), Source { node, input, typed });
+        }
+        let source = self.sources.get(topic)?;
+        Some((source.node, source.input, source.typed.downcast_ref()?))
+    }
+}
+
+/// A job under construction: where its streams begin.
+///
+/// ```
+/// use streams::prelude::*;
+/// const IN: Topic<String, u64> = topic("in");
+/// const OUT: Topic<String, u64> = topic("out");
+/// fn topology(t: &mut Topology) {
+///     t.stream(IN).filter(|n| *n > 1).to(OUT);
+/// }
+/// # let mut d = TestDriver::new(topology);
+/// # d.send(IN, "a".into(), 1).send(IN, "b".into(), 2);
+/// # assert_eq!(d.read(OUT), [("b".to_string(), 2)]);
+/// ```
+pub struct Topology {
+    assembly: Shared<Assembly>,
+}
+
+impl Topology {
+    pub(crate) fn build(
+        id: &str,
+        ahead_max_ms: i64,
+        build: &dyn Fn(&mut Topology),
+    ) -> Result<Assembly> {
+        let assembly = Rc::new(RefCell::new(Assembly::new(id, ahead_max_ms)));
+        let mut topology = Self { assembly: Rc::clone(&assembly) };
+        build(&mut topology);
+        drop(topology);
+        let finished = Rc::try_unwrap(assembly).ok().map(RefCell::into_inner);
+        let mut finished = finished.ok_or_else(|| Error::Topology {
+            reason: "a stream outlives the function that builds the topology".to_owned(),
+            help: "end each stream inside the function".to_owned(),
+        })?;
+        match finished.mistake.take() {
+            Some(mistake) => Err(mistake),
+            None => finished.graph.validate().map(|()| finished),
+        }
+    }
+
+    /// The records of a topic, which must exist when the job starts (S004).
+    ///
+    /// Asking for a topic twice gives two streams over one reading of it.
+    pub fn stream<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+    ) -> Stream<K, V> {
+        let mut assembly = self.assembly.borrow_mut();
+        let children;
+        let (node, input, settings);
+        match assembly.source::<K, V, C>(topic.name()) {
+            Some((n, i, typed)) => {
+                (node, input, settings) = (n, i, Rc::clone(&typed.settings));
+                children = typed.children.clone();
+            }
+            None => {
+                assembly.mistake(Error::Topology {
+                    reason: format!("topic `{}` is read with two types", topic.name()),
+                    help: "use one `Topic` constant for it".to_owned(),
+                });
+                let ahead_max_ms = Rc::new(Cell::new(i64::MAX));
+                settings = Rc::new(SourceSettings { event_time: RefCell::new(None), ahead_max_ms });
+                (node, input, children) = (NodeId(0), 0, Children::new());
+            }
+        }
+        drop(assembly);
+        Stream {
+            assembly: Rc::clone(&self.assembly),
+            node,
+            inputs: TimeInputs(vec![(input, 0)]),
+            rekeyed: false,
+            attach: Box::new(move |next: Next<K, V>| children.add(next)),
+            source: Some(settings),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What a user writes a job with: typed topics, streams, tables, windows.
+//!
+//! Why typed: the codec belongs to the topic, so a wrong sink does not compile.
+//!
+//! Invariants
+//! * these types only build: they never see records, offsets, files or threads.
+
+mod assembly;
+mod stream;
+mod table;
+mod topic;
+mod windowed;
+
+pub(crate) use assembly::Assembly;
+pub use assembly::{TopicTypes, Topology};
+pub use stream::Stream;
+pub use table::Table;
+pub use topic::{Topic, topic};
+pub use windowed::{SaysWhen, WindowTable, WindowedStream};

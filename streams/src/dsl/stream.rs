@@ -1,0 +1,289 @@
+//! A stream of records and the steps that can follow it.
+//!
+//! Why a chain of closures: each step knows how to attach what comes after it, so the operators of a
+//! task are nested from the end to the source, without queues between them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::assembly::{Assembly, RepartitionDecl, TopicTypes};
+use super::{Table, Topic, WindowedStream};
+use crate::codec::{Bincode, Codec, Data};
+use crate::error::Error;
+use crate::ids::StoreName;
+use crate::key::{Key, RecordKey};
+use crate::operator::{
+    Aggregate, Children, Filter, FlatMap, ForEach, KeyBy, Keyed, Map, RepartitionEntry,
+    RepartitionSink, SharedNext, Sink, SourceSettings,
+};
+use crate::processor::{Next, ProcessKeyed, Shared, Stateful};
+use crate::time::{TimeInputs, Tumbling};
+use crate::topology::{Carries, Kind, NodeId, changelog_topic, repartition_topic};
+
+/// Records on their way. A null value passes through every step untouched, without calling closures.
+#[must_use = "a stream does nothing until it reaches `.to(topic)`, `.count(name)` or `.for_each(..)`"]
+pub struct Stream<K, V> {
+    pub(crate) assembly: Shared<Assembly>,
+    pub(crate) node: NodeId,
+    pub(crate) inputs: TimeInputs,
+    pub(crate) rekeyed: bool,
+    pub(crate) attach: Box<dyn FnOnce(Next<K, V>)>,
+    pub(crate) source: Option<Rc<SourceSettings<V>>>,
+}
+
+/// An operator's place in the graph, and how to put it there.
+pub(crate) struct KeyedPlace<V> {
+    pub(crate) node: NodeId,
+    pub(crate) inputs: TimeInputs,
+    pub(crate) attach: Box<dyn FnOnce(Box<dyn ProcessKeyed<V>>)>,
+}
+
+impl<K: RecordKey, V: Data> Stream<K, V> {
+    fn step<V2>(
+        self,
+        kind: Kind,
+        operator: impl FnOnce(Next<K, V2>) -> Next<K, V> + 'static,
+    ) -> Stream<K, V2> {
+        let node = self.assembly.borrow_mut().graph.add(kind, &[self.node]);
+        let attach = self.attach;
+        Stream {
+            assembly: self.assembly,
+            node,
+            inputs: self.inputs,
+            rekeyed: self.rekeyed,
+            attach: Box::new(move |next| attach(operator(next))),
+            source: None,
+        }
+    }
+
+    /// Takes event time from the value, in milliseconds since 1970, instead of the record's timestamp.
+    ///
+    /// Only directly after [`Topology::stream`](super::Topology::stream) (S018): the clock of a source
+    /// partition counts every record, also those that later steps drop. A record whose event time lies
+    /// more than an hour past its timestamp in the log stops the job (S022).
+    pub fn event_time(self, extract: impl Fn(&V) -> i64 + Send + 'static) -> Self {
+        let mut assembly = self.assembly.borrow_mut();
+        let mistake = match &self.source {
+            None => Some("`.event_time(..)` does not directly follow `t.stream(..)`"),
+            Some(source) if source.event_time.borrow().is_some() => {
+                Some("two steps take the event time of one topic")
+            }
+            Some(source) => {
+                *source.event_time.borrow_mut() = Some(Box::new(extract));
+                None
+            }
+        };
+        if let Some(reason) = mistake {
+            assembly.mistake(Error::Topology {
+                reason: reason.to_owned(),
+                help: "say it once, right behind the source".to_owned(),
+            });
+        } else if let Kind::Source { event_time, .. } = &mut assembly.graph.nodes[self.node.0].kind
+        {
+            *event_time = true;
+        }
+        drop(assembly);
+        self
+    }
+
+    /// Keeps the records whose value answers yes. The others are counted as filtered.
+    pub fn filter(self, keep: impl Fn(&V) -> bool + Send + 'static) -> Self {
+        self.step(Kind::Filter, |next| Box::new(Filter { keep, next }))
+    }
+
+    /// Replaces each value.
+    pub fn map<V2: Data>(self, map: impl Fn(V) -> V2 + Send + 'static) -> Stream<K, V2> {
+        self.step(Kind::Map, |next| Box::new(Map { map, next }))
+    }
+
+    /// Replaces each value by any number of values, in order.
+    pub fn flat_map<V2: Data, I: IntoIterator<Item = V2> + 'static>(
+        self,
+        map: impl Fn(V) -> I + Send + 'static,
+    ) -> Stream<K, V2> {
+        self.step(Kind::FlatMap, |next| Box::new(FlatMap { map, next }))
+    }
+
+    /// Gives each record a new key. Before the next step that keeps state, records go through a
+    /// repartition topic, so that those with one key meet. Null values have no key: they are counted
+    /// and left out.
+    pub fn key_by<K2: Key>(self, key: impl Fn(&V) -> K2 + Send + 'static) -> Stream<K2, V> {
+        let node = self.assembly.borrow_mut().graph.add(Kind::KeyBy, &[self.node]);
+        let attach = self.attach;
+        Stream {
+            assembly: self.assembly,
+            node,
+            inputs: self.inputs,
+            rekeyed: true,
+            attach: Box::new(move |next| attach(Box::new(KeyBy { key, next }))),
+            source: None,
+        }
+    }
+
+    /// The records of both streams. Records of one source partition keep their order.
+    pub fn merge(self, other: Self) -> Self {
+        let node = self.assembly.borrow_mut().graph.add(Kind::Merge, &[self.node, other.node]);
+        let (ours, theirs) = (self.attach, other.attach);
+        Stream {
+            assembly: self.assembly,
+            node,
+            inputs: self.inputs.union(&other.inputs),
+            rekeyed: self.rekeyed || other.rekeyed,
+            attach: Box::new(move |next| {
+                let shared = SharedNext::new(next);
+                ours(Box::new(shared.handle()));
+                theirs(Box::new(shared));
+            }),
+            source: None,
+        }
+    }
+
+    /// Calls a closure for each value. It runs again for records whose transaction is repeated after a
+    /// crash: effects outside of the job are not exactly-once.
+    pub fn for_each(self, call: impl Fn(&V) + Send + 'static) {
+        self.assembly.borrow_mut().graph.add(Kind::ForEach, &[self.node]);
+        (self.attach)(Box::new(ForEach { call }));
+    }
+
+    /// Writes the records to a topic, which is created if it is missing.
+    pub fn to<C: Codec<V>>(self, topic: Topic<K, V, C>) {
+        let output = {
+            let mut assembly = self.assembly.borrow_mut();
+            assembly.graph.add(Kind::Sink { topic: topic.name().to_owned() }, &[self.node]);
+            let types = TopicTypes::of::<K, V, C>();
+            assembly.types.insert(topic.name().to_owned(), types);
+            assembly.output(topic.name())
+        };
+        (self.attach)(Box::new(Sink::<K, V, C>::new(topic.name().to_owned(), output)));
+    }
+
+    /// Groups the records of each key into windows of event time.
+    pub fn window(self, window: Tumbling) -> WindowedStream<K, V>
+    where
+        K: Key,
+    {
+        WindowedStream { stream: self, window }
+    }
+
+    /// Counts the records of each key. A null value is counted as such and skipped.
+    pub fn count(self, store: &str) -> Table<K, u64>
+    where
+        K: Key,
+    {
+        let place = store_name(&self.assembly, store).map(|name| {
+            let place = self.keyed(&name, Carries::Key, |_| (), |_| Ok(()));
+            (name, place)
+        });
+        Self::finish(place, "count", |n: &mut u64, ()| *n += 1)
+    }
+
+    /// Folds the records of each key into a value that starts from `A::default()`.
+    pub fn aggregate<A: Data + Default>(
+        self,
+        store: &str,
+        add: impl Fn(&mut A, V) + Send + 'static,
+    ) -> Table<K, A>
+    where
+        K: Key,
+    {
+        let place = store_name(&self.assembly, store).map(|name| {
+            let place = self.keyed(&name, Carries::Value, |v| v, decode_carried::<V>);
+            (name, place)
+        });
+        Self::finish(place, "aggregate", add)
+    }
+
+    fn finish<V2: 'static, A: Data + Default>(
+        place: Result<(StoreName, (Shared<Assembly>, KeyedPlace<V2>)), Shared<Assembly>>,
+        what: &'static str,
+        add: impl Fn(&mut A, V2) + 'static,
+    ) -> Table<K, A>
+    where
+        K: Key,
+    {
+        let children = Children::new();
+        let (store, (assembly, place)) = match place {
+            Ok(place) => place,
+            Err(assembly) => return Table { assembly, node: NodeId(0), children },
+        };
+        let aggregate = Aggregate::<K, V2, A>::new(store.clone(), Box::new(add), children.clone());
+        let aggregate = Rc::new(RefCell::new(aggregate));
+        let node = {
+            let mut assembly = assembly.borrow_mut();
+            let kind = Kind::Aggregate { store: store.clone(), what };
+            let node = assembly.graph.add(kind, &[place.node]);
+            let topic = changelog_topic(&assembly.graph.id, &store);
+            assembly.types.insert(topic, TopicTypes::of::<K, A, Bincode>());
+            let stateful: Shared<dyn Stateful> = Rc::<RefCell<_>>::clone(&aggregate) as _;
+            assembly.stateful.push((node, stateful));
+            node
+        };
+        (place.attach)(Box::new(aggregate));
+        Table { assembly, node, children }
+    }
+
+    /// Puts an operator that works on encoded keys behind this stream: directly, or behind a
+    /// repartition topic when the key has changed.
+    pub(crate) fn keyed<V2: 'static>(
+        self,
+        store: &StoreName,
+        carries: Carries,
+        convert: fn(V) -> V2,
+        decode: fn(Option<&[u8]>) -> Result<V2, String>,
+    ) -> (Shared<Assembly>, KeyedPlace<V2>)
+    where
+        K: Key,
+    {
+        let attach = self.attach;
+        if !self.rekeyed {
+            let place = KeyedPlace {
+                node: self.node,
+                inputs: self.inputs,
+                attach: Box::new(move |op| attach(Box::new(Keyed::new(convert, op)))),
+            };
+            return (self.assembly, place);
+        }
+        let (topic, output, node, input) = {
+            let mut assembly = self.assembly.borrow_mut();
+            let topic = repartition_topic(&assembly.graph.id, store);
+            let kind = Kind::RepartitionSink { topic: topic.clone(), carries };
+            let sink = assembly.graph.add(kind, &[self.node]);
+            let source = Kind::RepartitionSource { topic: topic.clone() };
+            let node = assembly.graph.add(source, &[]);
+            let input = assembly.input();
+            let inputs = self.inputs;
+            assembly.repartitions.push(RepartitionDecl { topic: topic.clone(), sink, inputs });
+            assembly.types.insert(topic.clone(), TopicTypes::of_repartition::<K, V>());
+            let output = assembly.output(&topic);
+            (topic, output, node, input)
+        };
+        attach(Box::new(RepartitionSink::<K, V>::new(topic.clone(), output, carries)));
+        let entries = Rc::clone(&self.assembly);
+        let place = KeyedPlace {
+            node,
+            inputs: TimeInputs(vec![(input, 0)]),
+            attach: Box::new(move |op| {
+                let entry = RepartitionEntry::new(&topic, op, decode);
+                entries.borrow_mut().entries[input] = Some(Box::new(entry));
+            }),
+        };
+        (self.assembly, place)
+    }
+}
+
+/// A checked store name; a wrong one is kept as the topology's mistake.
+pub(crate) fn store_name(
+    assembly: &Shared<Assembly>,
+    store: &str,
+) -> Result<StoreName, Shared<Assembly>> {
+    StoreName::new(store).map_err(|mistake| {
+        assembly.borrow_mut().mistake(mistake);
+        Rc::clone(assembly)
+    })
+}
+
+/// The value that a repartition record carries.
+pub(crate) fn decode_carried<V: Data>(bytes: Option<&[u8]>) -> Result<V, String> {
+    let bytes = bytes.ok_or_else(|| "the record carries no value".to_owned())?;
+    Bincode::decode(bytes).map_err(|e| e.to_string())
+}

@@ -1,0 +1,322 @@
+//! Everything that can go wrong, with a code, names and numbers.
+//!
+//! Why one enum: a job stops with exactly one error, and whoever reads it (a person at a terminal, a
+//! supervisor, a test) needs the code, what happened, and what to do, in the same place each time.
+//!
+//! Invariants
+//! * `code()` never changes its meaning between versions.
+//! * `help()` is an edit or a command that a user can carry out.
+//!
+//! Reference: KIP-1050 for the classes of `core_log::Error::recourse`.
+
+use std::path::PathBuf;
+
+use crate::store::StoreError;
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A record does not decode as the type of its topic.
+    #[error("{topic}-{partition}@{offset} does not decode as {kind}: {reason}")]
+    Decode {
+        /// The topic read.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// The record's offset.
+        offset: i64,
+        /// What was expected: the name of the key's or value's type.
+        kind: &'static str,
+        /// What the decoder said.
+        reason: String,
+        /// The bytes, as text where they are text, cut at 200 bytes.
+        evidence: String,
+    },
+    /// Two inputs that one task must read together have different partition counts.
+    #[error(
+        "cannot keep state by key over {left} ({left_partitions} partitions) and {right} ({right_partitions} partitions)"
+    )]
+    NotCopartitioned {
+        /// One topic.
+        left: String,
+        /// Its partitions.
+        left_partitions: u32,
+        /// The other topic.
+        right: String,
+        /// Its partitions.
+        right_partitions: u32,
+    },
+    /// A topic that must exist does not.
+    #[error("topic `{name}` does not exist in {log}")]
+    UnknownTopic {
+        /// The topic asked for.
+        name: String,
+        /// The log it was looked for in.
+        log: String,
+        /// The topics that are there.
+        known: Vec<String>,
+    },
+    /// The job's position lies outside of what the log still has.
+    #[error(
+        "{topic}-{partition}: the job stopped at offset {position} but the log has {start} to {end}"
+    )]
+    PositionLost {
+        /// The topic read.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// Where the job wants to go on.
+        position: i64,
+        /// The first offset that is there.
+        start: i64,
+        /// The log end offset.
+        end: i64,
+    },
+    /// A closure of the job panicked.
+    #[error("the job panicked: {reason}")]
+    Panicked {
+        /// What the panic said.
+        reason: String,
+    },
+    /// An event time lies further ahead of its record's log timestamp than allowed.
+    #[error(
+        "{topic}-{partition}@{offset}: event time {event_time} is {ahead_ms} ms past the record's log timestamp {log_timestamp} (at most {limit_ms} ms)"
+    )]
+    EventTimeAhead {
+        /// The topic read.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// The record's offset.
+        offset: i64,
+        /// What the extractor returned, in milliseconds since 1970.
+        event_time: i64,
+        /// The record's own timestamp.
+        log_timestamp: i64,
+        /// The difference.
+        ahead_ms: i64,
+        /// The setting that it exceeds.
+        limit_ms: i64,
+    },
+    /// The topology contradicts itself.
+    #[error("the topology cannot run: {reason}")]
+    Topology {
+        /// What is wrong, naming the step.
+        reason: String,
+        /// The edit that mends it.
+        help: String,
+    },
+    /// A name that cannot become part of a topic's name.
+    #[error("{kind} name `{name}` is not valid")]
+    InvalidName {
+        /// What the name is for.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A value that cannot be written in the codec of its topic.
+    #[error("a value for {topic} cannot be encoded: {reason}")]
+    Encode {
+        /// The topic or store to be written.
+        topic: String,
+        /// What the encoder said.
+        reason: String,
+    },
+    /// Bytes that only this library writes do not have the layout that it writes.
+    #[error("{topic}-{partition}@{offset}: {reason}")]
+    Internal {
+        /// The internal topic.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// The record's offset.
+        offset: i64,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// A state store failed.
+    #[error("state: {0}")]
+    Store(#[from] StoreError),
+    /// The log failed or refused.
+    #[error(transparent)]
+    Log(#[from] core_log::Error),
+    /// A command line that cannot be carried out.
+    #[error("{reason}")]
+    Usage {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that the user named cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A thread or a signal handler could not be set up.
+    #[error("the operating system refused {what}: {source}")]
+    System {
+        /// What was asked of it.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The stable code that a person can look up: `S002`, `S004`, ...
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        use core_log::Error as Log;
+        match self {
+            Self::Decode { .. } => "S002",
+            Self::NotCopartitioned { .. } => "S003",
+            Self::UnknownTopic { .. } | Self::Log(Log::UnknownTopic { .. }) => "S004",
+            Self::Log(Log::DirectoryLocked { .. }) => "S006",
+            Self::PositionLost { .. } | Self::Log(Log::OffsetOutOfRange { .. }) => "S007",
+            Self::Panicked { .. } => "S008",
+            Self::Log(Log::ProducerFenced { .. }) => "S009",
+            Self::Log(Log::DiskFull { .. }) => "S013",
+            Self::Log(Log::ReadOnlyDirectory { .. }) => "S014",
+            Self::Log(Log::NotALog { .. }) => "S015",
+            Self::Unreadable { .. } | Self::Log(Log::DirectoryMissing { .. }) => "S016",
+            Self::Topology { .. } => "S018",
+            Self::Log(Log::Damaged { .. }) | Self::Internal { .. } => "S019",
+            Self::Log(
+                Log::CompressionUnsupported { .. }
+                | Log::Decode(core_log::DecodeError::CompressionUnsupported { .. }),
+            ) => "S020",
+            Self::EventTimeAhead { .. } | Self::Log(Log::TimestampTooFarAhead { .. }) => "S022",
+            Self::Log(Log::TopicExists { .. }) => "S023",
+            Self::InvalidName { .. } | Self::Log(Log::InvalidName { .. }) => "S024",
+            Self::Encode { .. } | Self::Log(Log::BatchTooLarge { .. }) => "S025",
+            Self::Store(_) => "S026",
+            Self::Usage { .. } => "S027",
+            Self::System { .. } => "S028",
+            Self::Log(_) => "S029",
+        }
+    }
+
+    /// What to do about it: an edit or a command, one a line.
+    #[must_use]
+    pub fn help(&self) -> Vec<String> {
+        use core_log::Error as Log;
+        let lines: &[&str] = match self {
+            Self::Decode { .. } => &[
+                "mend the type or the producer: a new field wants #[serde(default)]",
+                "nothing of this transaction was written; the job stops here again until it decodes",
+            ],
+            Self::NotCopartitioned { .. } => {
+                &["re-key one side (`.key_by(..)`), or create both topics with the same partitions"]
+            }
+            Self::PositionLost { .. } | Self::Log(Log::OffsetOutOfRange { .. }) => {
+                &["state was not touched; keep records longer than the job may be down"]
+            }
+            Self::Panicked { .. } => &["the transaction was rolled back; nothing was written"],
+            Self::EventTimeAhead { .. } | Self::Log(Log::TimestampTooFarAhead { .. }) => &[
+                "mend the clock of the producer; nothing of this transaction was written",
+                "times that far ahead are wanted? `.event_time_ahead_max(..)`",
+            ],
+            Self::Log(Log::ProducerFenced { .. }) => {
+                &["another instance took over; its output is whole. Nothing to repair"]
+            }
+            Self::Log(Log::DiskFull { .. }) => &["make room on the disk, then start again"],
+            Self::Log(Log::ReadOnlyDirectory { .. }) => {
+                &["make the directory writable, or choose another: STREAMS_LOG=./data2"]
+            }
+            Self::Log(Log::NotALog { .. }) => {
+                &["nothing was changed; choose an empty or a new directory: STREAMS_LOG=./data2"]
+            }
+            Self::Log(Log::DirectoryLocked { .. }) => {
+                &["stop it, or use another directory: STREAMS_LOG=./data2"]
+            }
+            Self::Log(
+                Log::CompressionUnsupported { .. }
+                | Log::Decode(core_log::DecodeError::CompressionUnsupported { .. }),
+            ) => &["write the topic without compression"],
+            Self::Unreadable { .. } | Self::Log(Log::DirectoryMissing { .. }) => {
+                &["check the path"]
+            }
+            Self::Store(_) => &[
+                "the store can be rebuilt from its changelog: move the `state` directory away and start again",
+            ],
+            Self::Log(Log::Damaged { .. }) => {
+                &["nothing was cut or skipped; restore the file from a backup, or read up to it"]
+            }
+            Self::Topology { help, .. } => return vec![help.clone()],
+            Self::UnknownTopic { name, known, .. }
+            | Self::Log(Log::UnknownTopic { name, known }) => {
+                return unknown_topic_help(name, known);
+            }
+            Self::InvalidName { .. } | Self::Log(Log::InvalidName { .. }) => {
+                &["use letters, digits, `.`, `_` and `-`"]
+            }
+            _ => &[],
+        };
+        lines.iter().map(|&line| line.to_owned()).collect()
+    }
+
+    /// Whether dropping everything in memory and starting over from the last commit may help.
+    #[must_use]
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Log(e) => matches!(
+                e.recourse(),
+                core_log::Recourse::Retry | core_log::Recourse::AbortTransaction
+            ),
+            _ => false,
+        }
+    }
+}
+
+fn unknown_topic_help(name: &str, known: &[String]) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(near) = nearest(name, known) {
+        lines.push(format!("did you mean `{near}`?"));
+    }
+    lines.push(format!("create it: topic create {name} --partitions 4"));
+    lines
+}
+
+/// The name of `known` that a typing mistake may have turned into `name`.
+pub(crate) fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+    let limit = 1 + name.chars().count() / 5;
+    known
+        .iter()
+        .map(|candidate| (edit_distance(name, candidate), candidate.as_str()))
+        .filter(|&(distance, _)| distance <= limit)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_topic_finds_its_neighbour() {
+        let known = ["clicks", "page-counts", "users"].map(String::from);
+        assert_eq!(nearest("click", &known), Some("clicks"));
+        assert_eq!(nearest("orders", &known), None);
+    }
+}

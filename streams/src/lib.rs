@@ -1,0 +1,63 @@
+//! Stream processing on an embedded log: exactly-once by default, no cluster to install.
+//!
+//! ```
+//! use streams::prelude::*;
+//!
+//! #[derive(Clone, Serialize, Deserialize)]
+//! struct Click { page: String, at: i64 }
+//!
+//! const CLICKS: Topic<NoKey, Click> = topic("clicks");
+//! const COUNTS: Topic<Windowed<String>, u64> = topic("page-counts");
+//!
+//! fn topology(t: &mut Topology) {
+//!     t.stream(CLICKS)
+//!         .event_time(|c| c.at)
+//!         .key_by(|c| c.page.clone())
+//!         .window(tumbling(mins(1)).grace(secs(10)))
+//!         .count("clicks-per-page")
+//!         .on_close()
+//!         .to(COUNTS);
+//! }
+//!
+//! let mut d = TestDriver::new(topology).partitions(4).seed(7).crash_every(50);
+//! d.send(CLICKS, NoKey, Click { page: "/home".into(), at: 5_000 });
+//! d.send(CLICKS, NoKey, Click { page: "/home".into(), at: 40_000 });
+//! d.advance_to(70_000);
+//! let minute = Windowed { key: "/home".to_string(), start: 0, end: 60_000 };
+//! assert_eq!(d.read(COUNTS), [(minute, 2)]);
+//! ```
+//!
+//! It is not: a cluster manager, a query language, or a replacement for Apache Kafka's replication.
+//!
+//! Reference: Kafka Streams (KIP-28, KIP-129, KIP-447).
+
+mod app;
+pub mod broker;
+mod codec;
+mod dsl;
+mod error;
+mod ids;
+mod key;
+mod operator;
+pub mod prelude;
+mod processor;
+mod runtime;
+mod settings;
+mod store;
+pub mod testing;
+mod time;
+mod tool;
+mod topology;
+
+pub use app::{App, Handle};
+pub use codec::{Bincode, Codec, CodecError, Data, Json};
+pub use dsl::{
+    SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream, topic,
+};
+pub use error::{Error, Result};
+pub use ids::{StoreName, TaskId};
+pub use key::{Key, KeyError, NoKey, RecordKey, Windowed};
+pub use processor::Record;
+pub use runtime::Progress;
+pub use store::StoreError;
+pub use time::{Tumbling, days, hours, millis, mins, secs, tumbling};

@@ -1,0 +1,132 @@
+//! Out of one sub-topology through a repartition topic and into the next.
+//!
+//! Why a pair: both ends agree on the envelope and on what it carries; in front of a count that is key
+//! and times, no value.
+//!
+//! Invariants
+//! * headers travel where the value does.
+//! * watermarks raise the clock of their input and reach no operator.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::envelope::{self, Envelope};
+use crate::broker::{Headers, RawRecord};
+use crate::codec::{Bincode, Codec};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::processor::{Context, Entry, Process, ProcessKeyed, Record, Stamp};
+use crate::topology::Carries;
+
+/// Encodes records into a repartition topic.
+pub(crate) struct RepartitionSink<K, V> {
+    topic: String,
+    output: usize,
+    carries: Carries,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> RepartitionSink<K, V> {
+    pub(crate) fn new(topic: String, output: usize, carries: Carries) -> Self {
+        Self { topic, output, carries, key: Vec::new(), value: Vec::new(), types: PhantomData }
+    }
+}
+
+impl<K: Key, V> Process<K, V> for RepartitionSink<K, V>
+where
+    Bincode: Codec<V>,
+{
+    fn process(&mut self, ctx: &mut Context, record: Record<K, V>) -> Result<()> {
+        let Some(key) = &record.key else {
+            ctx.counters.null_keys += 1;
+            return Ok(());
+        };
+        self.key.clear();
+        self.value.clear();
+        key.encode(&mut self.key);
+        let none = Headers::none();
+        let mut headers = &none;
+        match (&record.value, self.carries) {
+            (None, _) => envelope::null(record.stamp(), &mut self.value),
+            (Some(_), Carries::Key) => envelope::key_only(record.stamp(), &mut self.value),
+            (Some(value), Carries::Value) => {
+                headers = &record.headers;
+                envelope::begin_value(record.stamp(), &mut self.value);
+                Bincode::encode(value, &mut self.value).map_err(|e| Error::Encode {
+                    topic: self.topic.clone(),
+                    reason: e.to_string(),
+                })?;
+            }
+        }
+        let routed_by = K::partition_bytes(&self.key);
+        ctx.emit(
+            self.output,
+            Some(routed_by),
+            record.timestamp,
+            Some(&self.key),
+            Some(&self.value),
+            headers,
+        )
+    }
+}
+
+/// Takes records of a repartition topic to an operator that keeps state. The clock of its input is
+/// kept by the task, which reads the watermarks.
+pub(crate) struct RepartitionEntry<V> {
+    topic: Arc<str>,
+    next: Box<dyn ProcessKeyed<V>>,
+    decode: fn(Option<&[u8]>) -> Result<V, String>,
+}
+
+impl<V> RepartitionEntry<V> {
+    /// `decode` makes the operator's value: from the bytes, or from nothing where only keys travel.
+    pub(crate) fn new(
+        topic: &str,
+        next: Box<dyn ProcessKeyed<V>>,
+        decode: fn(Option<&[u8]>) -> Result<V, String>,
+    ) -> Self {
+        Self { topic: Arc::from(topic), next, decode }
+    }
+
+    fn damaged(&self, ctx: &Context, record: &RawRecord<'_>, reason: &'static str) -> Error {
+        Error::Internal {
+            topic: self.topic.to_string(),
+            partition: ctx.task.partition,
+            offset: record.offset,
+            reason,
+        }
+    }
+}
+
+impl<V> Entry for RepartitionEntry<V> {
+    fn timestamp(&mut self, _: &Context, _: usize, record: &RawRecord<'_>) -> Result<i64> {
+        Ok(record.timestamp)
+    }
+
+    fn process(&mut self, ctx: &mut Context, _: usize, record: &RawRecord<'_>) -> Result<()> {
+        let fail = |e| self.damaged(ctx, record, e);
+        let bytes = record.value.ok_or("a repartition record has no envelope").map_err(fail)?;
+        let key = record.key.ok_or("a repartition record has no key").map_err(fail)?;
+        let envelope = envelope::decode(bytes, record.timestamp).map_err(fail)?;
+        let (source_time, value) = match envelope {
+            Envelope::KeyOnly { source_time } => (source_time, Some(None)),
+            Envelope::Record { source_time, value } => (source_time, value.map(Some)),
+            Envelope::Watermarks(_) => return Err(fail("watermarks reached an operator")),
+        };
+        let stamp = Stamp { timestamp: record.timestamp, source_time };
+        let value = match value {
+            None => None,
+            Some(bytes) => Some((self.decode)(bytes).map_err(|reason| Error::Decode {
+                topic: self.topic.to_string(),
+                partition: ctx.task.partition,
+                offset: record.offset,
+                kind: "the value of a repartition record",
+                reason,
+                evidence: String::new(),
+            })?),
+        };
+        self.next.process(ctx, key, value, stamp)
+    }
+}

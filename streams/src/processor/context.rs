@@ -1,0 +1,205 @@
+//! What operators share while a task runs: clocks, outputs, counts.
+//!
+//! Invariants
+//! * a clock never runs backwards.
+//! * records for one topic leave in the order in which they were emitted, whichever operator emits.
+//! * counts belong to the running transaction: they are taken at its commit and dropped with it.
+
+use std::sync::Arc;
+
+use crate::broker::{Batch, Broker, Headers, TopicRef, Transaction, partition_for};
+use crate::error::Result;
+use crate::ids::{StoreName, TaskId};
+
+/// A batch is handed to the log when it has this many bytes.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// What happened to records that did not come out at the other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) records_in: u64,
+    pub(crate) records_out: u64,
+    pub(crate) filtered: u64,
+    pub(crate) late: u64,
+    pub(crate) null_keys: u64,
+    pub(crate) null_values: u64,
+}
+
+impl Counters {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.records_in += other.records_in;
+        self.records_out += other.records_out;
+        self.filtered += other.filtered;
+        self.late += other.late;
+        self.null_keys += other.null_keys;
+        self.null_values += other.null_values;
+    }
+}
+
+/// A record that came after its window had closed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LateRecord {
+    pub(crate) store: StoreName,
+    pub(crate) key: Vec<u8>,
+    pub(crate) timestamp: i64,
+    pub(crate) source_time: i64,
+}
+
+/// The records on their way to one topic.
+pub(crate) struct Output {
+    topic: TopicRef,
+    batches: Vec<Box<dyn Batch>>,
+}
+
+impl Output {
+    pub(crate) fn new(topic: TopicRef, broker: &dyn Broker) -> Self {
+        let batches = (0..topic.partitions).map(|_| broker.batch()).collect();
+        Self { topic, batches }
+    }
+
+    fn flush(&mut self, at_least: usize, transaction: &dyn Transaction) -> Result<bool> {
+        let mut appended = false;
+        for (partition, batch) in (0..).zip(&mut self.batches) {
+            if !batch.is_empty() && batch.len_bytes() >= at_least {
+                transaction.append(&self.topic, partition, batch.as_mut())?;
+                appended = true;
+            }
+        }
+        Ok(appended)
+    }
+}
+
+/// What an operator is given beside the record.
+pub(crate) struct Context {
+    pub(crate) task: TaskId,
+    /// Stream time of each input of the task; `i64::MIN` while unknown.
+    pub(crate) clocks: Vec<i64>,
+    pub(crate) counters: Counters,
+    /// Late records one by one, where somebody asked for them.
+    pub(crate) late_records: Option<Vec<LateRecord>>,
+    /// Outputs by the index that the topology gave to their topic; `None`: not of this task.
+    outputs: Vec<Option<Output>>,
+    transaction: Option<Arc<dyn Transaction>>,
+}
+
+impl Context {
+    pub(crate) fn new(task: TaskId, inputs: usize, outputs: Vec<Option<Output>>) -> Self {
+        Self {
+            task,
+            clocks: vec![i64::MIN; inputs],
+            counters: Counters::default(),
+            late_records: None,
+            outputs,
+            transaction: None,
+        }
+    }
+
+    pub(crate) fn begin(&mut self, transaction: Arc<dyn Transaction>) {
+        self.transaction = Some(transaction);
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.transaction = None;
+    }
+
+    fn transaction(&self) -> &Arc<dyn Transaction> {
+        self.transaction.as_ref().expect("records are only processed inside a transaction")
+    }
+
+    /// Raises an input's clock to a timestamp and returns the clock.
+    pub(crate) fn observe(&mut self, input: usize, timestamp: i64) -> i64 {
+        let clock = &mut self.clocks[input];
+        *clock = (*clock).max(timestamp);
+        *clock
+    }
+
+    /// Emits an encoded record. `routed_by` are the bytes that choose the partition; `None` keeps the
+    /// partition of the task.
+    pub(crate) fn emit(
+        &mut self,
+        output: usize,
+        routed_by: Option<&[u8]>,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+    ) -> Result<()> {
+        let out = self.outputs[output].as_mut().expect("a task has the outputs of its operators");
+        let partitions = out.topic.partitions;
+        let partition = match routed_by {
+            Some(bytes) => partition_for(bytes, partitions),
+            None => self.task.partition % partitions,
+        };
+        let index = usize::try_from(partition).expect("a partition number fits a usize");
+        let batch = &mut out.batches[index];
+        batch.push(timestamp, key, value, headers)?;
+        if batch.len_bytes() >= BATCH_BYTES {
+            let transaction =
+                self.transaction.as_ref().expect("records are only emitted inside a transaction");
+            transaction.append(&out.topic, partition, batch.as_mut())?;
+        }
+        Ok(())
+    }
+
+    /// Hands everything emitted so far to the log; whether there was anything.
+    pub(crate) fn flush(&mut self) -> Result<bool> {
+        let transaction = Arc::clone(self.transaction());
+        let mut appended = false;
+        for output in self.outputs.iter_mut().flatten() {
+            appended |= output.flush(0, transaction.as_ref())?;
+        }
+        Ok(appended)
+    }
+
+    /// Counts a late record.
+    pub(crate) fn late(&mut self, store: &StoreName, key: &[u8], timestamp: i64, source_time: i64) {
+        self.counters.late += 1;
+        if let Some(list) = &mut self.late_records {
+            list.push(LateRecord {
+                store: store.clone(),
+                key: key.to_vec(),
+                timestamp,
+                source_time,
+            });
+        }
+    }
+}
+
+/// The changelog of one store partition, inside the running transaction.
+pub(crate) struct Changelog<'a> {
+    topic: &'a TopicRef,
+    partition: u32,
+    batch: &'a mut dyn Batch,
+    transaction: &'a dyn Transaction,
+    /// A deliberate mistake: the first record is left out.
+    skip_first: bool,
+}
+
+impl<'a> Changelog<'a> {
+    pub(crate) fn new(
+        topic: &'a TopicRef,
+        partition: u32,
+        batch: &'a mut dyn Batch,
+        transaction: &'a dyn Transaction,
+        skip_first: bool,
+    ) -> Self {
+        Self { topic, partition, batch, transaction, skip_first }
+    }
+
+    /// Adds a row, or a tombstone.
+    pub(crate) fn push(&mut self, timestamp: i64, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        if std::mem::take(&mut self.skip_first) {
+            return Ok(());
+        }
+        self.batch.push(timestamp, Some(key), value, &Headers::none())?;
+        if self.batch.len_bytes() >= BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Hands what is left to the log.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.transaction.append(self.topic, self.partition, self.batch)
+    }
+}

@@ -1,0 +1,88 @@
+//! What an operator is: something that takes records and passes records on.
+//!
+//! Why push: operators between two topics are nested in each other when a task is built, so a record
+//! goes through all of them in one call, without queues.
+//!
+//! ```text
+//!   Entry (decodes)  ->  Process  ->  Process  ->  .. ->  sink (encodes into an Output)
+//!                            |
+//!                            `-- Stateful: rows changed by the running transaction (overlay)
+//!                            `-- Timed: fires when the operator's time passes a deadline
+//! ```
+//!
+//! Invariants
+//! * the operators of a task form a graph without cycles; none is entered twice at a time.
+//! * operators never see offsets, files or threads.
+
+mod context;
+mod record;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub(crate) use context::{Changelog, Context, Counters, LateRecord, Output};
+pub use record::Record;
+pub(crate) use record::Stamp;
+
+use crate::broker::RawRecord;
+use crate::error::Result;
+use crate::ids::StoreName;
+use crate::store::{Checkpoint, RowCache};
+
+/// An operator with records of one type as its input.
+pub(crate) trait Process<K, V> {
+    fn process(&mut self, ctx: &mut Context, record: Record<K, V>) -> Result<()>;
+}
+
+/// An operator behind a pointer, as it is nested into the one above it.
+pub(crate) type Next<K, V> = Box<dyn Process<K, V>>;
+
+/// An operator that works on encoded keys: what keeps state. The value is `None` for a tombstone.
+pub(crate) trait ProcessKeyed<V> {
+    fn process(
+        &mut self,
+        ctx: &mut Context,
+        key: &[u8],
+        value: Option<V>,
+        stamp: Stamp,
+    ) -> Result<()>;
+}
+
+/// Where records of a topic enter a task.
+pub(crate) trait Entry {
+    /// The timestamp by which inputs are merged; may decode the record and keep it.
+    fn timestamp(&mut self, ctx: &Context, input: usize, record: &RawRecord<'_>) -> Result<i64>;
+    /// Takes the record through the operators.
+    fn process(&mut self, ctx: &mut Context, input: usize, record: &RawRecord<'_>) -> Result<()>;
+}
+
+/// An operator with a deadline in event time.
+pub(crate) trait Timed {
+    /// Fires everything that is due at the operator's present time, in (time, key) order.
+    fn fire(&mut self, ctx: &mut Context) -> Result<()>;
+}
+
+/// An operator that owns a store partition.
+pub(crate) trait Stateful {
+    /// The store's name.
+    fn store(&self) -> &StoreName;
+    /// Takes the committed rows; called once, before any record.
+    fn open(&mut self, rows: RowCache) -> Result<()>;
+    /// The row that a row's key implies beside it: an entry of the time index.
+    fn index_entry(&self, key: &[u8]) -> Option<Vec<u8>>;
+    /// Passes on the latest value of each row changed since the last commit, in key order.
+    fn emit_updates(&mut self, ctx: &mut Context) -> Result<()>;
+    /// Encodes each changed row once, for the changelog.
+    fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()>;
+    /// After the commit point: the prepared rows become committed rows. `None`: no changelog record.
+    fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()>;
+    /// Rows changed by the running transaction.
+    fn changed_rows(&self) -> usize;
+    /// Lets the store flush in the background.
+    fn step(&mut self, now_ms: i64) -> Result<()>;
+    /// Everything committed goes to the disk: a clean stop.
+    fn close(&mut self) -> Result<()>;
+}
+
+/// An operator that is both in the chain and in a list of the task.
+pub(crate) type Shared<T> = Rc<RefCell<T>>;

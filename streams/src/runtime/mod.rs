@@ -1,0 +1,41 @@
+//! Runs a topology: tasks, workers, and the commit of the whole job.
+//!
+//! ```text
+//!   threads.rs     Coordinator ---- Prepare / Committed ----> one thread per worker
+//!                      |                                          |
+//!   commit.rs      Committer: one transaction                 Worker::step(now)
+//!                      |                                          |
+//!                      `------- positions, watermarks <------- Task (sub-topology x partition)
+//! ```
+//!
+//! Why values: a worker and the committer only do what they are told, step by step; threads and the
+//! simulator are two ways to tell them.
+//!
+//! Invariants
+//! * a task belongs to one worker; nothing is shared between tasks.
+//! * one transaction takes all that the job did since the last one.
+//!
+//! On crash: drop everything in memory, start over from the last commit.
+
+mod commit;
+mod input;
+mod plan;
+mod progress;
+mod restore;
+mod task;
+mod threads;
+mod worker;
+
+pub(crate) use commit::Committer;
+pub(crate) use plan::JobPlan;
+pub use progress::Progress;
+pub(crate) use task::OpenStores;
+pub(crate) use threads::{Control, run};
+pub(crate) use worker::{Prepared, Worker};
+
+use std::sync::Arc;
+
+use crate::Topology;
+
+/// The function that builds a topology; called once for each task.
+pub(crate) type Build = Arc<dyn Fn(&mut Topology) + Send + Sync>;

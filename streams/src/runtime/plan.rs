@@ -1,0 +1,156 @@
+//! What a job needs of the log before its first task: topics, partition counts, positions.
+//!
+//! Invariants
+//! * source topics must exist; all others are created.
+//! * nothing is created before everything has been checked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Build;
+use crate::broker::{Broker, Position, TopicKind, TopicRef};
+use crate::dsl::{Assembly, Topology};
+use crate::error::{Error, Result};
+use crate::ids::{StoreName, TaskId};
+use crate::settings::Settings;
+use crate::topology::{Subtopology, changelog_topic, partition_counts};
+
+/// A job that is ready to be cut into tasks.
+pub(crate) struct JobPlan {
+    pub(crate) settings: Settings,
+    pub(crate) build: Build,
+    pub(crate) parts: Vec<Subtopology>,
+    /// Partitions of each sub-topology.
+    pub(crate) counts: Vec<u32>,
+    /// All topics of the job by name.
+    pub(crate) topics: BTreeMap<String, TopicRef>,
+    positions: BTreeMap<([u8; 16], u32), Position>,
+}
+
+impl JobPlan {
+    pub(crate) fn new(settings: Settings, build: Build, broker: &dyn Broker) -> Result<Self> {
+        let assembly = assemble(&settings, &build)?;
+        let parts = assembly.graph.subtopologies();
+        let known = broker.topics()?;
+        let mut topics: BTreeMap<String, TopicRef> =
+            known.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
+        check_sources(&parts, &topics, broker)?;
+        let sizes = topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
+        let counts = partition_counts(&parts, &sizes)?;
+        let wanted = wanted_topics(&settings.id, &parts, &counts);
+        for (name, partitions, kind) in &wanted {
+            check_internal(&topics, name, *partitions, *kind)?;
+        }
+        for (name, partitions, kind) in wanted {
+            if !topics.contains_key(&name) {
+                let created = broker.create_topic(&name, partitions, kind)?;
+                topics.insert(name, created);
+            }
+        }
+        Ok(Self { settings, build, parts, counts, topics, positions: BTreeMap::new() })
+    }
+
+    /// Where to go on. Only after the producer was opened: an older instance of the job can then
+    /// commit no more.
+    pub(crate) fn load_positions(&mut self, broker: &dyn Broker) -> Result<()> {
+        let committed = broker.committed(&self.settings.id)?;
+        self.positions = committed.into_iter().map(|p| ((p.topic, p.partition), p)).collect();
+        Ok(())
+    }
+
+    /// The stores of all sub-topologies.
+    pub(crate) fn stores(&self) -> Vec<StoreName> {
+        self.parts.iter().flat_map(|part| part.stores.iter().cloned()).collect()
+    }
+
+    /// The topology anew, for one task.
+    pub(crate) fn assemble(&self) -> Result<Assembly> {
+        assemble(&self.settings, &self.build)
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Result<&TopicRef> {
+        self.topics.get(name).ok_or_else(|| Error::UnknownTopic {
+            name: name.to_owned(),
+            log: String::new(),
+            known: self.topics.keys().cloned().collect(),
+        })
+    }
+
+    pub(crate) fn position(&self, topic: &TopicRef, partition: u32) -> Option<&Position> {
+        self.positions.get(&(topic.id, partition))
+    }
+
+    /// All tasks, sub-topology by sub-topology.
+    pub(crate) fn tasks(&self) -> Vec<TaskId> {
+        let ids = self.counts.iter().enumerate().flat_map(|(subtopology, &count)| {
+            (0..count).map(move |partition| TaskId { subtopology, partition })
+        });
+        ids.collect()
+    }
+}
+
+fn assemble(settings: &Settings, build: &Build) -> Result<Assembly> {
+    let build = Arc::clone(build);
+    Topology::build(&settings.id, settings.event_time_ahead_max_ms, &move |t| build(t))
+}
+
+fn check_sources(
+    parts: &[Subtopology],
+    topics: &BTreeMap<String, TopicRef>,
+    broker: &dyn Broker,
+) -> Result<()> {
+    let sources = parts.iter().flat_map(|part| &part.sources);
+    for source in sources.filter(|source| source.upstream.is_none()) {
+        if !topics.contains_key(&source.topic) {
+            return Err(Error::UnknownTopic {
+                name: source.topic.clone(),
+                log: broker.describe(),
+                known: topics.keys().filter(|name| !name.starts_with("__")).cloned().collect(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn wanted_topics(id: &str, parts: &[Subtopology], counts: &[u32]) -> Vec<(String, u32, TopicKind)> {
+    let mut wanted: Vec<(String, u32, TopicKind)> = Vec::new();
+    let repartitions: Vec<&str> = parts
+        .iter()
+        .flat_map(|part| &part.sources)
+        .filter(|source| source.upstream.is_some())
+        .map(|source| source.topic.as_str())
+        .collect();
+    for (part, &count) in parts.iter().zip(counts) {
+        for sink in &part.sinks {
+            let internal = repartitions.contains(&sink.as_str());
+            let kind = if internal { TopicKind::Repartition } else { TopicKind::Output };
+            if !wanted.iter().any(|(name, ..)| name == sink) {
+                wanted.push((sink.clone(), count, kind));
+            }
+        }
+        for store in &part.stores {
+            wanted.push((changelog_topic(id, store), count, TopicKind::Changelog));
+        }
+    }
+    wanted
+}
+
+fn check_internal(
+    topics: &BTreeMap<String, TopicRef>,
+    name: &str,
+    partitions: u32,
+    kind: TopicKind,
+) -> Result<()> {
+    match topics.get(name) {
+        Some(topic) if kind != TopicKind::Output && topic.partitions != partitions => {
+            Err(Error::Topology {
+                reason: format!(
+                    "internal topic `{name}` has {} partitions but the job now needs {partitions}",
+                    topic.partitions
+                ),
+                help: "give the stateful step another store name: its state starts anew".to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,382 @@
+//! One task: a sub-topology over one partition of its inputs.
+//!
+//! ```text
+//!   open: operators built, stores restored, inputs at their committed positions
+//!     |
+//!     v            begin(transaction)
+//!   running  ------------------------------>  run(budget) ..
+//!     ^                                            |
+//!     |   committed(ends): overlays -> row caches  |  prepare: updates, changelogs, positions
+//!     `--------------------------------------------'
+//!   any error: the task is dropped with everything it holds
+//! ```
+//!
+//! Invariants
+//! * after each record everything that is due has fired.
+//! * positions are committed with the clocks that belong to them.
+//!
+//! On crash: the next task starts from the committed positions and the changelogs.
+
+use std::sync::Arc;
+
+use super::input::{Input, InputTime, choose, smallest};
+use super::plan::JobPlan;
+use super::restore::restore;
+use crate::broker::{Batch, Broker, Position, Scope, TopicRef, Transaction};
+use crate::dsl::Assembly;
+use crate::error::{Error, Result};
+use crate::ids::TaskId;
+use crate::operator::envelope::{self, Envelope};
+use crate::processor::{Changelog, Context, Counters, Entry, Output, Shared, Stateful, Timed};
+use crate::store::{Checkpoint, Flusher, RowCache};
+use crate::time::TimeInputs;
+use crate::topology::{SourceDecl, changelog_topic};
+
+/// Where a task finds its store partitions on disk.
+pub(crate) trait Stores {
+    /// The committed rows of one store partition.
+    fn open(&self, store: &crate::ids::StoreName, partition: u32) -> Result<RowCache>;
+}
+
+struct StorePartition {
+    op: Shared<dyn Stateful>,
+    changelog: TopicRef,
+    batch: Box<dyn Batch>,
+}
+
+/// How far a task's records to one repartition topic are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UpstreamMark {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    pub(crate) watermark: i64,
+}
+
+/// A task that is ready to run.
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    ctx: Context,
+    inputs: Vec<Input>,
+    entries: Vec<Option<Box<dyn Entry>>>,
+    timed: Vec<Shared<dyn Timed>>,
+    stores: Vec<StorePartition>,
+    /// Repartition topics that this task writes, and its time there.
+    downstream: Vec<(TopicRef, TimeInputs)>,
+    log_id: [u8; 16],
+    raised: bool,
+    pub(crate) restored: u64,
+}
+
+impl Task {
+    pub(crate) fn open(
+        plan: &JobPlan,
+        id: TaskId,
+        broker: &dyn Broker,
+        stores: &dyn Stores,
+        keep_late_records: bool,
+    ) -> Result<Self> {
+        let assembly = plan.assemble()?;
+        let membership = assembly.graph.membership();
+        let part = &plan.parts[id.subtopology];
+        let mut outputs = Vec::new();
+        for topic in &assembly.outputs {
+            outputs.push(if part.sinks.contains(topic) {
+                Some(Output::new(plan.topic(topic)?.clone(), broker))
+            } else {
+                None
+            });
+        }
+        let Assembly { entries, timed, stateful, repartitions, .. } = assembly;
+        let here = |node: crate::topology::NodeId| membership[node.0] == id.subtopology;
+        let mut ctx = Context::new(id, entries.len(), outputs);
+        ctx.late_records = keep_late_records.then(Vec::new);
+        let mut task = Self {
+            id,
+            ctx,
+            inputs: Vec::new(),
+            entries,
+            timed: timed.into_iter().filter(|(n, _)| here(*n)).map(|(_, op)| op).collect(),
+            stores: Vec::new(),
+            downstream: Vec::new(),
+            log_id: broker.log_id(),
+            raised: false,
+            restored: 0,
+        };
+        for (_, op) in stateful.into_iter().filter(|(node, _)| here(*node)) {
+            task.open_store(plan, op, broker, stores)?;
+        }
+        for decl in repartitions.into_iter().filter(|decl| here(decl.sink)) {
+            task.downstream.push((plan.topic(&decl.topic)?.clone(), decl.inputs));
+        }
+        for source in &part.sources {
+            task.open_input(plan, source, broker)?;
+        }
+        Ok(task)
+    }
+
+    fn open_store(
+        &mut self,
+        plan: &JobPlan,
+        op: Shared<dyn Stateful>,
+        broker: &dyn Broker,
+        stores: &dyn Stores,
+    ) -> Result<()> {
+        let name = op.borrow().store().clone();
+        let changelog = plan.topic(&changelog_topic(&plan.settings.id, &name))?.clone();
+        let mut rows = stores.open(&name, self.id.partition)?;
+        self.restored += restore(broker, &changelog, self.id.partition, &*op.borrow(), &mut rows)?;
+        op.borrow_mut().open(rows)?;
+        self.stores.push(StorePartition { op, changelog, batch: broker.batch() });
+        Ok(())
+    }
+
+    fn open_input(
+        &mut self,
+        plan: &JobPlan,
+        source: &SourceDecl,
+        broker: &dyn Broker,
+    ) -> Result<()> {
+        let topic = plan.topic(&source.topic)?.clone();
+        if self.id.partition >= topic.partitions {
+            return Ok(());
+        }
+        let partition = self.id.partition;
+        let position = plan.position(&topic, partition);
+        let time = match position {
+            None => None,
+            Some(position) => {
+                Some(InputTime::decode(&position.metadata).ok_or_else(|| Error::Internal {
+                    topic: topic.name.to_string(),
+                    partition,
+                    offset: position.offset,
+                    reason: "the committed position carries no clock that this version can read",
+                })?)
+            }
+        };
+        let scope = if source.upstream.is_some() { Scope::Own } else { Scope::Committed };
+        let start = match position {
+            Some(position) => position.offset,
+            None => broker.bounds(&topic, partition)?.start,
+        };
+        let watermarks = source.upstream.map(|upstream| {
+            let mut known = time.as_ref().map_or_else(Vec::new, |time| time.watermarks.clone());
+            let tasks = usize::try_from(plan.counts[upstream]).expect("a count fits a usize");
+            known.resize(tasks, i64::MIN);
+            known
+        });
+        self.ctx.clocks[source.input] = match (&watermarks, &time) {
+            (Some(watermarks), _) => smallest(watermarks),
+            (None, Some(time)) => time.clock,
+            (None, None) => i64::MIN,
+        };
+        let reader = broker.reader(&topic, partition, start, scope)?;
+        self.inputs.push(Input::new(source.input, topic, partition, watermarks, reader));
+        Ok(())
+    }
+
+    /// Makes a transaction the running one.
+    pub(crate) fn begin(&mut self, transaction: &Arc<dyn Transaction>) {
+        self.ctx.begin(Arc::clone(transaction));
+    }
+
+    /// The clock of the slowest input: by it a worker decides which task is next.
+    pub(crate) fn clock(&self) -> i64 {
+        self.inputs.iter().map(|input| self.ctx.clocks[input.number]).min().unwrap_or(i64::MAX)
+    }
+
+    /// Whether a record waits to be processed.
+    pub(crate) fn has_input(&mut self) -> Result<bool> {
+        for input in &mut self.inputs {
+            if input.fill()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether there is something to commit.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.raised || self.inputs.iter().any(|input| input.moved)
+    }
+
+    /// Rows that the running transaction has touched.
+    pub(crate) fn changed_rows(&self) -> usize {
+        self.stores.iter().map(|store| store.op.borrow().changed_rows()).sum()
+    }
+
+    /// Processes at most `budget` records and returns how many there were.
+    pub(crate) fn run(&mut self, budget: usize) -> Result<usize> {
+        for done in 0..budget {
+            let Some(chosen) = self.choose()? else { return Ok(done) };
+            self.process(chosen)?;
+        }
+        Ok(budget)
+    }
+
+    fn choose(&mut self) -> Result<Option<usize>> {
+        if let [input] = &mut self.inputs[..] {
+            return Ok(input.fill()?.then_some(0));
+        }
+        let mut heads = Vec::with_capacity(self.inputs.len());
+        for input in &mut self.inputs {
+            let number = input.number;
+            let head = if input.fill()? { input.head() } else { None };
+            heads.push(match (head, &mut self.entries[number]) {
+                (Some(record), Some(entry)) => Some(entry.timestamp(&self.ctx, number, &record)?),
+                (Some(record), None) => Some(record.timestamp),
+                (None, _) => None,
+            });
+        }
+        Ok(choose(&heads))
+    }
+
+    fn process(&mut self, chosen: usize) -> Result<()> {
+        let input = &mut self.inputs[chosen];
+        let number = input.number;
+        let record = input.head().expect("an input with a record was chosen");
+        if input.watermarks.is_some() && record.key.is_none() {
+            let bytes = record.value.unwrap_or_default();
+            let said = match envelope::decode(bytes, record.timestamp) {
+                Ok(Envelope::Watermarks(said)) => said,
+                Ok(_) | Err(_) => {
+                    return Err(Error::Internal {
+                        topic: input.topic.name.to_string(),
+                        partition: input.partition,
+                        offset: record.offset,
+                        reason: "a record without a key is no watermark",
+                    });
+                }
+            };
+            self.ctx.clocks[number] = input.heard(&said);
+        } else if let Some(entry) = &mut self.entries[number] {
+            entry.process(&mut self.ctx, number, &record)?;
+        } else {
+            self.ctx.observe(number, record.timestamp);
+        }
+        self.inputs[chosen].advance();
+        self.fire()
+    }
+
+    fn fire(&mut self) -> Result<()> {
+        for op in &self.timed {
+            op.borrow_mut().fire(&mut self.ctx)?;
+        }
+        Ok(())
+    }
+
+    /// Raises the clock of each source partition to at least `to`; its position carries it.
+    pub(crate) fn raise(&mut self, to: i64) -> Result<()> {
+        for input in self.inputs.iter_mut().filter(|input| input.watermarks.is_none()) {
+            if self.ctx.clocks[input.number] < to {
+                self.ctx.clocks[input.number] = to;
+                input.moved = true;
+                self.raised = true;
+            }
+        }
+        self.fire()
+    }
+
+    /// Hands everything emitted to the log; whether there was anything.
+    pub(crate) fn flush(&mut self) -> Result<bool> {
+        self.ctx.flush()
+    }
+
+    /// The task's part of the commit: everything it did is in the transaction, and its positions are
+    /// returned.
+    pub(crate) fn prepare(
+        &mut self,
+        transaction: &Arc<dyn Transaction>,
+        skip_first: bool,
+    ) -> Result<Vec<Position>> {
+        for store in &self.stores {
+            store.op.borrow_mut().emit_updates(&mut self.ctx)?;
+        }
+        self.ctx.flush()?;
+        for store in &mut self.stores {
+            let (topic, partition) = (&store.changelog, self.id.partition);
+            let transaction = transaction.as_ref();
+            let batch = store.batch.as_mut();
+            let mut changelog = Changelog::new(topic, partition, batch, transaction, skip_first);
+            store.op.borrow_mut().prepare(&mut changelog)?;
+            changelog.flush()?;
+        }
+        let moved = self.inputs.iter().filter(|input| input.moved);
+        let positions = moved.map(|input| {
+            let clock = self.ctx.clocks[input.number];
+            let watermarks = input.watermarks.clone().unwrap_or_default();
+            Position {
+                topic: input.topic.id,
+                partition: input.partition,
+                offset: input.position(),
+                metadata: InputTime { clock, watermarks }.encode(),
+            }
+        });
+        Ok(positions.collect())
+    }
+
+    /// How far its records to each repartition topic are.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = UpstreamMark> + '_ {
+        self.downstream.iter().map(|(topic, inputs)| UpstreamMark {
+            topic: Arc::clone(&topic.name),
+            partition: self.id.partition,
+            watermark: inputs.time(&self.ctx.clocks),
+        })
+    }
+
+    /// What happened to records since the last commit.
+    pub(crate) fn counters(&self) -> Counters {
+        self.ctx.counters
+    }
+
+    /// Takes the late records of the running transaction.
+    pub(crate) fn take_late_records(&mut self) -> Vec<crate::processor::LateRecord> {
+        self.ctx.late_records.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// After the commit point: overlays become committed rows.
+    pub(crate) fn committed(&mut self, transaction: &dyn Transaction, now_ms: i64) -> Result<()> {
+        for store in &self.stores {
+            let end = transaction.end(&store.changelog, self.id.partition);
+            let checkpoint = end.map(|end| Checkpoint {
+                log_id: self.log_id,
+                topic_id: store.changelog.id,
+                leader_epoch: end.leader_epoch,
+                offset: end.offset,
+            });
+            let mut op = store.op.borrow_mut();
+            op.committed(checkpoint, now_ms)?;
+            op.step(now_ms)?;
+        }
+        for input in &mut self.inputs {
+            input.moved = false;
+        }
+        self.raised = false;
+        self.ctx.counters = Counters::default();
+        self.ctx.end();
+        Ok(())
+    }
+
+    /// A clean stop: everything committed goes to the disk.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        for store in &self.stores {
+            store.op.borrow_mut().close()?;
+        }
+        Ok(())
+    }
+}
+
+/// The back end of a process, with the flusher and the limits that its row caches share.
+pub(crate) struct OpenStores {
+    pub(crate) by_name:
+        std::collections::BTreeMap<crate::ids::StoreName, Arc<dyn crate::store::ByteStore>>,
+    pub(crate) options: crate::store::CacheOptions,
+    pub(crate) flusher: Flusher,
+}
+
+impl Stores for OpenStores {
+    fn open(&self, store: &crate::ids::StoreName, partition: u32) -> Result<RowCache> {
+        let bytes = self.by_name.get(store).expect("all stores of the topology were opened");
+        let (options, flusher) = (self.options.clone(), self.flusher.clone());
+        Ok(RowCache::open(Arc::clone(bytes), partition, options, flusher))
+    }
+}

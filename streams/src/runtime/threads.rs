@@ -1,0 +1,436 @@
+//! Drives workers on threads, and the committer between them.
+//!
+//! ```text
+//!   coordinator                                worker thread
+//!   -----------                                -------------
+//!   Begin(transaction)   ----------------->    step, step, ..
+//!                        <-----------------    Busy / Idle / Full
+//!   Prepare              ----------------->    stops at a record boundary
+//!                        <-----------------    Prepared(positions, marks, counts)
+//!   [commit point]
+//!   Committed            ----------------->    overlays -> row caches
+//!   Close                ----------------->    everything committed to the disk
+//! ```
+//!
+//! Why messages: a worker's tasks are its own; the coordinator never touches them.
+//!
+//! Invariants
+//! * a commit comes when the interval has passed or an overlay is full, and earlier, though not within
+//!   10 ms of the last one, when all input has been read.
+//! * the first error ends the job: nothing is committed after it.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::commit::Committer;
+use super::plan::JobPlan;
+use super::progress::ProgressCell;
+use super::task::{OpenStores, UpstreamMark};
+use super::worker::{Prepared, Worker};
+use crate::broker::{Broker, Transaction};
+use crate::error::{Error, Result};
+use crate::ids::TaskId;
+
+/// A quiet job commits at once, though not more often than this.
+const COMMIT_PAUSE: Duration = Duration::from_millis(10);
+/// How long an idle worker sleeps when nobody rings.
+const NAP: Duration = Duration::from_millis(20);
+/// How long the coordinator waits for the log before it looks for a stop request.
+const WATCH: Duration = Duration::from_millis(50);
+
+/// What a handle and the threads share.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    stop: AtomicBool,
+    pub(crate) progress: ProgressCell,
+}
+
+impl Control {
+    /// Asks for a clean stop: the running transaction is finished first.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+enum Command {
+    Begin(Arc<dyn Transaction>),
+    Prepare,
+    Committed(Arc<dyn Transaction>),
+    Close,
+}
+
+enum Event {
+    Opened { restored: u64, marks: Vec<UpstreamMark> },
+    Busy(usize),
+    Idle { worker: usize, dirty: bool },
+    Full,
+    Prepared(Prepared),
+    Closed,
+    Failed(Error),
+}
+
+/// Wakes idle workers.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<u64>,
+    wakes: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        *self.rung.lock() += 1;
+        self.wakes.notify_all();
+    }
+
+    fn count(&self) -> u64 {
+        *self.rung.lock()
+    }
+
+    fn wait(&self, seen: u64, at_most: Duration) {
+        let mut rung = self.rung.lock();
+        if *rung == seen {
+            self.wakes.wait_for(&mut rung, at_most);
+        }
+    }
+}
+
+/// Runs a job until it is stopped or fails.
+pub(crate) fn run(
+    plan: &JobPlan,
+    broker: &Arc<dyn Broker>,
+    committer: Committer,
+    stores: &OpenStores,
+    control: &Control,
+) -> Result<()> {
+    let shares = share_out(&plan.tasks(), threads_for(plan));
+    let bell = Bell::default();
+    let (events, inbox) = channel();
+    control.progress.busy();
+    std::thread::scope(|scope| {
+        let mut workers = Vec::new();
+        for (index, ids) in shares.iter().enumerate() {
+            let (commands, orders) = channel();
+            let events = events.clone();
+            let thread = WorkerThread {
+                index,
+                plan,
+                broker: broker.as_ref(),
+                bell: &bell,
+                progress: &control.progress,
+                orders,
+                events,
+            };
+            std::thread::Builder::new()
+                .name(format!("streams-worker-{index}"))
+                .spawn_scoped(scope, move || thread.run(ids, stores))
+                .map_err(|source| Error::System { what: "a worker thread", source })?;
+            workers.push(commands);
+        }
+        drop(events);
+        let count = workers.len();
+        let mut coordinator = Coordinator {
+            plan,
+            broker: broker.as_ref(),
+            committer,
+            control,
+            bell: &bell,
+            workers,
+            inbox,
+            busy: vec![false; count],
+            dirty: vec![false; count],
+            last_commit: broker.monotonic(),
+            seen_changes: 0,
+        };
+        let outcome = coordinator.run();
+        if outcome.is_err() {
+            coordinator.give_up();
+        }
+        outcome
+    })
+}
+
+fn threads_for(plan: &JobPlan) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let wanted = if plan.settings.threads == 0 { cores } else { plan.settings.threads };
+    wanted.min(plan.tasks().len()).max(1)
+}
+
+/// Deals tasks out so that each thread gets its part of every sub-topology.
+fn share_out(tasks: &[TaskId], threads: usize) -> Vec<Vec<TaskId>> {
+    let mut shares = vec![Vec::new(); threads];
+    for (i, &task) in tasks.iter().enumerate() {
+        shares[i % threads].push(task);
+    }
+    shares
+}
+
+struct Coordinator<'a> {
+    plan: &'a JobPlan,
+    broker: &'a dyn Broker,
+    committer: Committer,
+    control: &'a Control,
+    bell: &'a Bell,
+    workers: Vec<Sender<Command>>,
+    inbox: Receiver<Event>,
+    busy: Vec<bool>,
+    dirty: Vec<bool>,
+    last_commit: Duration,
+    seen_changes: u64,
+}
+
+impl Coordinator<'_> {
+    fn run(&mut self) -> Result<()> {
+        self.wait_until_opened()?;
+        loop {
+            let transaction = self.committer.begin()?;
+            self.tell(|| Command::Begin(Arc::clone(&transaction)));
+            drop(transaction);
+            self.wait_until_due()?;
+            if self.is_dirty() {
+                self.commit()?;
+            } else {
+                self.committer.abort()?;
+                return self.close();
+            }
+            if self.control.is_stopping() {
+                return self.close();
+            }
+        }
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            // A worker that is gone has sent its error first.
+            worker.send(command()).ok();
+        }
+        self.bell.ring();
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.busy.iter().chain(&self.dirty).any(|&flag| flag)
+    }
+
+    fn wait_until_opened(&mut self) -> Result<()> {
+        let mut opened = 0;
+        while opened < self.workers.len() {
+            if let Some(Event::Opened { restored, marks }) = self.receive(None)? {
+                self.control.progress.restored(restored);
+                self.committer.resume(marks);
+                opened += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next event; `None` when the time is up.
+    fn receive(&mut self, timeout: Option<Duration>) -> Result<Option<Event>> {
+        let event = match timeout {
+            None => self.inbox.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
+            Some(timeout) => self.inbox.recv_timeout(timeout),
+        };
+        match event {
+            Ok(Event::Failed(error)) => Err(error),
+            Ok(Event::Busy(worker)) => {
+                (self.busy[worker], self.dirty[worker]) = (true, true);
+                self.control.progress.busy();
+                Ok(Some(Event::Busy(worker)))
+            }
+            Ok(Event::Idle { worker, dirty }) => {
+                (self.busy[worker], self.dirty[worker]) = (false, dirty);
+                Ok(Some(Event::Idle { worker, dirty }))
+            }
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Error::Panicked { reason: "all worker threads are gone".to_owned() })
+            }
+        }
+    }
+
+    /// Returns when a commit is due, or a clean stop with nothing to commit.
+    fn wait_until_due(&mut self) -> Result<()> {
+        let interval =
+            Duration::from_millis(u64::try_from(self.plan.settings.commit_every_ms).unwrap_or(0));
+        loop {
+            if self.control.is_stopping() {
+                return Ok(());
+            }
+            if !self.is_dirty() {
+                self.idle()?;
+                continue;
+            }
+            let quiet = self.busy.iter().all(|&busy| !busy);
+            let pause = if quiet { COMMIT_PAUSE.min(interval) } else { interval };
+            let since = self.broker.monotonic().saturating_sub(self.last_commit);
+            let Some(left) = pause.checked_sub(since).filter(|left| !left.is_zero()) else {
+                return Ok(());
+            };
+            if let Some(Event::Full) = self.receive(Some(left))? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Nothing to do: waits for the log, then wakes the workers.
+    fn idle(&mut self) -> Result<()> {
+        self.control.progress.idle(self.broker.monotonic());
+        let changes = self.broker.watch(self.seen_changes, WATCH);
+        if changes != self.seen_changes {
+            self.seen_changes = changes;
+            self.bell.ring();
+        }
+        while self.receive(Some(Duration::ZERO))?.is_some() {}
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let span = tracing::debug_span!("commit", job = %self.plan.settings.id);
+        let _entered = span.enter();
+        self.tell(|| Command::Prepare);
+        let mut prepared = Vec::with_capacity(self.workers.len());
+        while prepared.len() < self.workers.len() {
+            if let Some(Event::Prepared(part)) = self.receive(None)? {
+                prepared.push(part);
+            }
+        }
+        let transaction = self.committer.commit(&prepared)?;
+        let mut counters = crate::processor::Counters::default();
+        prepared.iter().for_each(|part| counters.add(&part.counters));
+        self.control.progress.committed(&counters);
+        self.dirty.fill(false);
+        self.last_commit = self.broker.monotonic();
+        self.tell(|| Command::Committed(Arc::clone(&transaction)));
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.tell(|| Command::Close);
+        let mut closed = 0;
+        while closed < self.workers.len() {
+            if let Some(Event::Closed) = self.receive(None)? {
+                closed += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// After an error: workers end when their orders do; the transaction must not become visible.
+    fn give_up(&mut self) {
+        self.workers.clear();
+        self.bell.ring();
+        if let Err(error) = self.committer.abort() {
+            tracing::warn!(%error, "the running transaction could not be aborted; recovery will");
+        }
+    }
+}
+
+struct WorkerThread<'a> {
+    index: usize,
+    plan: &'a JobPlan,
+    broker: &'a dyn Broker,
+    bell: &'a Bell,
+    progress: &'a ProgressCell,
+    orders: Receiver<Command>,
+    events: Sender<Event>,
+}
+
+impl WorkerThread<'_> {
+    fn run(self, ids: &[TaskId], stores: &OpenStores) {
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.work(ids, stores)));
+        let failed = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(panic) => Error::Panicked { reason: panic_message(panic.as_ref()) },
+        };
+        self.say(Event::Failed(failed));
+    }
+
+    fn say(&self, event: Event) {
+        // Nobody listens any more once the job has ended: there is nothing left to report to.
+        self.events.send(event).ok();
+    }
+
+    fn work(&self, ids: &[TaskId], stores: &OpenStores) -> Result<()> {
+        let mut worker = Worker::open(self.plan, ids, self.broker, stores, false)?;
+        self.say(Event::Opened { restored: worker.restored(), marks: worker.marks() });
+        let mut busy = false;
+        loop {
+            match self.orders.recv() {
+                Ok(Command::Begin(transaction)) => worker.begin(transaction),
+                Ok(Command::Close) => return self.close(&mut worker),
+                Ok(Command::Committed(transaction)) => {
+                    worker.committed(transaction.as_ref(), self.broker.now_ms())?;
+                    continue;
+                }
+                Ok(Command::Prepare) => continue,
+                Err(_) => return Ok(()),
+            }
+            if !self.transact(&mut worker, &mut busy)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Works inside one transaction until the coordinator calls; whether the job goes on.
+    fn transact(&self, worker: &mut Worker, busy: &mut bool) -> Result<bool> {
+        let mut counted = 0;
+        loop {
+            let seen = self.bell.count();
+            match self.orders.try_recv() {
+                Ok(Command::Prepare) => {
+                    let prepared = worker.prepare()?;
+                    self.say(Event::Prepared(prepared));
+                    return Ok(true);
+                }
+                Ok(Command::Close) => return self.close(worker).map(|()| false),
+                Ok(_) => continue,
+                Err(TryRecvError::Disconnected) => return Ok(false),
+                Err(TryRecvError::Empty) => {}
+            }
+            let step = worker.step()?;
+            if step.appended {
+                self.bell.ring();
+            }
+            if step.is_idle() {
+                if *busy {
+                    *busy = false;
+                    self.say(Event::Idle { worker: self.index, dirty: worker.is_dirty() });
+                }
+                self.bell.wait(seen, NAP);
+                continue;
+            }
+            if !*busy {
+                *busy = true;
+                self.say(Event::Busy(self.index));
+            }
+            let records_in = worker.records_in();
+            self.progress.read(records_in - counted);
+            counted = records_in;
+            if worker.changed_rows() > self.plan.settings.changed_rows_max {
+                self.say(Event::Full);
+            }
+        }
+    }
+
+    fn close(&self, worker: &mut Worker) -> Result<()> {
+        worker.close()?;
+        self.say(Event::Closed);
+        Ok(())
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}

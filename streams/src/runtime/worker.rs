@@ -1,0 +1,166 @@
+//! A worker: a value that owns tasks and does one step at a time.
+//!
+//! Why a value: threads and the simulator only call it, so what a test runs is what a user runs.
+//!
+//! Invariants
+//! * the task whose inputs are least far in event time goes first, so that skew stays small.
+//! * what was emitted is handed to the log when nothing else is left to do, and at the commit.
+
+use std::sync::Arc;
+
+use super::plan::JobPlan;
+use super::task::{Stores, Task, UpstreamMark};
+use crate::broker::{Broker, Position, Transaction};
+use crate::error::Result;
+use crate::ids::TaskId;
+use crate::processor::{Counters, LateRecord};
+use crate::settings::Mistake;
+
+/// Records that one step processes at most.
+const STEP_RECORDS: usize = 1_024;
+
+/// A worker's part of a commit.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    pub(crate) positions: Vec<Position>,
+    pub(crate) marks: Vec<UpstreamMark>,
+    pub(crate) counters: Counters,
+    pub(crate) late_records: Vec<LateRecord>,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Records processed.
+    pub(crate) records: usize,
+    /// Whether records were handed to the log that other tasks may wait for.
+    pub(crate) appended: bool,
+}
+
+impl Step {
+    /// Whether there was nothing to do.
+    pub(crate) fn is_idle(self) -> bool {
+        self.records == 0 && !self.appended
+    }
+}
+
+/// Tasks and the transaction that they are in.
+pub(crate) struct Worker {
+    tasks: Vec<Task>,
+    transaction: Option<Arc<dyn Transaction>>,
+    mistake: Option<Mistake>,
+}
+
+impl Worker {
+    pub(crate) fn open(
+        plan: &JobPlan,
+        ids: &[TaskId],
+        broker: &dyn Broker,
+        stores: &dyn Stores,
+        keep_late_records: bool,
+    ) -> Result<Self> {
+        let open = |&id: &TaskId| Task::open(plan, id, broker, stores, keep_late_records);
+        Ok(Self {
+            tasks: ids.iter().map(open).collect::<Result<_>>()?,
+            transaction: None,
+            mistake: plan.settings.mistake,
+        })
+    }
+
+    /// Changelog records that its stores were rebuilt from.
+    pub(crate) fn restored(&self) -> u64 {
+        self.tasks.iter().map(|task| task.restored).sum()
+    }
+
+    /// How far its tasks are; before the first step this is what the last commit said.
+    pub(crate) fn marks(&self) -> Vec<UpstreamMark> {
+        self.tasks.iter().flat_map(Task::marks).collect()
+    }
+
+    pub(crate) fn begin(&mut self, transaction: Arc<dyn Transaction>) {
+        for task in &mut self.tasks {
+            task.begin(&transaction);
+        }
+        self.transaction = Some(transaction);
+    }
+
+    /// Runs the task that is least far in event time, or hands over what was emitted.
+    pub(crate) fn step(&mut self) -> Result<Step> {
+        let mut order: Vec<usize> = (0..self.tasks.len()).collect();
+        order.sort_by_key(|&i| self.tasks[i].clock());
+        for i in order {
+            if self.tasks[i].has_input()? {
+                let records = self.tasks[i].run(STEP_RECORDS)?;
+                return Ok(Step { records, appended: false });
+            }
+        }
+        Ok(Step { records: 0, appended: self.flush()? })
+    }
+
+    /// Hands over what was emitted; whether there was anything.
+    pub(crate) fn flush(&mut self) -> Result<bool> {
+        let mut appended = false;
+        for task in &mut self.tasks {
+            appended |= task.flush()?;
+        }
+        Ok(appended)
+    }
+
+    /// Records of source topics that the running transaction has taken in.
+    pub(crate) fn records_in(&self) -> u64 {
+        self.tasks.iter().map(|task| task.counters().records_in).sum()
+    }
+
+    /// How many tasks it owns.
+    pub(crate) fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Runs one task, chosen by the caller: the simulator's interleaving.
+    pub(crate) fn step_task(&mut self, task: usize, budget: usize) -> Result<usize> {
+        self.tasks[task].run(budget)
+    }
+
+    /// Raises the clocks of all source partitions.
+    pub(crate) fn raise(&mut self, to: i64) -> Result<()> {
+        self.tasks.iter_mut().try_for_each(|task| task.raise(to))
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.tasks.iter().any(Task::is_dirty)
+    }
+
+    pub(crate) fn changed_rows(&self) -> usize {
+        self.tasks.iter().map(Task::changed_rows).sum()
+    }
+
+    /// Its part of the commit. The transaction is let go of.
+    pub(crate) fn prepare(&mut self) -> Result<Prepared> {
+        let transaction =
+            self.transaction.take().expect("a commit follows the begin of its transaction");
+        let skip_first = self.mistake == Some(Mistake::SkipChangelogRecord);
+        let mut prepared = Prepared::default();
+        for task in &mut self.tasks {
+            let positions = task.prepare(&transaction, skip_first)?;
+            prepared.positions.extend(positions);
+            prepared.marks.extend(task.marks());
+            prepared.counters.add(&task.counters());
+            prepared.late_records.extend(task.take_late_records());
+        }
+        if self.mistake == Some(Mistake::StoreBeforeCommit) {
+            self.committed(transaction.as_ref(), i64::MAX)?;
+            self.close()?;
+        }
+        Ok(prepared)
+    }
+
+    /// After the commit point.
+    pub(crate) fn committed(&mut self, transaction: &dyn Transaction, now_ms: i64) -> Result<()> {
+        self.tasks.iter_mut().try_for_each(|task| task.committed(transaction, now_ms))
+    }
+
+    /// A clean stop.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        self.tasks.iter_mut().try_for_each(Task::close)
+    }
+}

@@ -1,0 +1,614 @@
+//! `TestDriver`: the real runtime on a log in memory, with partitions, seeds, crashes and a clock that
+//! is moved by hand.
+//!
+//! ```text
+//!   send ----> source topics          (partition by key, or in turn)
+//!   run:       one task and a few records at a time, as the seed decides;
+//!              commits and crashes in between, as the seed decides
+//!   read  <--- output topics, read committed
+//! ```
+//!
+//! Why the real runtime: a test that passes here has run the code that runs in production, including
+//! the commit protocol, recovery and restore.
+//!
+//! Invariants
+//! * the same seed and the same calls take the same steps.
+//! * event time moves by records and by [`TestDriver::advance_to`] only.
+
+mod random;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use random::Random;
+
+use crate::broker::{Broker, Durability, Headers, SimulatedLog};
+use crate::codec::{Codec, Data};
+use crate::dsl::{Topic, Topology};
+use crate::error::{Error, Result};
+use crate::key::RecordKey;
+use crate::processor::{Counters, LateRecord};
+use crate::runtime::{Build, Committer, JobPlan, OpenStores, Prepared, Worker};
+pub use crate::settings::Mistake;
+use crate::settings::Settings;
+use crate::store::{Backend, Flusher, MemoryBackend};
+use crate::time::duration_ms;
+
+/// Where the clock of a new driver stands: 2026-01-01T00:00:00Z.
+const START_MS: i64 = 1_767_225_600_000;
+/// Records of one simulated step at most.
+const BURST: u64 = 8;
+
+/// A record as a test sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TestRecord<K, V> {
+    /// The partition that it was read from.
+    pub partition: u32,
+    /// Its offset there.
+    pub offset: i64,
+    /// Its key; `None` is null.
+    pub key: Option<K>,
+    /// Its value; `None` is null.
+    pub value: Option<V>,
+    /// Its timestamp, in milliseconds since 1970.
+    pub timestamp: i64,
+    /// Its headers.
+    pub headers: Headers,
+}
+
+struct Running {
+    plan: JobPlan,
+    workers: Vec<Worker>,
+    committer: Committer,
+}
+
+/// Runs a topology inside a test.
+///
+/// ```
+/// use streams::prelude::*;
+/// const WORDS: Topic<NoKey, String> = topic("words");
+/// const COUNTS: Topic<String, u64> = topic("counts");
+/// fn topology(t: &mut Topology) {
+///     t.stream(WORDS).key_by(|word| word.clone()).count("counts-by-word").to(COUNTS);
+/// }
+/// let mut d = TestDriver::new(topology).partitions(4).seed(7).crash_every(5);
+/// d.send(WORDS, NoKey, "sea".into()).send(WORDS, NoKey, "sea".into());
+/// assert_eq!(d.read(COUNTS).last(), Some(&("sea".to_string(), 2)));
+/// ```
+pub struct TestDriver {
+    build: Build,
+    settings: Settings,
+    partitions: u32,
+    random: Random,
+    log: SimulatedLog,
+    stores: MemoryBackend,
+    running: Option<Running>,
+    crash_every: Option<u64>,
+    until_crash: u64,
+    crashes: u64,
+    restored: u64,
+    commits: u64,
+    turn: u32,
+    counters: Counters,
+    late: Vec<LateRecord>,
+    read: BTreeMap<&'static str, Vec<i64>>,
+}
+
+/// What became of a simulated step.
+enum Happened {
+    Went,
+    Crashed,
+}
+
+impl TestDriver {
+    /// A driver for a topology: one partition per topic, seed 0, no crashes.
+    #[must_use]
+    pub fn new(topology: impl Fn(&mut Topology) + Send + Sync + 'static) -> Self {
+        let mut settings = Settings::new("test");
+        settings.event_time_ahead_max_ms = i64::MAX;
+        Self {
+            build: Arc::new(topology),
+            settings,
+            partitions: 1,
+            random: Random::new(0),
+            log: SimulatedLog::new(0, START_MS),
+            stores: MemoryBackend::new(0),
+            running: None,
+            crash_every: None,
+            until_crash: 0,
+            crashes: 0,
+            restored: 0,
+            commits: 0,
+            turn: 0,
+            counters: Counters::default(),
+            late: Vec::new(),
+            read: BTreeMap::new(),
+        }
+    }
+
+    /// Source topics get this many partitions. Say it before the first `send`.
+    #[must_use]
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.partitions = partitions.max(1);
+        self
+    }
+
+    /// Decides how tasks interleave, where commits fall and what a crash leaves. Say it before the
+    /// first `send`.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.random = Random::new(seed);
+        self.log = SimulatedLog::new(seed, START_MS);
+        self.stores = MemoryBackend::new(seed);
+        self
+    }
+
+    /// Crashes at a random point about every so many records: power off, everything in memory gone.
+    #[must_use]
+    pub fn crash_every(mut self, records: u64) -> Self {
+        self.crash_every = Some(records.max(1));
+        self.until_crash = 1 + self.random.below(2 * records.max(1));
+        self
+    }
+
+    /// The limit for event times ahead of their records' timestamps; a driver has none by default.
+    #[must_use]
+    pub fn event_time_ahead_max(mut self, limit: Duration) -> Self {
+        self.settings.event_time_ahead_max_ms = duration_ms(limit);
+        self
+    }
+
+    /// Runs a deliberately broken variant of the runtime: a checker must catch it.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn mistake(mut self, mistake: Mistake) -> Self {
+        self.settings.mistake = Some(mistake);
+        self
+    }
+
+    /// Runs on a deliberately broken variant of the log: a checker must catch it.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn broken_log(mut self, broken: core_log::Broken) -> Self {
+        self.log.broken = Some(broken);
+        self
+    }
+
+    /// From now on the log acknowledges what is sent before it is synced.
+    #[must_use]
+    pub fn unsynced_sends(mut self) -> Self {
+        self.log.durability = Durability::Os;
+        self
+    }
+
+    /// Sends a record, stamped with the driver's clock.
+    ///
+    /// A key chooses the partition; records without one take partitions in turn.
+    ///
+    /// # Panics
+    ///
+    /// If the record cannot be encoded or the log refuses it.
+    pub fn send<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+        key: K,
+        value: V,
+    ) -> &mut Self {
+        let now = self.log.now_ms();
+        self.send_record(topic, Some(key), Some(value), now, Headers::none())
+    }
+
+    /// Sends a record with a timestamp of its own.
+    ///
+    /// # Panics
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_at<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+        key: K,
+        value: V,
+        timestamp: i64,
+    ) -> &mut Self {
+        self.send_record(topic, Some(key), Some(value), timestamp, Headers::none())
+    }
+
+    /// Sends a record with everything that a record can have: null keys and values, headers.
+    ///
+    /// # Panics
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_record<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+        key: Option<K>,
+        value: Option<V>,
+        timestamp: i64,
+        headers: Headers,
+    ) -> &mut Self {
+        let mut encoded_key = Vec::new();
+        let keyed = key.is_some_and(|key| key.encode(&mut encoded_key));
+        let partition = if keyed {
+            crate::broker::partition_for(K::partition_bytes(&encoded_key), self.partitions)
+        } else {
+            self.turn = (self.turn + 1) % self.partitions;
+            self.turn
+        };
+        let bytes = value.map(|value| {
+            let mut bytes = Vec::new();
+            C::encode(&value, &mut bytes).expect("a test sends values that its codec can write");
+            bytes
+        });
+        let key = keyed.then_some(&*encoded_key);
+        self.put(topic.name(), partition, timestamp, key, bytes.as_deref(), &headers)
+    }
+
+    /// Sends to a partition of the test's choice.
+    ///
+    /// # Panics
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_to<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+        partition: u32,
+        key: K,
+        value: V,
+    ) -> &mut Self {
+        let mut encoded_key = Vec::new();
+        let keyed = key.encode(&mut encoded_key);
+        let mut bytes = Vec::new();
+        C::encode(&value, &mut bytes).expect("a test sends values that its codec can write");
+        let (key, now) = (keyed.then_some(&*encoded_key), self.log.now_ms());
+        self.put(topic.name(), partition, now, key, Some(&bytes), &Headers::none())
+    }
+
+    /// Sends bytes that need not decode.
+    ///
+    /// # Panics
+    ///
+    /// If the log refuses them.
+    pub fn send_bytes(&mut self, topic: &'static str, partition: u32, value: &[u8]) -> &mut Self {
+        let now = self.log.now_ms();
+        self.put(topic, partition, now, None, Some(value), &Headers::none())
+    }
+
+    fn put(
+        &mut self,
+        topic: &'static str,
+        partition: u32,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+    ) -> &mut Self {
+        let done = self.log.ensure_topic(topic, self.partitions).and_then(|partitions| {
+            let partition = partition % partitions;
+            self.log.append(topic, partition, timestamp, key, value, headers)
+        });
+        done.expect("the log in memory takes what a test sends");
+        self
+    }
+
+    /// The driver's wall clock moves on.
+    pub fn wall_clock(&mut self, by: Duration) -> &mut Self {
+        self.log.advance_clock(by);
+        self
+    }
+
+    /// Processes everything sent so far and commits it.
+    ///
+    /// # Errors
+    ///
+    /// What stopped the job. The next call starts it again from its last commit.
+    pub fn run(&mut self) -> Result<()> {
+        self.drive(None)
+    }
+
+    /// Processes everything, then raises the clock of every source partition to `to` (milliseconds
+    /// since 1970), so that windows close as if later records had come everywhere.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails; see [`run`](Self::run).
+    pub fn advance_to(&mut self, to: i64) -> &mut Self {
+        let outcome = self.drive(None).and_then(|()| self.drive(Some(to)));
+        outcome.expect("the job failed");
+        self
+    }
+
+    /// What was written to an output topic since the last `read` of it, after processing everything:
+    /// keys and values of records that have both, each partition in order, merged by timestamp.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails (see [`run`](Self::run)), or records do not decode as the topic's types.
+    pub fn read<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+    ) -> Vec<(K, V)> {
+        let records = self.read_records(topic);
+        records.into_iter().filter_map(|r| Some((r.key?, r.value?))).collect()
+    }
+
+    /// As [`read`](Self::read), with everything that a record has, tombstones included.
+    ///
+    /// # Panics
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_records<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+    ) -> Vec<TestRecord<K, V>> {
+        self.run().expect("the job failed");
+        self.read_committed(topic)
+    }
+
+    /// As [`read_records`](Self::read_records), without running the job first.
+    ///
+    /// # Panics
+    ///
+    /// If records do not decode as the topic's types.
+    pub fn read_committed<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+    ) -> Vec<TestRecord<K, V>> {
+        let from = self.read.entry(topic.name()).or_default();
+        let stored = self.log.read(topic.name(), from).expect("the log in memory is readable");
+        let mut lanes: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+        for record in stored {
+            lanes.entry(record.partition).or_default().push(record);
+        }
+        let mut lanes: Vec<_> =
+            lanes.into_values().map(|lane| lane.into_iter().peekable()).collect();
+        let mut merged = Vec::new();
+        loop {
+            let heads = lanes.iter_mut().enumerate();
+            let times = heads.filter_map(|(i, lane)| lane.peek().map(|r| (r.timestamp, i)));
+            let Some((_, lane)) = times.min() else { return merged };
+            let record = lanes[lane].next().expect("it was peeked at");
+            merged.push(TestRecord {
+                partition: record.partition,
+                offset: record.offset,
+                key: K::decode(record.key.as_deref()).expect("an output key decodes"),
+                value: record.value.map(|v| C::decode(&v).expect("an output value decodes")),
+                timestamp: record.timestamp,
+                headers: record.headers,
+            });
+        }
+    }
+
+    /// How many records came late, over all committed transactions.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails; see [`run`](Self::run).
+    pub fn late(&mut self) -> u64 {
+        self.run().expect("the job failed");
+        self.counters.late
+    }
+
+    /// The late records themselves, as (store, encoded key, timestamp, source time), sorted.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails; see [`run`](Self::run).
+    pub fn late_records(&mut self) -> Vec<(String, Vec<u8>, i64, i64)> {
+        self.run().expect("the job failed");
+        self.late.sort();
+        let plain =
+            |l: &LateRecord| (l.store.to_string(), l.key.clone(), l.timestamp, l.source_time);
+        self.late.iter().map(plain).collect()
+    }
+
+    /// Null keys and null values that a step had to leave out, over all committed transactions.
+    #[must_use]
+    pub fn nulls(&self) -> (u64, u64) {
+        (self.counters.null_keys, self.counters.null_values)
+    }
+
+    /// How often the job has crashed.
+    #[must_use]
+    pub fn crashes(&self) -> u64 {
+        self.crashes
+    }
+
+    /// Transactions committed.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    /// Changelog records that stores were restored from, over all starts.
+    #[must_use]
+    pub fn restored(&self) -> u64 {
+        self.restored
+    }
+
+    /// Power off: what was not synced is gone, or a part of it; the next call starts again.
+    pub fn crash(&mut self) -> &mut Self {
+        self.crashes += 1;
+        self.log.power_cut(self.random.next());
+        self.stores.crash();
+        self.running = None;
+        if let Some(every) = self.crash_every {
+            self.until_crash = 1 + self.random.below(2 * every);
+        }
+        self
+    }
+
+    /// A clean stop, as Ctrl-C does it: what was processed is committed, stores go to the disk.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails; see [`run`](Self::run).
+    pub fn stop(&mut self) -> &mut Self {
+        self.run().expect("the job failed");
+        if let Some(mut running) = self.running.take() {
+            let closed = running.workers.iter_mut().try_for_each(Worker::close);
+            closed.expect("stores in memory take what is committed");
+        }
+        self
+    }
+
+    fn drive(&mut self, raise_to: Option<i64>) -> Result<()> {
+        let mut raise = raise_to;
+        loop {
+            let mut running = match self.running.take() {
+                Some(running) => running,
+                None => self.open()?,
+            };
+            match self.settle(&mut running, raise) {
+                Ok(Happened::Crashed) => {
+                    // The power goes before anything in memory could still write.
+                    self.crash();
+                    drop(running);
+                    raise = raise_to;
+                }
+                Ok(Happened::Went) => {
+                    self.running = Some(running);
+                    return Ok(());
+                }
+                Err(error) => {
+                    running.committer.abort()?;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<Running> {
+        let sources = Topology::build(&self.settings.id, i64::MAX, &|t| (self.build)(t))?;
+        for part in sources.graph.subtopologies() {
+            for source in part.sources.iter().filter(|source| source.upstream.is_none()) {
+                self.log.ensure_topic(&source.topic, self.partitions)?;
+            }
+        }
+        let broker = self.log.broker(self.settings.event_time_ahead_max_ms)?;
+        let broker: Arc<dyn Broker> = Arc::new(broker);
+        let mut plan =
+            JobPlan::new(self.settings.clone(), Arc::clone(&self.build), broker.as_ref())?;
+        let producer = broker.producer(&self.settings.id)?;
+        plan.load_positions(broker.as_ref())?;
+        let names = plan.stores();
+        let stores = OpenStores {
+            by_name: names.iter().cloned().zip(self.stores.open(&names)?).collect(),
+            options: self.settings.cache.clone(),
+            flusher: Flusher::inline(),
+        };
+        let mut committer = Committer::new(&plan, Arc::clone(&broker), producer)?;
+        let tasks = plan.tasks();
+        let count = usize::try_from(1 + self.random.below(3)).expect("at most three workers");
+        let mut workers = Vec::new();
+        for share in 0..count.min(tasks.len()) {
+            let ids: Vec<_> = tasks.iter().copied().skip(share).step_by(count).collect();
+            workers.push(Worker::open(&plan, &ids, broker.as_ref(), &stores, true)?);
+        }
+        self.restored += workers.iter().map(Worker::restored).sum::<u64>();
+        workers.iter().for_each(|worker| committer.resume(worker.marks()));
+        let mut running = Running { plan, workers, committer };
+        begin(&mut running)?;
+        Ok(running)
+    }
+
+    /// Steps until everything is read, processed and committed.
+    fn settle(&mut self, running: &mut Running, mut raise: Option<i64>) -> Result<Happened> {
+        loop {
+            let mut went = 0;
+            while self.step(running, &mut went)? {
+                if self.crash_is_due(went) {
+                    return Ok(Happened::Crashed);
+                }
+                went = 0;
+                if self.random.below(24) == 0
+                    && let Happened::Crashed = self.commit(running)?
+                {
+                    return Ok(Happened::Crashed);
+                }
+            }
+            if let Some(to) = raise.take() {
+                running.workers.iter_mut().try_for_each(|worker| worker.raise(to))?;
+            }
+            if !running.workers.iter().any(Worker::is_dirty) {
+                return Ok(Happened::Went);
+            }
+            if let Happened::Crashed = self.commit(running)? {
+                return Ok(Happened::Crashed);
+            }
+        }
+    }
+
+    /// One task processes a few records, or what was emitted is handed over; whether anything went.
+    fn step(&mut self, running: &mut Running, went: &mut u64) -> Result<bool> {
+        let mut turns: Vec<(usize, usize)> = Vec::new();
+        for (w, worker) in running.workers.iter().enumerate() {
+            turns.extend((0..worker.task_count()).map(|t| (w, t)));
+        }
+        self.random.shuffle(&mut turns);
+        let budget = usize::try_from(1 + self.random.below(BURST)).expect("a burst is small");
+        for (w, t) in turns {
+            let records = running.workers[w].step_task(t, budget)?;
+            if records > 0 {
+                *went = u64::try_from(records).expect("a count fits 64 bits");
+                if self.random.below(4) == 0 {
+                    running.workers[w].flush()?;
+                }
+                return Ok(true);
+            }
+        }
+        let mut appended = false;
+        for worker in &mut running.workers {
+            appended |= worker.flush()?;
+        }
+        Ok(appended)
+    }
+
+    fn crash_is_due(&mut self, records: u64) -> bool {
+        if self.crash_every.is_none() {
+            return false;
+        }
+        self.until_crash = self.until_crash.saturating_sub(records);
+        // Close to the point, leave it to the commit now and then: crashes belong there too.
+        self.until_crash == 0 && self.random.below(3) > 0
+    }
+
+    fn commit(&mut self, running: &mut Running) -> Result<Happened> {
+        if !running.workers.iter().any(Worker::is_dirty) {
+            return Ok(Happened::Went);
+        }
+        let crash_at = match self.crash_every {
+            Some(_) if self.until_crash == 0 => Some(self.random.below(2)),
+            _ => None,
+        };
+        let prepared: Vec<Prepared> =
+            running.workers.iter_mut().map(Worker::prepare).collect::<Result<_>>()?;
+        if crash_at == Some(0) {
+            return Ok(Happened::Crashed);
+        }
+        let transaction = running.committer.commit(&prepared)?;
+        self.commits += 1;
+        for part in prepared {
+            self.counters.add(&part.counters);
+            self.late.extend(part.late_records);
+        }
+        if crash_at == Some(1) {
+            return Ok(Happened::Crashed);
+        }
+        let now_ms = self.log.now_ms();
+        for worker in &mut running.workers {
+            worker.committed(transaction.as_ref(), now_ms)?;
+        }
+        begin(running)?;
+        Ok(Happened::Went)
+    }
+}
+
+fn begin(running: &mut Running) -> Result<(), Error> {
+    let transaction = running.committer.begin()?;
+    for worker in &mut running.workers {
+        worker.begin(Arc::clone(&transaction));
+    }
+    debug_assert!(!running.plan.parts.is_empty(), "a topology has a sub-topology");
+    Ok(())
+}

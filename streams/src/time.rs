@@ -1,0 +1,230 @@
+//! Event time: windows, lateness, and how far an operator is. Pure.
+//!
+//! Why pure: the rule by which a record is late and the rule by which a window closes must never
+//! disagree, whichever thread, task or restart applies them.
+//!
+//! ```text
+//!   late:    source time   >= window end + grace      (the clock of the record's own partition)
+//!   closes:  operator time >= window end + grace      (the smallest clock of all inputs)
+//! ```
+//!
+//! The operator's time is never above the source time of a record that can still come, so a record
+//! that arrives after its window has closed is late by the first rule.
+//!
+//! Invariants
+//! * sums of times are taken in `i128`, so timestamps at `i64::MIN` and `i64::MAX` are inputs like any
+//!   other: a window that would start before `i64::MIN` starts there, one that would end after
+//!   `i64::MAX` is shown as ending there and never closes.
+//!
+//! Reference: Kafka `TimeWindows`; lateness by source time is ours.
+
+use std::time::Duration;
+
+/// A duration of `n` seconds.
+#[must_use]
+pub const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// A duration of `n` milliseconds.
+#[must_use]
+pub const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// A duration of `n` minutes.
+#[must_use]
+pub const fn mins(n: u64) -> Duration {
+    Duration::from_secs(60 * n)
+}
+
+/// A duration of `n` hours.
+#[must_use]
+pub const fn hours(n: u64) -> Duration {
+    Duration::from_secs(3_600 * n)
+}
+
+/// A duration of `n` days.
+#[must_use]
+pub const fn days(n: u64) -> Duration {
+    Duration::from_secs(86_400 * n)
+}
+
+/// Whole milliseconds of a duration, at most `i64::MAX`.
+#[must_use]
+pub(crate) fn duration_ms(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Windows of one size that follow each other without gap, from 0 on: `[0, size)`, `[size, 2 size)`.
+///
+/// Grace is 0 unless [`grace`](Tumbling::grace) is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tumbling {
+    size_ms: i64,
+    grace_ms: i64,
+}
+
+/// Tumbling windows of this size (milliseconds are the unit; at least 1).
+///
+/// ```
+/// use streams::prelude::*;
+/// let window = tumbling(mins(1)).grace(secs(10));
+/// assert_eq!(window.to_string(), "tumbling 1m, grace 10s");
+/// ```
+#[must_use]
+pub fn tumbling(size: Duration) -> Tumbling {
+    Tumbling { size_ms: duration_ms(size), grace_ms: 0 }
+}
+
+impl Tumbling {
+    /// How much later than a window's end, by the clock of its own source partition, a record is
+    /// still counted.
+    #[must_use]
+    pub fn grace(self, grace: Duration) -> Self {
+        Self { grace_ms: duration_ms(grace), ..self }
+    }
+
+    /// Size in milliseconds.
+    #[must_use]
+    pub fn size_ms(&self) -> i64 {
+        self.size_ms
+    }
+
+    /// Grace in milliseconds.
+    #[must_use]
+    pub fn grace_ms(&self) -> i64 {
+        self.grace_ms
+    }
+
+    /// The window that a timestamp belongs to.
+    pub(crate) fn window_of(&self, timestamp: i64) -> Span {
+        let size = i128::from(self.size_ms);
+        let start = i128::from(timestamp).div_euclid(size) * size;
+        Span { start: clamp(start), end: clamp(start + size) }
+    }
+
+    /// The time at which a window closes and from which on its records are late.
+    pub(crate) fn deadline(&self, span: Span) -> i128 {
+        let end = if span.end == i64::MAX {
+            i128::from(span.start) + i128::from(self.size_ms)
+        } else {
+            i128::from(span.end)
+        };
+        end + i128::from(self.grace_ms)
+    }
+
+    /// Whether a record with this source time is late for the window.
+    pub(crate) fn is_late(&self, span: Span, source_time: i64) -> bool {
+        i128::from(source_time) >= self.deadline(span)
+    }
+
+    /// By how much the watermark behind this window lags the operator's time: its results carry the
+    /// largest timestamp of their records, which may be as small as the start of an open window.
+    pub(crate) fn lag_ms(&self) -> i64 {
+        self.size_ms.saturating_add(self.grace_ms)
+    }
+}
+
+impl std::fmt::Display for Tumbling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "tumbling {}, grace {}", Ms(self.size_ms), Ms(self.grace_ms))
+    }
+}
+
+/// A stretch of event time, the end exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+}
+
+fn clamp(t: i128) -> i64 {
+    i64::try_from(t).unwrap_or(if t < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// Milliseconds as a person writes them.
+pub(crate) struct Ms(pub(crate) i64);
+
+impl std::fmt::Display for Ms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = self.0;
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+        match units.iter().find(|(unit, _)| ms != 0 && ms % unit == 0) {
+            Some((unit, name)) => write!(f, "{}{name}", ms / unit),
+            None if ms == 0 => f.write_str("0s"),
+            None => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+/// How far the inputs of an operator are: the smallest of their clocks, each less its lag.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TimeInputs(pub(crate) Vec<(usize, i64)>);
+
+impl TimeInputs {
+    /// The operator's time over the clocks of the task's inputs; `i64::MIN` while one is unknown.
+    pub(crate) fn time(&self, clocks: &[i64]) -> i64 {
+        self.0.iter().map(|&(input, lag)| lagged(clocks[input], lag)).min().unwrap_or(i64::MIN)
+    }
+
+    /// The same inputs behind an operator that lags them.
+    pub(crate) fn behind(&self, lag_ms: i64) -> Self {
+        Self(self.0.iter().map(|&(input, lag)| (input, lag.saturating_add(lag_ms))).collect())
+    }
+
+    /// The inputs of both.
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        let mut all = self.0.clone();
+        all.extend_from_slice(&other.0);
+        all.sort_unstable();
+        all.dedup();
+        Self(all)
+    }
+}
+
+/// A clock that runs `lag` behind; an unknown clock stays unknown.
+pub(crate) fn lagged(clock: i64, lag: i64) -> i64 {
+    clock.saturating_sub(lag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_tile_the_whole_range_of_timestamps() {
+        let w = tumbling(mins(1));
+        for t in [i64::MIN, i64::MIN + 1, -60_001, -60_000, -1, 0, 59_999, 60_000, i64::MAX] {
+            let s = w.window_of(t);
+            assert!(s.start <= t && (t < s.end || s.end == i64::MAX), "{t}: {s:?}");
+        }
+        assert_eq!(w.window_of(-1), Span { start: -60_000, end: 0 });
+        assert_eq!(w.window_of(i64::MIN).start, i64::MIN);
+        assert_eq!(w.window_of(i64::MAX).end, i64::MAX);
+    }
+
+    #[test]
+    fn a_window_past_the_last_timestamp_takes_its_records_and_never_closes() {
+        let w = tumbling(mins(1)).grace(secs(10));
+        let s = w.window_of(i64::MAX);
+        assert!(!w.is_late(s, i64::MAX));
+        assert!(w.deadline(s) > i128::from(i64::MAX));
+    }
+
+    #[test]
+    fn late_begins_exactly_at_end_plus_grace() {
+        let w = tumbling(secs(60)).grace(secs(10));
+        let s = w.window_of(5);
+        assert!(!w.is_late(s, 69_999));
+        assert!(w.is_late(s, 70_000));
+    }
+
+    #[test]
+    fn an_operator_is_as_far_as_its_slowest_input() {
+        let inputs = TimeInputs(vec![(0, 0), (1, 10)]);
+        assert_eq!(inputs.time(&[100, 105]), 95);
+        assert_eq!(inputs.time(&[100, i64::MIN]), i64::MIN);
+        assert_eq!(inputs.behind(5).time(&[100, 105]), 90);
+    }
+}

@@ -1,0 +1,166 @@
+//! The command line of a job binary, as data.
+//!
+//! Why apart: what can be said is one thing, what it does another; everything here is parsed and checked
+//! before a log is touched.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use core_log::{Offset, Timestamp};
+
+/// A job and the tool that looks after it. Without a command, the job runs.
+///
+/// The log directory is the one in the program, or STREAMS_LOG.
+#[derive(Debug, Parser)]
+#[command(disable_help_subcommand = true, version)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the job; Ctrl-C finishes the transaction and stops, twice stops at once (still safe)
+    Run(Run),
+    /// Print the graph of the job: sub-topologies, stores and topics
+    Topology,
+    /// Print records of a topic, also while the job is running
+    Tail(Tail),
+    /// Manage topics
+    #[command(subcommand)]
+    Topic(Topic),
+}
+
+/// Options of `run`.
+#[derive(Debug, Default, Args)]
+pub(super) struct Run {
+    /// Stop once all input has been read and nothing new has come for that long (500ms, 2s, 1m)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) until_idle: Option<Duration>,
+    /// Worker threads
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(super) threads: Option<usize>,
+    /// For scripts: no banner, and a line each time that the counters have moved on
+    #[arg(long)]
+    pub(super) progress: bool,
+}
+
+/// Options of `tail`.
+#[derive(Debug, Args)]
+pub(super) struct Tail {
+    /// The topic
+    pub(super) topic: String,
+    /// Where to start: an offset in each partition, @TIME (RFC 3339 or milliseconds), or -N for the
+    /// last N records
+    #[arg(
+        short = 'o',
+        long = "offset",
+        value_name = "OFFSET|@TIME|-N",
+        default_value = "-10",
+        allow_hyphen_values = true,
+        value_parser = start
+    )]
+    pub(super) start: Start,
+    /// One JSON object a line: partition, offset, timestamp, key, value, headers
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Go on with what is written from now on
+    #[arg(long, short = 'f')]
+    pub(super) follow: bool,
+}
+
+/// Commands under `topic`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Topic {
+    /// Create a topic
+    Create {
+        /// Its name: letters, digits, `.`, `_` and `-`
+        name: String,
+        /// How many partitions it has
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        partitions: u32,
+    },
+}
+
+/// Where `tail` starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At this offset in each partition.
+    Offset(Offset),
+    /// At the first record of each partition that is not older.
+    Time(Timestamp),
+    /// As many records before the end, over all partitions.
+    Last(usize),
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|e| format!("{e}"))?;
+    Duration::try_from(parsed).map_err(|_negative| "a duration cannot be negative".to_owned())
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1".to_owned()),
+        Ok(n) => Ok(n),
+        Err(e) => Err(format!("{e}")),
+    }
+}
+
+fn start(text: &str) -> Result<Start, String> {
+    let number = |digits: &str| digits.parse::<i64>().map_err(|e| format!("{e}"));
+    if let Some(time) = text.strip_prefix('@') {
+        if let Ok(ms) = time.parse::<i64>() {
+            return Ok(Start::Time(ms));
+        }
+        let parsed: jiff::Timestamp = time.parse().map_err(|e| format!("{e}"))?;
+        return Ok(Start::Time(parsed.as_millisecond()));
+    }
+    if let Some(count) = text.strip_prefix('-') {
+        return count.parse().map(Start::Last).map_err(|e| format!("{e}"));
+    }
+    number(text).map(Start::Offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail_start(text: &str) -> Option<Start> {
+        let cli = Cli::try_parse_from(["job", "tail", "clicks", "-o", text]).ok()?;
+        match cli.command {
+            Some(Command::Tail(tail)) => Some(tail.start),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_start_is_an_offset_a_time_or_a_count_from_the_end() {
+        assert_eq!(tail_start("0"), Some(Start::Offset(0)));
+        assert_eq!(tail_start("-5"), Some(Start::Last(5)));
+        assert_eq!(tail_start("@1763546400000"), Some(Start::Time(1_763_546_400_000)));
+        assert_eq!(tail_start("@2025-11-19T10:00:00Z"), Some(Start::Time(1_763_546_400_000)));
+        assert_eq!(tail_start("@2025-11-19T11:00:00+01:00"), Some(Start::Time(1_763_546_400_000)));
+        assert_eq!(tail_start("@noon"), None);
+        assert_eq!(tail_start("five"), None);
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        assert!(duration("2").is_err());
+        assert!(duration("-2s").is_err());
+    }
+
+    #[test]
+    fn a_run_and_a_topic_want_at_least_one_of_each() {
+        assert!(Cli::try_parse_from(["job", "run", "--threads", "0"]).is_err());
+        assert!(Cli::try_parse_from(["job", "topic", "create", "t", "--partitions", "0"]).is_err());
+        assert!(Cli::try_parse_from(["job", "topic", "create", "t", "--partitions", "4"]).is_ok());
+    }
+
+    #[test]
+    fn without_a_command_there_is_none() {
+        assert!(Cli::try_parse_from(["job"]).is_ok_and(|cli| cli.command.is_none()));
+    }
+}

@@ -1,0 +1,152 @@
+//! One record as a line: typed where the job knows the topic, else text, else hexadecimal.
+//!
+//! ```text
+//!   0@17  2026-01-05T10:00:07.250Z  /home  {"user":"ana","page":"/home","at":1767607207250}
+//!   partition@offset  timestamp     key    value
+//! ```
+
+use std::fmt::Write as _;
+
+use core_log::{Offset, RecordRef, Timestamp};
+use serde_json::{Value, json};
+
+use crate::dsl::TopicTypes;
+
+/// A record, decoded for a person or a script.
+#[derive(Debug, PartialEq)]
+pub(super) struct Shown {
+    pub(super) partition: u32,
+    pub(super) offset: Offset,
+    pub(super) timestamp: Timestamp,
+    key: Value,
+    value: Value,
+    headers: Vec<(String, Value)>,
+}
+
+impl Shown {
+    /// Decodes a record by the types of its topic, where the job knows them.
+    pub(super) fn new(partition: u32, record: &RecordRef<'_>, types: Option<&TopicTypes>) -> Self {
+        let key = match types {
+            Some(types) => (types.key)(record.key),
+            None => plain(record.key),
+        };
+        let value = match types.map(|types| (types.value)(record.value)) {
+            Some(Ok(value)) => value,
+            Some(Err(_)) | None => plain(record.value),
+        };
+        let headers = record.headers.into_iter();
+        Self {
+            partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key,
+            value,
+            headers: headers.map(|(name, bytes)| (name.to_owned(), plain(bytes))).collect(),
+        }
+    }
+
+    /// One JSON object, without a line end.
+    pub(super) fn to_json(&self) -> String {
+        let headers: Vec<Value> = self
+            .headers
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
+        json!({
+            "partition": self.partition,
+            "offset": self.offset,
+            "timestamp": self.timestamp,
+            "key": self.key,
+            "value": self.value,
+            "headers": headers,
+        })
+        .to_string()
+    }
+
+    /// One line for a person, without a line end.
+    pub(super) fn to_text(&self) -> String {
+        let mut line = format!("{}@{}  {}", self.partition, self.offset, time(self.timestamp));
+        for part in [&self.key, &self.value] {
+            let text = match part {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            // Writing to a string cannot fail.
+            let _written = write!(line, "  {text}");
+        }
+        for (name, value) in &self.headers {
+            let _written = write!(line, "  {name}={value}");
+        }
+        line
+    }
+}
+
+fn time(timestamp: Timestamp) -> String {
+    match jiff::Timestamp::from_millisecond(timestamp) {
+        Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        Err(_) => timestamp.to_string(),
+    }
+}
+
+/// Bytes of an unknown type: text if that is what they are, else hexadecimal.
+fn plain(bytes: Option<&[u8]>) -> Value {
+    let Some(bytes) = bytes else { return Value::Null };
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(|c| c.is_control() && !c.is_whitespace()) => text.into(),
+        _ => {
+            let mut hex = String::from("0x");
+            for byte in bytes {
+                // Writing to a string cannot fail.
+                let _written = write!(hex, "{byte:02x}");
+            }
+            hex.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown() -> Shown {
+        Shown {
+            partition: 1,
+            offset: 7,
+            timestamp: 1_767_607_207_250,
+            key: json!({"key": "/home", "start": 0, "end": 60_000}),
+            value: json!(3),
+            headers: vec![("trace".into(), Value::Null), ("trace".into(), "a".into())],
+        }
+    }
+
+    #[test]
+    fn a_record_is_one_line_of_text() {
+        assert_eq!(
+            shown().to_text(),
+            "1@7  2026-01-05T10:00:07.250Z  {\"end\":60000,\"key\":\"/home\",\"start\":0}  3  \
+             trace=null  trace=\"a\""
+        );
+    }
+
+    #[test]
+    fn a_record_is_one_json_object_with_all_its_headers() {
+        let parsed: Value = serde_json::from_str(&shown().to_json()).unwrap();
+        assert_eq!(parsed["headers"][1]["value"], "a");
+        assert_eq!(parsed["headers"][0]["value"], Value::Null);
+        assert_eq!(parsed["timestamp"], 1_767_607_207_250_i64);
+        assert_eq!(parsed["key"]["key"], "/home");
+    }
+
+    #[test]
+    fn bytes_of_an_unknown_type_are_text_or_hexadecimal() {
+        assert_eq!(plain(Some(b"a b")), json!("a b"));
+        assert_eq!(plain(Some(&[0, 255])), json!("0x00ff"));
+        assert_eq!(plain(Some(b"\x00a")), json!("0x0061"));
+        assert_eq!(plain(None), Value::Null);
+    }
+
+    #[test]
+    fn a_timestamp_that_is_no_date_is_a_number() {
+        assert_eq!(time(i64::MIN), i64::MIN.to_string());
+    }
+}

@@ -1,0 +1,86 @@
+//! A job binary as its own tool: run, topology, tail, topic. The only place of the crate that prints.
+//!
+//! Why in the library: only the job's binary knows the types of its topics and stores, so it is the one
+//! program that can show them.
+//!
+//! Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 a second Ctrl-C.
+//!
+//! Invariants
+//! * results go to standard output, errors to standard error;
+//! * a reader that closes the pipe (`tail .. | head`) ends the command quietly.
+
+mod args;
+mod decode;
+mod interrupt;
+mod print;
+mod run;
+mod tail;
+mod topic;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use args::{Cli, Command, Topic};
+
+/// The environment variable that overrides the program's log directory.
+const LOG_VARIABLE: &str = "STREAMS_LOG";
+
+/// How a command ended; what it failed with is the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It did what it was asked.
+    Done,
+    /// The reader of its output went away.
+    OutputClosed,
+}
+
+/// Carries out a command line. Returns when it has succeeded; otherwise says why on standard error and
+/// ends the process with the exit code of the failure.
+pub(crate) fn main(app: App, args: impl IntoIterator<Item = OsString>) -> Result<()> {
+    let cli = match parse(app.id(), args) {
+        Ok(cli) => cli,
+        Err(e) => e.exit(),
+    };
+    let app = match std::env::var_os(LOG_VARIABLE) {
+        Some(dir) if !dir.is_empty() => app.log(dir),
+        _ => app,
+    };
+    log_to_stderr();
+    match execute(app, cli) {
+        Ok(Ended::Done | Ended::OutputClosed) => Ok(()),
+        Err(e) => {
+            print::error(&e);
+            std::process::exit(if matches!(e, Error::Usage { .. }) { 2 } else { 1 })
+        }
+    }
+}
+
+fn parse(id: &str, args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let command = Cli::command().bin_name(id).display_name(id);
+    let matches = command.try_get_matches_from(args)?;
+    Cli::from_arg_matches(&matches)
+}
+
+fn execute(app: App, cli: Cli) -> Result<Ended> {
+    match cli.command.unwrap_or_else(|| Command::Run(args::Run::default())) {
+        Command::Run(options) => run::run(app, &options),
+        Command::Topology => print::text(&app.assemble()?.graph.describe_text()),
+        Command::Tail(options) => tail::tail(&app, &options),
+        Command::Topic(Topic::Create { name, partitions }) => {
+            topic::create(&app, &name, partitions)
+        }
+    }
+}
+
+/// What the library traces goes to standard error; RUST_LOG chooses, warnings by default.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("warn"));
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).finish();
+    // A program that has set up its own subscriber keeps it.
+    drop(tracing::subscriber::set_global_default(subscriber));
+}

@@ -1,0 +1,189 @@
+//! `run`: the job, watched until it ends, falls idle or is interrupted.
+//!
+//! ```text
+//!   running --- Ctrl-C, SIGTERM, idle ---> stopping (finish the transaction, flush) ---> exit 0
+//!                                             `--- Ctrl-C again ---> exit 130, at once
+//! ```
+//!
+//! A stop at once is as safe as a crash: the next start goes on from the last commit.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use core_log::{Clock, SystemClock, Timestamp};
+
+use super::args::Run;
+use super::{Ended, interrupt, print};
+use crate::app::App;
+use crate::error::Result;
+use crate::runtime::Progress;
+
+/// How often the counters are looked at, for a script and for a person.
+const SCRIPT_TICK: Duration = Duration::from_millis(1);
+const PERSON_TICK: Duration = Duration::from_millis(20);
+/// `--progress`: a line once that many more records have been read.
+const LINE_RECORDS: u64 = 1_000;
+/// The status line, refreshed in place or one after the other.
+const REFRESH: Duration = Duration::from_millis(250);
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Runs the job until it ends.
+pub(super) fn run(app: App, options: &Run) -> Result<Ended> {
+    let app = match options.threads {
+        Some(threads) => app.threads(threads),
+        None => app,
+    };
+    let interrupted = interrupt::listen()?;
+    let clock = SystemClock::new();
+    let mut status = Status::new(options.progress, clock.monotonic());
+    if !options.progress {
+        banner(&app)?;
+    }
+    let handle = app.start()?;
+    for line in handle.recovery() {
+        status.note(&format!("recovered: {line}"))?;
+    }
+    let mut stopping = false;
+    while !handle.wait_timeout(if options.progress { SCRIPT_TICK } else { PERSON_TICK }) {
+        let idle = options.until_idle.is_some_and(|limit| handle.is_idle_for(limit));
+        if !stopping && (idle || interrupted.get()) {
+            stopping = true;
+            handle.stop();
+        }
+        status.show(&handle.progress(), clock.monotonic(), clock.now_ms())?;
+    }
+    let progress = handle.wait()?;
+    status.end(&progress)
+}
+
+fn banner(app: &App) -> Result<Ended> {
+    let (id, dir) = (app.id(), app.log_dir().display());
+    print::text(&format!("{id} \u{b7} exactly-once \u{b7} log {dir} (embedded)\n"))
+}
+
+/// What is shown while the job runs.
+struct Status {
+    script: bool,
+    in_place: bool,
+    shown: Progress,
+    shown_at: Duration,
+    /// Nobody reads any more; the job goes on all the same.
+    closed: bool,
+}
+
+impl Status {
+    fn new(script: bool, now: Duration) -> Self {
+        let in_place = !script && io::stdout().is_terminal();
+        Self { script, in_place, shown: Progress::default(), shown_at: now, closed: false }
+    }
+
+    fn note(&mut self, text: &str) -> Result<()> {
+        self.write(&format!("{text}\n"))
+    }
+
+    fn show(&mut self, progress: &Progress, now: Duration, now_ms: Timestamp) -> Result<()> {
+        let passed = now.saturating_sub(self.shown_at);
+        let text = if self.script {
+            if progress.records_read < self.shown.records_read + LINE_RECORDS {
+                return Ok(());
+            }
+            script_line(progress)
+        } else {
+            if passed < if self.in_place { REFRESH } else { LINE_EVERY } {
+                return Ok(());
+            }
+            let line = person_line(&self.shown, progress, passed, now_ms);
+            if self.in_place { format!("\r{line}\x1b[K") } else { format!("{line}\n") }
+        };
+        self.shown = *progress;
+        self.shown_at = now;
+        self.write(&text)
+    }
+
+    fn end(&mut self, progress: &Progress) -> Result<Ended> {
+        let text = if self.script { script_line(progress) } else { last_line(progress) };
+        let start = if self.in_place { "\r\x1b[K" } else { "" };
+        self.write(&format!("{start}{text}"))?;
+        Ok(if self.closed { Ended::OutputClosed } else { Ended::Done })
+    }
+
+    fn write(&mut self, text: &str) -> Result<()> {
+        if !self.closed {
+            let ended = print::output(|out| out.write_all(text.as_bytes()))?;
+            self.closed = ended == Ended::OutputClosed;
+        }
+        Ok(())
+    }
+}
+
+/// `read` counts records taken in, `in` those whose transaction is committed.
+fn script_line(p: &Progress) -> String {
+    format!(
+        "read={} in={} out={} filtered={} late={} commits={} restored={}\n",
+        p.records_read,
+        p.records_in,
+        p.records_out,
+        p.filtered,
+        p.late,
+        p.commits,
+        p.restored_records
+    )
+}
+
+fn person_line(before: &Progress, now: &Progress, passed: Duration, now_ms: Timestamp) -> String {
+    let per_second = |before: u64, now: u64| {
+        let millis = passed.as_millis().max(1);
+        u128::from(now.saturating_sub(before)) * 1000 / millis
+    };
+    let time = match jiff::Timestamp::from_millisecond(now_ms) {
+        Ok(time) => time.strftime("%H:%M:%SZ").to_string(),
+        Err(_) => now_ms.to_string(),
+    };
+    format!(
+        "{time}  in {}/s  out {}/s  total {}  filtered {}  late {}  commits {}",
+        per_second(before.records_in, now.records_in),
+        per_second(before.records_out, now.records_out),
+        now.records_in,
+        now.filtered,
+        now.late,
+        now.commits,
+    )
+}
+
+fn last_line(p: &Progress) -> String {
+    let mut text = format!(
+        "stopped: {} records in, {} out, {} filtered, {} late, {} commits\n",
+        p.records_in, p.records_out, p.filtered, p.late, p.commits
+    );
+    let skipped = p.null_keys + p.null_values;
+    if skipped > 0 {
+        text.push_str(&format!(
+            "  left out: {} without a key, {} without a value\n",
+            p.null_keys, p.null_values
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_counted_since_the_line_before() {
+        let before = Progress { records_in: 1_000, records_out: 10, ..Progress::default() };
+        let now = Progress { records_in: 6_000, records_out: 30, late: 2, ..before };
+        let line = person_line(&before, &now, Duration::from_millis(500), 0);
+        assert_eq!(
+            line,
+            "00:00:00Z  in 10000/s  out 40/s  total 6000  filtered 0  late 2  commits 0"
+        );
+    }
+
+    #[test]
+    fn nothing_left_out_is_not_mentioned() {
+        assert!(!last_line(&Progress::default()).contains("left out"));
+        let one = Progress { null_keys: 1, ..Progress::default() };
+        assert!(last_line(&one).contains("1 without a key, 0 without a value"));
+    }
+}
