@@ -1,0 +1,69 @@
+//! The clickstream example as a user meets it: the demo, and the commands of its binary.
+//!
+//! Why child processes: exit codes, pipes, signals and two processes on one directory are what is being
+//! tested. The parts of the example that are pure run their own tests here as well, because cargo runs
+//! none in examples.
+
+#[path = "../../examples/clickstream/access_log.rs"]
+mod access_log;
+#[path = "../../examples/clickstream/generator.rs"]
+mod generator;
+#[path = "../../examples/clickstream/verifier.rs"]
+mod verifier;
+
+mod commands;
+mod demo;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// The example's binary, built if it is not there or older than its sources.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--example", "clickstream", "--manifest-path"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .status()
+            .unwrap();
+        assert!(status.success(), "the example does not build");
+        let here = std::env::current_exe().unwrap();
+        let profile = here.parent().and_then(Path::parent).unwrap();
+        profile.join("examples").join("clickstream")
+    })
+}
+
+/// The binary with `args`, on the log in `dir`.
+fn command(dir: &Path, args: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(args).env("STREAMS_LOG", dir).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+fn output(dir: &Path, args: &[&str]) -> Output {
+    command(dir, args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Standard output of a command that must succeed.
+fn succeed(dir: &Path, args: &[&str]) -> String {
+    let output = output(dir, args);
+    assert!(output.status.success(), "{args:?}: {}\n{}", stdout(&output), stderr(&output));
+    stdout(&output)
+}
+
+/// Standard error of a command that must end with `code`.
+fn fail(dir: &Path, args: &[&str], code: i32) -> String {
+    let output = output(dir, args);
+    assert_eq!(output.status.code(), Some(code), "{}\n{}", stdout(&output), stderr(&output));
+    stderr(&output)
+}
