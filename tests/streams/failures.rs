@@ -1,0 +1,103 @@
+//! What stops a job, with which code, and that nothing of it is written.
+
+use streams::Error;
+use streams::prelude::*;
+
+use crate::jobs::{CLICKS, COUNTS, Click, click, clickstream};
+
+const IN: Topic<String, u64> = topic("in");
+const OUT: Topic<String, u64> = topic("out");
+
+#[test]
+fn a_record_that_does_not_decode_stops_the_job_at_the_same_offset_every_time() {
+    fn copy(t: &mut Topology) {
+        t.stream(CLICKS).to(COPY);
+    }
+    const COPY: Topic<NoKey, Click> = topic("copy");
+    let mut d = TestDriver::new(copy);
+    for at in 0..3 {
+        d.send(CLICKS, NoKey, click("ana", "/", at));
+    }
+    d.run().unwrap();
+    d.send(CLICKS, NoKey, click("ana", "/", 3));
+    d.send_bytes("clicks", 0, br#"{"user":"ana","page":"/home"}"#);
+    d.send(CLICKS, NoKey, click("ana", "/", 5));
+    let written = d.read_committed(COPY).len();
+    for _ in 0..3 {
+        let error = d.run().unwrap_err();
+        assert_eq!(error.code(), "S002");
+        match &error {
+            Error::Decode { topic, partition, offset, kind, reason, evidence } => {
+                assert_eq!((topic.as_str(), *partition, *kind), ("clicks", 0, "Click"));
+                assert_eq!(*offset, 4);
+                assert!(reason.contains("missing field `at`"), "{reason}");
+                assert!(evidence.contains("/home"), "{evidence}");
+            }
+            other => panic!("{other}"),
+        }
+        d.crash();
+        let doubled = d.read_committed(COPY).len();
+        assert!(doubled <= 1, "the good record before it at most, and once: {doubled}");
+    }
+    assert_eq!(written, 3);
+}
+
+#[test]
+fn an_event_time_too_far_ahead_stops_the_job() {
+    let mut d = TestDriver::new(clickstream).event_time_ahead_max(hours(1));
+    let now = 1_767_225_600_000;
+    d.send(CLICKS, NoKey, click("ana", "/", now + 3_600_000));
+    d.run().unwrap();
+    d.send(CLICKS, NoKey, click("ana", "/", now + 3_600_001));
+    let error = d.run().unwrap_err();
+    assert_eq!(error.code(), "S022");
+    assert!(matches!(error, Error::EventTimeAhead { offset: 1, ahead_ms: 3_600_001, .. }));
+    d.wall_clock(hours(1));
+    assert!(d.run().is_err(), "the record's timestamp is what counts, not the clock at reading");
+}
+
+#[test]
+fn mistakes_of_a_topology_are_named_before_anything_runs() {
+    fn late_event_time(t: &mut Topology) {
+        t.stream(IN).map(|n| n).event_time(|_| 0).to(OUT);
+    }
+    fn one_store_twice(t: &mut Topology) {
+        t.stream(IN).count("n").to(OUT);
+        t.stream(IN).count("n").to(OUT);
+    }
+    fn bad_name(t: &mut Topology) {
+        t.stream(IN).count("n/m").to(OUT);
+    }
+    fn no_size(t: &mut Topology) {
+        t.stream(IN).window(tumbling(secs(0))).count("n").on_close().for_each(|_| ());
+    }
+    fn two_types(t: &mut Topology) {
+        const AGAIN: Topic<String, String> = topic("in");
+        t.stream(IN).to(OUT);
+        t.stream(AGAIN).for_each(|_| ());
+    }
+    fn in_a_circle(t: &mut Topology) {
+        t.stream(IN).map(|n| n + 1).to(IN);
+    }
+    fn nothing(_: &mut Topology) {}
+    let code = |topology: fn(&mut Topology)| TestDriver::new(topology).run().unwrap_err().code();
+    assert_eq!(code(late_event_time), "S018");
+    assert_eq!(code(one_store_twice), "S018");
+    assert_eq!(code(bad_name), "S024");
+    assert_eq!(code(no_size), "S018");
+    assert_eq!(code(two_types), "S018");
+    assert_eq!(code(in_a_circle), "S018");
+    assert_eq!(code(nothing), "S018");
+}
+
+#[test]
+fn what_was_committed_before_a_failure_stays_and_what_was_not_is_not_there() {
+    let mut d = TestDriver::new(clickstream);
+    d.send(CLICKS, NoKey, click("ana", "/", 1_000));
+    d.run().unwrap();
+    d.send(CLICKS, NoKey, click("ana", "/", 2_000));
+    d.send(CLICKS, NoKey, click("ana", "/", 500_000));
+    d.send_bytes("clicks", 0, b"{}");
+    assert!(d.run().is_err());
+    assert!(d.read_committed(COUNTS).len() <= 1);
+}
