@@ -66,7 +66,7 @@ const STREAMS: &[(&str, &str)] = &[
         "app",
         "ids time error codec key settings store topology broker processor operator dsl runtime tool",
     ),
-    ("tool", "ids time error codec key settings topology app"),
+    ("tool", "error topology dsl runtime app"),
     ("prelude", "ids time error codec key settings topology dsl app testing"),
 ];
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// One source file, split into what ships and what tests it.
-pub struct Source {
+pub(crate) struct Source {
     /// Relative to the repository, with forward slashes.
     pub path: String,
     pub text: String,
@@ -18,21 +18,21 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn production_code(&self) -> String {
+    pub(crate) fn production_code(&self) -> String {
         let lines: Vec<&str> = self.code.lines().take(self.production_lines).collect();
         lines.join("\n")
     }
 
-    pub fn unit_test_lines(&self) -> usize {
+    pub(crate) fn unit_test_lines(&self) -> usize {
         self.text.lines().count() - self.production_lines
     }
 
-    pub fn is_unit_test_file(&self) -> bool {
+    pub(crate) fn is_unit_test_file(&self) -> bool {
         self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
 }
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -48,7 +48,7 @@ fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-pub fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     let mut paths = Vec::new();
     for folder in ["core-log", "streams", "examples", "benches", "tests"] {
         let dir = root().join(folder);
@@ -148,7 +148,7 @@ fn quoted_end(chars: &[char], mut at: usize, quote: char) -> usize {
 }
 
 /// The modules that follow `crate::` in `code`, groups in braces included.
-pub fn modules_named(code: &str) -> BTreeSet<String> {
+pub(crate) fn modules_named(code: &str) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for (position, prefix) in code.match_indices("crate::") {
         let before = code[..position].chars().next_back();
@@ -190,7 +190,7 @@ fn top_level_names(group: &str) -> Vec<String> {
 }
 
 /// As `blank_comments_and_literals`, but comments stay.
-pub fn blank_strings(text: &str) -> String {
+pub(crate) fn blank_strings(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
