@@ -17,7 +17,6 @@ pub(crate) struct Click {
 
 pub(crate) const CLICKS: Topic<NoKey, Click> = topic("clicks");
 pub(crate) const COUNTS: Topic<Windowed<String>, u64> = topic("page-counts");
-pub(crate) const VISITS: Topic<Windowed<String>, (String, u64)> = topic("visits");
 pub(crate) const PER_PAGE: Topic<Windowed<String>, u64> = topic("visitors-per-page");
 
 pub(crate) const MINUTE: i64 = 60_000;

@@ -15,7 +15,7 @@ fn write(log: &Log, input: &[(u32, Click)]) {
     for (partition, click) in input {
         let value = serde_json::to_vec(click).unwrap();
         let none: &[(&str, Option<&[u8]>)] = &[];
-        batch.push(1_700_000_000_000, None, Some(&value), none);
+        batch.push(1_700_000_000_000, None, Some(&value), none).unwrap();
         producer.append(&topic, *partition, &mut batch).unwrap();
         batch.clear();
     }

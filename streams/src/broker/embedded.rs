@@ -21,11 +21,11 @@ use core_log::{
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
-use super::records::{Header, Headers, RawRecord, Records};
 use super::{
     Batch, Bounds, Broker, End, Position, Producer, Reader, Scope, TopicKind, TopicRef, Transaction,
 };
 use crate::error::{Error, Result};
+use crate::record::{Header, Headers, RawRecord, Records};
 
 pub use core_log::Durability;
 

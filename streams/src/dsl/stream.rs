@@ -277,7 +277,7 @@ pub(crate) fn store_name(
     store: &str,
 ) -> Result<StoreName, Shared<Assembly>> {
     StoreName::new(store).map_err(|mistake| {
-        assembly.borrow_mut().mistake(mistake);
+        assembly.borrow_mut().mistake(mistake.into());
         Rc::clone(assembly)
     })
 }

@@ -11,11 +11,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::envelope::{self, Envelope};
-use crate::broker::{Headers, RawRecord};
 use crate::codec::{Bincode, Codec};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::processor::{Context, Entry, Process, ProcessKeyed, Record, Stamp};
+use crate::processor::{Context, Entry, Process, ProcessKeyed, Record};
+use crate::record::{Headers, RawRecord};
+use crate::time::Stamp;
 use crate::topology::Carries;
 
 /// Encodes records into a repartition topic.
