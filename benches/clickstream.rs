@@ -50,8 +50,11 @@ fn job(clicks: Stream<NoKey, Click>) {
 /// A click of about 120 bytes in bincode; a thousand pages, twenty records per second of event time.
 fn click(i: u64) -> Click {
     let mixed = i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let user =
-        if mixed % 20 == 0 { "bot-crawler".into() } else { format!("user-{}", mixed % 50_000) };
+    let user = if mixed.is_multiple_of(20) {
+        "bot-crawler".into()
+    } else {
+        format!("user-{}", mixed % 50_000)
+    };
     Click {
         user,
         page: format!("/products/{}", mixed % 1_000),
@@ -80,7 +83,7 @@ fn write(dir: &Path, records: u64, json: bool) {
     for first in (0..records).step_by(chunk) {
         for i in first..(first + 256).min(records) {
             encode(&click(i), json, &mut value);
-            batch.push(1_700_000_000_000, None, Some(&value), NO_HEADERS);
+            batch.push(1_700_000_000_000, None, Some(&value), NO_HEADERS).expect("it fits");
         }
         let partition = u32::try_from(first / 256 % u64::from(PARTITIONS)).expect("below 4");
         producer.append(&topic, partition, &mut batch).expect("an append");
@@ -154,7 +157,7 @@ impl Loop<'_> {
             if !open {
                 let value = count.to_string();
                 let (key, value) = (Some(page.as_bytes()), Some(value.as_bytes()));
-                batch.push(start + 59_999, key, value, NO_HEADERS);
+                batch.push(start + 59_999, key, value, NO_HEADERS).expect("it fits");
             }
             open
         });

@@ -376,7 +376,7 @@ pub(crate) struct OpenStores {
 impl Stores for OpenStores {
     fn open(&self, store: &crate::ids::StoreName, partition: u32) -> Result<RowCache> {
         let bytes = self.by_name.get(store).expect("all stores of the topology were opened");
-        let (options, flusher) = (self.options.clone(), self.flusher.clone());
+        let (options, flusher) = (self.options, self.flusher.clone());
         Ok(RowCache::open(Arc::clone(bytes), partition, options, flusher))
     }
 }

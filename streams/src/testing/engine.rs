@@ -152,7 +152,7 @@ impl Engine {
         let names = plan.stores();
         let stores = OpenStores {
             by_name: names.iter().cloned().zip(self.stores.open(&names)?).collect(),
-            options: self.settings.cache.clone(),
+            options: self.settings.cache,
             flusher: Flusher::inline(),
         };
         let mut committer = Committer::new(&plan, Arc::clone(&broker), producer)?;
