@@ -82,8 +82,9 @@ fn write(dir: &Path, records: u64, json: bool) {
     let chunk = 256;
     for first in (0..records).step_by(chunk) {
         for i in first..(first + 256).min(records) {
-            encode(&click(i), json, &mut value);
-            batch.push(1_700_000_000_000, None, Some(&value), NO_HEADERS).expect("it fits");
+            let click = click(i);
+            encode(&click, json, &mut value);
+            batch.push(click.at, None, Some(&value), NO_HEADERS).expect("it fits");
         }
         let partition = u32::try_from(first / 256 % u64::from(PARTITIONS)).expect("below 4");
         producer.append(&topic, partition, &mut batch).expect("an append");
@@ -121,9 +122,9 @@ fn run_job(dir: &Path, records: u64, json: bool, threads: usize, durability: Dur
     measured(|| {
         let app = app.log(dir).threads(threads).durability(durability);
         let handle = app.start().expect("the job starts");
-        while handle.progress().records_in < records {
-            assert!(!handle.wait_timeout(Duration::from_millis(1)), "the job ended");
-        }
+        while handle.progress().records_in < records
+            && !handle.wait_timeout(Duration::from_millis(1))
+        {}
         handle.stop();
         handle.wait().expect("a clean stop");
     })
@@ -158,6 +159,10 @@ impl Loop<'_> {
                 let value = count.to_string();
                 let (key, value) = (Some(page.as_bytes()), Some(value.as_bytes()));
                 batch.push(start + 59_999, key, value, NO_HEADERS).expect("it fits");
+                if batch.len_bytes() >= 64 * 1024 {
+                    transaction.append(&self.out, 0, &mut batch).expect("an append");
+                    batch.clear();
+                }
             }
             open
         });

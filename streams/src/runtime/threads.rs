@@ -196,12 +196,9 @@ impl Coordinator<'_> {
             self.tell(|| Command::Begin(Arc::clone(&transaction)));
             drop(transaction);
             self.wait_until_due()?;
-            if self.is_dirty() {
-                self.commit()?;
-            } else {
-                self.committer.abort()?;
-                return self.close();
-            }
+            // Also when nothing seems to be done and the job is to stop: a worker that has just become
+            // busy has not said so yet, and must not write into a transaction that is over.
+            self.commit()?;
             if self.control.is_stopping() {
                 return self.close();
             }
@@ -303,11 +300,15 @@ impl Coordinator<'_> {
                 prepared.push(part);
             }
         }
+        self.dirty.fill(false);
+        self.last_commit = self.broker.monotonic();
+        if prepared.iter().all(Prepared::is_empty) {
+            return self.committer.abort();
+        }
         let transaction = self.committer.commit(&prepared)?;
         let mut counters = crate::processor::Counters::default();
         prepared.iter().for_each(|part| counters.add(&part.counters));
         self.control.progress.committed(&counters);
-        self.dirty.fill(false);
         self.last_commit = self.broker.monotonic();
         self.tell(|| Command::Committed(Arc::clone(&transaction)));
         Ok(())

@@ -28,6 +28,13 @@ pub(crate) struct Prepared {
     pub(crate) late_records: Vec<LateRecord>,
 }
 
+impl Prepared {
+    /// Whether nothing was read, and so nothing written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+}
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
