@@ -14,9 +14,11 @@
 //! On crash: start it again; it goes on from its last commit.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
 use crate::broker::{Broker, Durability, EmbeddedBroker, open_log};
@@ -133,10 +135,10 @@ impl App {
         let handle = self.start()?;
         let shared = Arc::clone(&handle.shared);
         let ended = tokio::task::spawn_blocking(move || handle.wait());
-        tokio::pin!(ended);
-        let joined = tokio::select! {
-            joined = &mut ended => joined,
-            signal = tokio::signal::ctrl_c() => {
+        let signal = pin!(tokio::signal::ctrl_c());
+        let joined = match select(ended, signal).await {
+            Either::Left((joined, _)) => joined,
+            Either::Right((signal, ended)) => {
                 shared.control.stop();
                 let joined = ended.await;
                 signal.map_err(|source| Error::System { what: "a signal handler", source })?;
