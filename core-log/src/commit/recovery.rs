@@ -32,10 +32,9 @@ use super::offsets::OffsetTable;
 use super::record::{CommitRecord, CommitsRecord, PartitionOffset, Snapshot};
 use super::transactions::TransactionTable;
 use super::{
-    CommitSettings, Commits, Directory, Live, PRODUCER_ID_BLOCK, State, commit_claim, next_epoch,
-    sync_all,
+    Broken, CommitSettings, Commits, Directory, Live, PRODUCER_ID_BLOCK, State, commit_claim,
+    next_epoch, sync_all,
 };
-use crate::config::Broken;
 use crate::error::Result;
 use crate::format::{ControlType, EndTransactionMarker};
 use crate::ids::{GroupId, Offset, ProducerId, TopicPartition, TransactionalId};

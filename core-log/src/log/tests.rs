@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Log, LogOptions};
+use super::Log;
 use crate::OffsetCommit;
 use crate::clock::ManualClock;
 use crate::config::{Durability, TopicSettings};
@@ -18,6 +18,7 @@ use crate::consumer::PartitionReader;
 use crate::error::Error;
 use crate::format::{BatchBuilder, NO_HEADERS};
 use crate::ids::{GroupId, Offset};
+use crate::owner::LogOptions;
 use crate::partition::FetchBound;
 use crate::partition::append::Appended;
 use crate::producer::{CommitOutcome, Transaction};

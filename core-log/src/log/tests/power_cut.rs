@@ -11,11 +11,13 @@ use std::sync::Arc;
 use super::{DIR, batch, position};
 use crate::OffsetCommit;
 use crate::clock::ManualClock;
-use crate::config::{Broken, Durability, TopicSettings};
+use crate::commit::Broken;
+use crate::config::{Durability, TopicSettings};
 use crate::consumer::PartitionReader;
 use crate::error::Result;
 use crate::ids::{GroupId, Offset};
-use crate::log::{Log, LogOptions};
+use crate::log::Log;
+use crate::owner::LogOptions;
 use crate::partition::FetchBound;
 use crate::producer::{Producer, TransactionalProducer};
 use crate::storage::Storage;
@@ -95,7 +97,7 @@ impl Workload {
             0,
             &mut batch(&[&format!("lazy-{n}a"), &format!("lazy-{n}b")]),
         )?;
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             let value = format!("eager-{n}");
             let at = self.eager.append(&self.input, 1, &mut batch(&[&value]))?.first_offset();
             model.synced.push(("in", 1, at, value));
@@ -129,7 +131,7 @@ impl Workload {
         let [from_input, from_rep] = positions;
         let positions = [from_input?, from_rep?];
         model.consumed.extend(read(&self.log, &self.input, 0)?.0);
-        let partitions: &[(&'static str, u32)] = if n % 2 == 0 {
+        let partitions: &[(&'static str, u32)] = if n.is_multiple_of(2) {
             &[("out", 0), ("out", 1), ("rep", 0)]
         } else {
             &[("out", 1), ("rep", 0)]
