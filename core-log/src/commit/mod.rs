@@ -71,6 +71,16 @@ pub enum Broken {
     LoseMarker,
     /// Partitions that were consumed are not synced before the commit record.
     SkipConsumedSync,
+    /// A transaction is aborted when the sync of its commit record fails, and the log goes on.
+    AbortDecided,
+    /// A snapshot drops commit records whose markers are not synced, or not written.
+    FoldEarly,
+    /// A commit record commits any open transaction of its producer, whatever its epoch.
+    IgnoreEpochs,
+    /// A start forgets the block of producer ids that may have been handed out.
+    ReuseProducerIds,
+    /// A commit record witnesses what was written as if it had been synced.
+    WitnessUnsynced,
 }
 
 /// How the protocol runs.
@@ -82,6 +92,12 @@ pub(crate) struct CommitSettings {
     /// How many partitions are synced at the same time.
     pub(crate) parallel_syncs: usize,
     pub(crate) broken: Option<Broken>,
+}
+
+impl CommitSettings {
+    fn makes(&self, mistake: Broken) -> bool {
+        self.broken == Some(mistake)
+    }
 }
 
 /// The transactions and committed offsets of one log.

@@ -49,6 +49,9 @@ impl Commits {
             return Ok(false);
         }
         let outcome = self.decide(transaction, &written, &consumed, offsets);
+        if outcome.is_err() && self.settings.makes(Broken::AbortDecided) {
+            self.abort_decided(transaction, &written)?;
+        }
         self.finish(transaction.producer_id);
         outcome?;
         if self.is_large() {
@@ -58,6 +61,20 @@ impl Commits {
             }
         }
         Ok(true)
+    }
+
+    /// What must never happen; see [`Broken::AbortDecided`].
+    fn abort_decided(
+        &self,
+        transaction: &TransactionRef,
+        written: &[Arc<Partition>],
+    ) -> Result<()> {
+        let marker =
+            EndTransactionMarker { control_type: ControlType::Abort, coordinator_epoch: 0 };
+        let epoch = next_epoch(transaction.producer_epoch);
+        written.iter().try_for_each(|partition| {
+            partition.end_transaction(transaction.producer_id, epoch, marker).map(drop)
+        })
     }
 
     /// Everything before the point of no return.
@@ -78,7 +95,7 @@ impl Commits {
                 .iter()
                 .filter_map(|p| Some((Arc::clone(p), p.open_end(producer)?)))
                 .collect();
-            if self.settings.broken != Some(Broken::SkipConsumedSync) {
+            if !self.settings.makes(Broken::SkipConsumedSync) {
                 targets.extend(consumed.iter().map(|c| (Arc::clone(&c.partition), c.offset)));
             }
             sync_all(&targets, self.settings.parallel_syncs)?;
@@ -120,7 +137,7 @@ impl Commits {
             control_type: ControlType::Commit,
             coordinator_epoch: commit_claim(at, is_synced),
         };
-        let lost = usize::from(self.settings.broken == Some(Broken::LoseMarker));
+        let lost = usize::from(self.settings.makes(Broken::LoseMarker));
         for (partition, _) in ends.iter().skip(lost) {
             let marker_epoch = next_epoch(transaction.producer_epoch);
             if let Some(offset) = partition.end_transaction(producer, marker_epoch, marker)? {
@@ -156,7 +173,7 @@ impl Commits {
             .iter()
             .map(|(partition, _)| partition)
             .chain(consumed.iter().map(|c| &c.partition))
-            .map(|partition| (partition.id(), partition.synced()))
+            .map(|partition| (partition.id(), self.witness(partition)))
             .collect();
         CommitRecord {
             transactional_id: transaction.transactional_id.clone(),
@@ -173,13 +190,25 @@ impl Commits {
         }
     }
 
+    /// Up to where a partition is on the disk.
+    fn witness(&self, partition: &Partition) -> Offset {
+        if self.settings.makes(Broken::WitnessUnsynced) {
+            return partition.log_end();
+        }
+        partition.synced()
+    }
+
     fn lead_sync(&self) -> Result<Offset> {
         self.shared.health.check()?;
         let ((file, path), end) = {
             let state = self.state.lock();
             (state.journal.file(), state.journal.next_offset())
         };
-        self.shared.health.guard(file.sync().map_err(|e| Error::io(&path, "sync", e)))?;
+        let synced = file.sync().map_err(|e| Error::io(&path, "sync", e));
+        if self.settings.makes(Broken::AbortDecided) {
+            return synced.map(|()| end);
+        }
+        self.shared.health.guard(synced)?;
         Ok(end)
     }
 }

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::record::{PartitionOffset, Snapshot};
-use super::{Commits, Directory, State, sync_all};
+use super::{Broken, Commits, Directory, State, sync_all};
 use crate::error::Result;
 use crate::partition::Partition;
 
@@ -33,11 +33,17 @@ impl Commits {
             .filter_map(|need| Some((log.partition(need.partition)?, need.offset)))
             .filter(|(partition, _)| partition.damage().is_none())
             .collect();
-        sync_all(&targets, self.settings.parallel_syncs)?;
+        let folds_early = self.settings.makes(Broken::FoldEarly);
+        if !folds_early {
+            sync_all(&targets, self.settings.parallel_syncs)?;
+        }
         let mut state = self.state.lock();
         self.shared.health.check()?;
         // Must be BEFORE anything is folded: an undecided record must not be taken for a decided one.
         self.sync_journal(&state)?;
+        if folds_early {
+            state.live.values_mut().for_each(|live| live.needs = Some(Vec::new()));
+        }
         state.fold(|need| {
             log.partition(need.partition)
                 .is_none_or(|p| p.synced() >= need.offset || p.log_start() >= need.offset)
