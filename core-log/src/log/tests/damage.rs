@@ -34,7 +34,9 @@ fn rot_below_a_witness_makes_one_partition_read_only_up_to_it() {
     let before = storage.read_file(&path).unwrap();
     let log = open(&storage);
     let report = log.recovery();
-    assert!(report.to_string().contains("t-0: DAMAGED, read-only up to offset 1"), "{report}");
+    let [hurt] = &report.partitions[..] else { panic!("{report}") };
+    assert_eq!((hurt.topic.as_str(), hurt.partition, hurt.log_end_offset), ("t", 0, 1));
+    assert!(hurt.damage.is_some() && !report.is_clean(), "{report}");
     assert_eq!(storage.read_file(&path).unwrap(), before, "damage is never cut");
     let mut producer = log.producer(Durability::Sync).unwrap();
     let refused = producer.append(&topic, 0, &mut batch(&["d"]));
@@ -49,7 +51,7 @@ fn rot_below_a_witness_makes_one_partition_read_only_up_to_it() {
     producer.append(&topic, 1, &mut batch(&["d"])).unwrap();
     assert_eq!(read(&log, &topic, 1, FetchBound::LastStable), ["a", "b", "c", "d"]);
     log.close().unwrap();
-    assert!(open(&storage).recovery().to_string().contains("DAMAGED"));
+    assert!(open(&storage).recovery().partitions[0].damage.is_some());
 }
 
 #[test]
