@@ -114,7 +114,7 @@ impl Job {
 fn clickstream(t: &mut Topology) {
     t.stream(CLICKS)
         .event_time(|c| c.at)
-        .filter(|c| !c.user.starts_with("bot-"))
+        .filter(|c| !c.user.starts_with("bot-") && ponder(c))
         .key_by(|c| c.page.clone())
         .window(tumbling(mins(1)).grace(secs(10)))
         .count("clicks-per-page")
@@ -125,6 +125,7 @@ fn clickstream(t: &mut Topology) {
 fn two_hops(t: &mut Topology) {
     t.stream(CLICKS)
         .event_time(|c| c.at)
+        .filter(ponder)
         .key_by(|c| c.user.clone())
         .window(tumbling(mins(1)).grace(secs(10)))
         .count("clicks-per-user")
@@ -144,25 +145,46 @@ fn two_hops(t: &mut Topology) {
 /// A click and the partition that it lies in.
 pub(crate) type Placed = (u32, Click);
 
-/// About `count` clicks in bursts: partitions stand minutes apart, clicks come up to 25 s late.
-pub(crate) fn clicks(seed: u64, count: usize) -> Vec<Placed> {
-    let mut random = Random::new(seed);
-    let mut clocks: Vec<i64> = (0..PARTITIONS).map(|p| i64::from(p) * 2 * MINUTE).collect();
-    let mut all = Vec::with_capacity(count + 4);
-    while all.len() < count {
-        let partition = usize::try_from(random.below(u64::from(PARTITIONS))).unwrap();
-        for _ in 0..=random.below(40) {
-            clocks[partition] += i64::try_from(random.below(1_500)).unwrap();
-            let behind = if random.below(4) == 0 { random.below(90_000) } else { 0 };
-            let at = clocks[partition] - i64::try_from(behind).unwrap();
-            let kind = if random.below(20) == 0 { "bot" } else { "user" };
-            let (user, page) = (random.below(40), random.below(12));
-            let user = format!("{kind}-{user}");
-            let click = Click { user, page: format!("/page-{page}"), at };
-            all.push((u32::try_from(partition).unwrap(), click));
-        }
+/// Clicks in bursts: partitions stand minutes apart, and clicks come up to 90 s late.
+pub(crate) struct Clicks {
+    random: Random,
+    clocks: Vec<i64>,
+}
+
+impl Clicks {
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        let clocks = (0..PARTITIONS).map(|p| i64::from(p) * 2 * MINUTE).collect();
+        Self { random: Random::new(seed), clocks }
     }
-    all
+
+    /// At least so many more, in the order in which they are to be written.
+    pub(crate) fn more(&mut self, count: usize) -> Vec<Placed> {
+        let mut all = Vec::with_capacity(count + 40);
+        let mut below = |limit| self.random.below(limit);
+        while all.len() < count {
+            let partition = usize::try_from(below(u64::from(PARTITIONS))).unwrap();
+            for _ in 0..=below(40) {
+                self.clocks[partition] += i64::try_from(below(1_500)).unwrap();
+                let behind = if below(4) == 0 { below(90_000) } else { 0 };
+                let at = self.clocks[partition] - i64::try_from(behind).unwrap();
+                let kind = if below(20) == 0 { "bot" } else { "user" };
+                let (user, page) = (below(40), below(12));
+                let user = format!("{kind}-{user}");
+                let click = Click { user, page: format!("/page-{page}"), at };
+                all.push((u32::try_from(partition).unwrap(), click));
+            }
+        }
+        all
+    }
+}
+
+/// Takes a few microseconds, so that a commit covers hundreds of clicks and not a hundred thousand.
+fn ponder(click: &Click) -> bool {
+    let mut sum = click.at.unsigned_abs();
+    for _ in 0..2_000 {
+        sum = std::hint::black_box(sum.rotate_left(5) ^ 0x9e37_79b9);
+    }
+    sum != u64::MAX || click.at >= 0
 }
 
 /// One click for each partition that closes all windows before it.

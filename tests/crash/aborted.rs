@@ -1,0 +1,2 @@
+//! Aborted.
+pub(crate) fn write_share(_dir: &std::path::Path, _share: usize) {}
