@@ -43,8 +43,6 @@ pub(crate) struct Spec {
     pub(crate) commit_ms: u64,
     /// Whether the log and RocksDB clear up all the time.
     pub(crate) small: bool,
-    /// Whether it stops by itself when all input is read.
-    pub(crate) until_idle: bool,
     /// A broken variant: the first changelog record of each commit is left out.
     pub(crate) skip_changelog_record: bool,
     /// Instead of the job: what to write, see `aborted.rs`.
@@ -59,7 +57,6 @@ impl Spec {
             job: job.id().to_owned(),
             commit_ms: 100,
             small: false,
-            until_idle: true,
             skip_changelog_record: false,
             write_share: None,
         }
@@ -133,7 +130,7 @@ fn run(spec: &Spec) -> streams::Result<()> {
     let mut shown = handle.progress();
     let mut stopping = false;
     while !handle.wait_timeout(millis(1)) {
-        let idle = spec.until_idle && handle.is_idle_for(IDLE);
+        let idle = handle.is_idle_for(IDLE);
         if !stopping && (idle || asked.load(Ordering::Acquire)) {
             stopping = true;
             say("stopping");

@@ -181,7 +181,7 @@ impl Clicks {
 /// Takes a few microseconds, so that a commit covers hundreds of clicks and not a hundred thousand.
 fn ponder(click: &Click) -> bool {
     let mut sum = click.at.unsigned_abs();
-    for _ in 0..2_000 {
+    for _ in 0..3_000 {
         sum = std::hint::black_box(sum.rotate_left(5) ^ 0x9e37_79b9);
     }
     sum != u64::MAX || click.at >= 0
@@ -207,6 +207,13 @@ pub(crate) struct Expected {
     pub(crate) late: u64,
     /// Clicks that the filter of the first job drops.
     pub(crate) filtered: u64,
+}
+
+impl Expected {
+    /// What stands in the output topics.
+    pub(crate) fn without_counters(self) -> Self {
+        Self { late: 0, filtered: 0, ..self }
+    }
 }
 
 /// The model: one pass over each partition in order.

@@ -15,8 +15,13 @@
 
 mod aborted;
 mod child;
+mod compare;
 mod directory;
+mod driver;
 mod jobs;
 mod kills;
+mod owner;
 mod random;
+mod restart;
 mod stores;
+mod undecodable;

@@ -15,7 +15,8 @@ use std::path::Path;
 use core_log::Log;
 use rocksdb::{DB, IteratorMode, Options};
 
-use crate::directory::{Stored, first_difference, positions, read};
+use crate::compare::{first_difference, told};
+use crate::directory::{Stored, positions, read};
 use crate::jobs::{Job, PARTITIONS, Placed, model};
 
 const PREFIX: usize = 4;
@@ -111,7 +112,8 @@ pub(crate) fn inspect(dir: &Path, log: &Log, job: Job) -> Inspection {
             if let Some(difference) = first_difference(&rows, &part.rows) {
                 found.problems.push(format!("{store}-{partition} at {reached}: {difference}"));
             }
-            let index: BTreeSet<_> = rows.keys().filter(|_| windowed).map(|k| index_entry(k)).collect();
+            let index: BTreeSet<_> =
+                rows.keys().filter(|_| windowed).map(|k| index_entry(k)).collect();
             if index != part.index {
                 found.problems.push(format!("{store}-{partition} at {reached}: the time index"));
             }
@@ -182,7 +184,7 @@ pub(crate) fn unaccounted(log: &Log, job: Job, input: &[Placed]) -> Option<Strin
         let wanted = expected.totals.into_iter().map(|(page, n)| ((page, 0), n)).collect();
         return first_difference(&wanted, &found);
     }
-    for ((page, start), (count, _)) in crate::directory::told(log).counts {
+    for ((page, start), (count, _)) in told(log).counts {
         add(page.as_bytes(), start, count);
     }
     let wanted = expected.counts.into_iter().map(|(key, (count, _))| (key, count)).collect();
