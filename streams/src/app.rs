@@ -97,6 +97,22 @@ impl App {
         self
     }
 
+    /// Lowers the limits behind which the log and RocksDB clear up, so that a test with little data
+    /// meets what is rare.
+    #[cfg(feature = "test-util")]
+    pub fn limits(mut self, limits: crate::settings::Limits) -> Self {
+        self.settings.cache.dirty_rows_max = limits.dirty_rows_max;
+        self.settings.limits = limits;
+        self
+    }
+
+    /// Runs a deliberately broken variant of the runtime: a checker must catch it.
+    #[cfg(feature = "test-util")]
+    pub fn mistake(mut self, mistake: crate::settings::Mistake) -> Self {
+        self.settings.mistake = Some(mistake);
+        self
+    }
+
     /// Starts the job on threads of its own.
     ///
     /// # Errors
@@ -110,6 +126,7 @@ impl App {
             &self.log,
             self.settings.durability,
             self.settings.event_time_ahead_max_ms,
+            self.settings.limits.commits_bytes_max,
         )?);
         let for_job: Arc<dyn Broker> = Arc::<EmbeddedBroker>::clone(&broker);
         JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?;
@@ -211,7 +228,10 @@ impl App {
         #[cfg(feature = "rocksdb")]
         let backend = crate::store::RocksBackend::open(
             &self.log.join("state"),
-            &crate::store::RocksBudget::default(),
+            &crate::store::RocksBudget {
+                write_buffer_bytes: self.settings.limits.write_buffer_bytes,
+                ..Default::default()
+            },
         )?;
         #[cfg(not(feature = "rocksdb"))]
         let backend = crate::store::MemoryBackend::new(0);

@@ -45,9 +45,11 @@ pub(crate) fn open_log(
     dir: &Path,
     durability: Durability,
     event_time_ahead_max_ms: i64,
+    commits_bytes_max: u64,
 ) -> Result<EmbeddedBroker> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let log = LogOptions::new().clock(Arc::clone(&clock)).open(dir)?;
+    let options = LogOptions::new().clock(Arc::clone(&clock));
+    let log = options.commits_bytes_max(commits_bytes_max).open(dir)?;
     Ok(EmbeddedBroker::new(log, clock, durability, event_time_ahead_max_ms))
 }
 

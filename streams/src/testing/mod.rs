@@ -31,7 +31,7 @@ use crate::error::Result;
 use crate::key::RecordKey;
 use crate::processor::LateRecord;
 use crate::record::Headers;
-pub use crate::settings::Mistake;
+pub use crate::settings::{Limits, Mistake};
 use crate::time::duration_ms;
 
 /// A record as a test sees it.
