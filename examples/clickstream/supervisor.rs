@@ -248,6 +248,7 @@ fn append(
         written += 1;
         if batch.len_bytes() >= BATCH_BYTES {
             producer.append(topic, placed.partition, batch)?;
+            batch.clear();
             step.at(written);
         }
     }
