@@ -91,10 +91,13 @@ impl EmbeddedBroker {
 }
 
 fn topic_ref(topic: &Topic) -> TopicRef {
+    let settings = topic.settings();
+    let batch_bytes_max = settings.max_batch_bytes.min(settings.segment_bytes);
     TopicRef {
         name: Arc::from(topic.name().as_str()),
         id: topic.id().0,
         partitions: topic.partitions(),
+        batch_bytes_max: usize::try_from(batch_bytes_max).unwrap_or(usize::MAX),
     }
 }
 
