@@ -86,10 +86,6 @@ impl Graph {
         NodeId(self.nodes.len() - 1)
     }
 
-    pub(crate) fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id.0]
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
         self.nodes.iter().enumerate().map(|(i, node)| (NodeId(i), node))
     }
