@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use options::LOCK_RETRY;
 pub use options::LogOptions;
 pub use report::{EndedTransaction, PartitionRecovery, RecoveryReport};
 

@@ -29,6 +29,8 @@ use crate::error::{Error, Result};
 
 pub use core_log::Durability;
 
+/// How long a job waits for a directory: who looks at a log that nobody runs owns it for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// How much is fetched at a time from one partition.
 const FETCH_BYTES: usize = 256 * 1024;
 /// Size of the segments of repartition topics: what is behind the commit is given up a segment at a
@@ -47,7 +49,8 @@ pub(crate) fn open_log(
     event_time_ahead_max_ms: i64,
 ) -> Result<EmbeddedBroker> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let log = LogOptions::new().clock(Arc::clone(&clock)).open(dir)?;
+    let options = LogOptions::new().clock(Arc::clone(&clock)).lock_timeout(LOCK_PATIENCE);
+    let log = options.open(dir)?;
     Ok(EmbeddedBroker::new(log, clock, durability, event_time_ahead_max_ms))
 }
 
