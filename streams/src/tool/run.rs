@@ -23,7 +23,7 @@ use crate::runtime::Progress;
 /// How often the counters are looked at, for a script and for a person.
 const SCRIPT_TICK: Duration = Duration::from_millis(1);
 const PERSON_TICK: Duration = Duration::from_millis(20);
-/// `--progress`: a line once that many more records have been read.
+/// `--progress`: a line once that many more records have been read, and after a commit.
 const LINE_RECORDS: u64 = 1_000;
 /// The status line, refreshed in place or one after the other.
 const REFRESH: Duration = Duration::from_millis(250);
@@ -92,7 +92,8 @@ impl Status {
     fn show(&mut self, progress: &Progress, now: Duration, now_ms: Timestamp) -> Result<()> {
         let passed = now.saturating_sub(self.shown_at);
         let text = if self.script {
-            if progress.records_read < self.shown.records_read + LINE_RECORDS {
+            let has_read = progress.records_read >= self.shown.records_read + LINE_RECORDS;
+            if !has_read && progress.commits == self.shown.commits {
                 return Ok(());
             }
             script_line(progress)
