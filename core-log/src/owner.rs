@@ -41,6 +41,9 @@ use crate::topic::Topic;
 
 /// The longest path that the kernel takes for a socket.
 const SOCKET_PATH_MAX: usize = 107;
+/// How long an owner may take between locking the directory and answering, and between its last answer
+/// and letting go.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Calls `with` with a path of the socket that the kernel takes, however long the directory's is.
 fn with_socket_path<T>(dir: &Path, with: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
@@ -79,19 +82,29 @@ pub enum LogView {
 }
 
 impl LogView {
-    /// Opens the log in `dir` when nobody has it open, else asks its owner. Makes no log.
+    /// Opens the log in `dir` when nobody has it open, else asks its owner. Makes no log. An owner that
+    /// is just opening or closing the log is waited for, for a second.
     ///
     /// # Errors
     ///
     /// As [`LogOptions::open`]; [`Error::DirectoryLocked`]: its owner has no socket.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        match LogOptions::new().create(false).open(dir) {
-            Ok(log) => Ok(Self::Owned(log)),
-            Err(locked @ Error::DirectoryLocked { .. }) => {
-                AttachedLog::connect(dir).map(Self::Attached).map_err(|_no_socket| locked)
+        let mut waited = Duration::ZERO;
+        loop {
+            let locked = match LogOptions::new().create(false).open(dir) {
+                Ok(log) => return Ok(Self::Owned(log)),
+                Err(locked @ Error::DirectoryLocked { .. }) => locked,
+                Err(error) => return Err(error),
+            };
+            match AttachedLog::connect(dir) {
+                Ok(attached) => return Ok(Self::Attached(attached)),
+                Err(_no_socket) if waited < SOCKET_PATIENCE => {}
+                Err(_no_socket) => return Err(locked),
             }
-            Err(error) => Err(error),
+            // Between lock and socket nothing tells when the owner is ready.
+            std::thread::park_timeout(options::LOCK_RETRY);
+            waited += options::LOCK_RETRY;
         }
     }
 

@@ -10,12 +10,16 @@
 //!
 //! Invariants
 //! * every line is either a click or a `Rejected` with its number: nothing is skipped in silence;
+//! * of a line no more than `LINE_BYTES_MAX` are ever held;
 //! * requests go to the partitions in turn, in file order. Each partition is then a thinned copy of the
 //!   file, in the same order: a request meets no later clock than it would in the file itself.
 
 use std::io::{self, BufRead};
 
 use crate::generator::{Click, PARTITIONS, Placed};
+
+/// Servers limit a request line to 8 KiB; with referer and agent a line stays far below this.
+const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// A line that is no request in the combined log format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,18 +38,44 @@ pub(crate) fn read(
     let mut turn = (0..PARTITIONS).cycle();
     let mut bytes = Vec::new();
     std::iter::from_fn(move || {
-        bytes.clear();
-        match log.read_until(b'\n', &mut bytes) {
+        let len = match next_line(&mut log, &mut bytes) {
             Ok(0) => return None,
-            Ok(_) => line += 1,
+            Ok(len) => len,
             Err(e) => return Some(Err(e)),
-        }
+        };
+        line += 1;
         let text = String::from_utf8_lossy(&bytes);
-        Some(Ok(match click(text.trim_end()) {
+        let parsed = match len > LINE_BYTES_MAX {
+            true => Err("longer than 64 KiB"),
+            false => click(text.trim_end()),
+        };
+        Some(Ok(match parsed {
             Ok(click) => Ok(Placed { partition: turn.next()?, click }),
             Err(reason) => Err(Rejected { line, reason }),
         }))
     })
+}
+
+/// Reads a line into `bytes`, its beginning where it is too long; returns how long it is, 0 at the end.
+fn next_line(log: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    bytes.clear();
+    let mut len = 0;
+    loop {
+        let buffer = match log.fill_buf() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            buffer => buffer?,
+        };
+        let end = buffer.iter().position(|&b| b == b'\n').map(|at| at + 1);
+        let part = &buffer[..end.unwrap_or(buffer.len())];
+        let kept = part.len().min(LINE_BYTES_MAX - bytes.len());
+        bytes.extend_from_slice(&part[..kept]);
+        let read = part.len();
+        len += read;
+        log.consume(read);
+        if end.is_some() || read == 0 {
+            return Ok(len);
+        }
+    }
 }
 
 fn click(line: &str) -> Result<Click, &'static str> {
@@ -161,6 +191,17 @@ mod tests {
         let expected =
             [(2, "no host"), (3, "no \"agent\""), (4, "no ident"), (5, "text behind the agent")];
         assert_eq!(rejected, expected.map(|(line, reason)| Rejected { line, reason }));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_rejected_and_the_next_is_read() {
+        let path = "x".repeat(LINE_BYTES_MAX);
+        let long = LINE.replace("/a/b.png", &path);
+        let rejected = Err(Rejected { line: 2, reason: "longer than 64 KiB" });
+        let found = lines(&format!("{LINE}\n{long}\n{LINE}"));
+        assert!(found[0].is_ok() && found[1] == rejected && found[2].is_ok(), "{found:?}");
+        let fits = LINE.replace("/a/b.png", &path[LINE.len()..]);
+        assert!(lines(&fits)[0].is_ok());
     }
 
     #[test]

@@ -9,7 +9,10 @@
 //! The job is `job.rs`; everything else only feeds, kills and checks it.
 
 mod access_log;
+mod directory;
+mod error;
 mod generator;
+mod input;
 mod job;
 mod report;
 mod supervisor;
@@ -19,54 +22,73 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use supervisor::{Error, Input};
+use error::Error;
+use input::Source;
+
+const HELP: &str = "\
+Clicks per page and minute, exactly once, although the job is killed twice
+
+Usage: clickstream                      the demo: 200 000 generated clicks
+       clickstream --access-log FILE    the demo, on a web server's log (combined log format)
+       clickstream COMMAND              the job itself, and its tools
+
+Commands:
+  run           Run the job
+  topology      Print the graph of the job
+  tail          Print records of a topic
+  topic create  Create a topic
+  COMMAND --help says what it takes
+
+Environment:
+  STREAMS_LOG   The log directory (default ./data)
+  DEMO_SEED     A number that chooses when the demo's job is killed
+";
+
+/// What a command line asks for.
+enum Wish {
+    Help,
+    Demo(Source),
+    Job,
+}
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let input = match args.as_slice() {
-        [] => Input::Generated,
-        [option, file] if option == "--access-log" => Input::AccessLog(file.into()),
-        [option] if option == "--access-log" => {
-            return complain("--access-log wants the path of a log in the combined format", 2);
-        }
-        _ => {
-            return match job::main() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(e) => complain(&format!("error[{}]: {e}", e.code()), 1),
-            };
-        }
+    let outcome = match wish(&args) {
+        Ok(Wish::Help) => return report::help(HELP),
+        Ok(Wish::Demo(source)) => supervisor::run(&log_dir(), &source),
+        Ok(Wish::Job) => job::main().map(|()| true).map_err(Error::from),
+        Err(e) => Err(e),
     };
-    let dir = match std::env::var_os("STREAMS_LOG") {
-        Some(dir) if !dir.is_empty() => PathBuf::from(dir),
-        _ => PathBuf::from("./data"),
-    };
-    match supervisor::run(&dir, &input) {
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(e) => complain(&describe(&e), 1),
+        Err(e) => {
+            report::complain(&e.describe());
+            ExitCode::from(e.exit_code())
+        }
     }
 }
 
-fn describe(error: &Error) -> String {
-    let (code, help) = match error {
-        Error::Streams(e) => (e.code(), e.help()),
-        Error::NotADemo { .. } => (
-            "S015",
-            vec!["the demo takes an empty or a new directory: STREAMS_LOG=./demo-data".to_owned()],
-        ),
-        Error::Input { .. } => ("S016", vec!["check the path".to_owned()]),
-        _ => return format!("error: {error}"),
+fn wish(args: &[OsString]) -> Result<Wish, Error> {
+    let usage = |reason: &str| Err(Error::Usage { reason: reason.to_owned() });
+    let Some(first) = args.first().map(|arg| arg.to_string_lossy()) else {
+        return Ok(Wish::Demo(Source::Generated));
     };
-    let mut text = format!("error[{code}]: {error}");
-    for line in help {
-        text.push_str("\n  help: ");
-        text.push_str(&line);
+    match (&*first, args) {
+        ("-h" | "--help", _) => Ok(Wish::Help),
+        ("-V" | "--version", _) => Ok(Wish::Job),
+        ("--access-log", [_, file]) => Ok(Wish::Demo(Source::AccessLog(file.into()))),
+        ("--access-log", _) => usage("--access-log wants the path of one log"),
+        (option, _) if option.starts_with('-') => {
+            usage(&format!("unexpected argument '{option}': did you mean --access-log FILE?"))
+        }
+        _ => Ok(Wish::Job),
     }
-    text
 }
 
-#[expect(clippy::print_stderr, reason = "a program tells its user what is wrong")]
-fn complain(text: &str, code: u8) -> ExitCode {
-    eprintln!("{text}");
-    ExitCode::from(code)
+fn log_dir() -> PathBuf {
+    match std::env::var_os("STREAMS_LOG") {
+        Some(dir) if !dir.is_empty() => PathBuf::from(dir),
+        _ => PathBuf::from("./data"),
+    }
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "printing is what this file is for")]
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -17,6 +18,7 @@ const ROWS: usize = 12;
 /// Rejected lines that are shown one by one.
 const REJECTED_ROWS: usize = 20;
 const LABEL_WIDTH: usize = 10;
+const PAGE_WIDTH: usize = 46;
 
 /// One step of the demo, with its bar where there is a terminal.
 pub(crate) struct Step {
@@ -64,6 +66,18 @@ impl Step {
     }
 }
 
+/// What the example can do.
+pub(crate) fn help(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+/// An error.
+#[expect(clippy::print_stderr, reason = "a program tells its user what is wrong")]
+pub(crate) fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
 /// A line that starts with what it is about.
 pub(crate) fn line(label: &str, text: &str) {
     println!("  {label:<LABEL_WIDTH$}{text}");
@@ -82,43 +96,47 @@ pub(crate) fn rejected(lines: &[Rejected]) {
     if lines.is_empty() {
         return;
     }
-    line("rejected", &format!("{} lines that do not parse", grouped(count(lines))));
+    line("rejected", &format!("{} not parsed", plural(count(lines), "line")));
     for rejected in lines.iter().take(REJECTED_ROWS) {
         line("", &format!("line {}: {}", rejected.line, rejected.reason));
     }
     if lines.len() > REJECTED_ROWS {
-        let numbers: Vec<String> =
-            lines[REJECTED_ROWS..].iter().map(|r| r.line.to_string()).collect();
-        line("", &format!("and lines {}", numbers.join(", ")));
+        line("", &format!("and lines {}", ranges(lines[REJECTED_ROWS..].iter().map(|r| r.line))));
     }
+}
+
+/// Ascending numbers as `4, 7-9`.
+fn ranges(numbers: impl Iterator<Item = u64>) -> String {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let text = |&(first, last): &(u64, u64)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    ranges.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// The results and what became of every click.
 pub(crate) fn account(account: &Account) {
-    println!("\n {:<17} {:<28} {:>9}", "minute (UTC)", "page", "clicks");
-    for (window, count) in account.closed.iter().take(ROWS) {
-        println!(" {:<17} {:<28} {:>9}", minute(window), window.page, grouped(*count));
-    }
-    let more = account.closed.len().saturating_sub(ROWS);
-    if more > 0 {
-        println!(" and {} more windows", grouped(u64::try_from(more).unwrap_or(u64::MAX)));
-    }
-    let closed = grouped(count(&account.closed));
-    let open = grouped(account.open_windows);
+    table(account);
+    let closed = plural(count(&account.closed), "closed window");
+    let open = plural(account.open_windows, "window");
+    let rows = [
+        (format!("counted in {closed}"), account.in_closed),
+        (format!("counted in {open} still open"), account.in_open),
+        ("late, left out".to_owned(), account.late),
+        ("bots, filtered".to_owned(), account.filtered),
+        ("written".to_owned(), account.written),
+    ];
     println!();
-    println!(
-        " {:<46} {:>9}",
-        format!("counted in {closed} closed windows"),
-        grouped(account.in_closed)
-    );
-    println!(
-        " {:<46} {:>9}",
-        format!("counted in {open} windows still open"),
-        grouped(account.in_open)
-    );
-    println!(" {:<46} {:>9}", "late, left out", grouped(account.late));
-    println!(" {:<46} {:>9}", "bots, filtered", grouped(account.filtered));
-    println!(" {:<46} {:>9}", "written", grouped(account.written));
+    for (what, number) in rows {
+        println!(" {what:<64} {:>9}", grouped(number));
+    }
     println!();
     let verdict = if account.is_exact() { "verified" } else { "NOT EXACT" };
     println!(
@@ -131,8 +149,36 @@ pub(crate) fn account(account: &Account) {
         grouped(account.twice),
     );
     if account.misplaced > 0 {
-        println!("  {} windows closed too early or not in time", grouped(account.misplaced));
+        println!("  {} closed too early or not in time", plural(account.misplaced, "window"));
     }
+}
+
+/// The first windows.
+fn table(account: &Account) {
+    println!("\n {:<17} {:<PAGE_WIDTH$} {:>9}", "minute (UTC)", "page", "clicks");
+    for (window, count) in account.closed.iter().take(ROWS) {
+        let page = printable(&window.page);
+        println!(" {:<17} {page:<PAGE_WIDTH$} {:>9}", minute(window), grouped(*count));
+    }
+    let more = account.closed.len().saturating_sub(ROWS);
+    if more > 0 {
+        println!(" and {}", plural(u64::try_from(more).unwrap_or(u64::MAX), "more window"));
+    }
+}
+
+/// A page as it fits the table; a log may hold anything, also what would move the cursor.
+fn printable(page: &str) -> String {
+    let clean: String = page.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if clean.chars().count() <= PAGE_WIDTH {
+        return clean;
+    }
+    let start: String = clean.chars().take(PAGE_WIDTH - 1).collect();
+    format!("{start}\u{2026}")
+}
+
+/// `1 line`, `2 lines`.
+fn plural(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// What to try next.

@@ -8,79 +8,26 @@
 //! a random number of bytes of the child's progress, so that it falls anywhere in the work.
 //!
 //! Invariants
-//! * only a directory that holds an earlier demo and nothing else is ever replaced;
+//! * the input is opened before anything is replaced;
+//! * a child ends when this process does: nobody reads its progress any more;
 //! * the log is closed while the child runs: one process owns a log directory.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use core_log::{
     BatchBuilder, Clock, Durability, Log, NO_HEADERS, SystemClock, Topic, TopicSettings,
 };
 
-use crate::access_log;
-use crate::generator::{CLICKS, PARTITIONS, Placed, Random, generate};
+use crate::directory::{self, DEMO};
+use crate::error::Error;
+use crate::generator::{PARTITIONS, Placed, Random};
+use crate::input::{self, Input, Source};
 use crate::report::{self, Step, grouped, rate};
 use crate::verifier;
 
-/// Where the clicks come from.
-#[derive(Clone, Debug)]
-pub(crate) enum Input {
-    /// The seeded generator.
-    Generated,
-    /// An access log in the combined log format.
-    AccessLog(PathBuf),
-}
-
-/// Why the demo could not come to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error(transparent)]
-    Streams(#[from] streams::Error),
-    #[error(transparent)]
-    Verifier(#[from] verifier::Error),
-    #[error("cannot read {}: {source}", path.display())]
-    Input { path: PathBuf, source: io::Error },
-    #[error("{} holds `{found}`, which no demo wrote; nothing was changed", dir.display())]
-    NotADemo { dir: PathBuf, found: String },
-    #[error("cannot {what}: {source}")]
-    System { what: &'static str, source: io::Error },
-    #[error("the job failed ({status}); its own words stand above")]
-    Job { status: String },
-    #[error("a click cannot be written as JSON: {0}")]
-    Encode(#[from] serde_json::Error),
-}
-
-impl From<core_log::Error> for Error {
-    fn from(error: core_log::Error) -> Self {
-        Self::Streams(error.into())
-    }
-}
-
-/// The topic that says that a directory is a demo's own.
-const DEMO: &str = "clickstream-demo";
-/// All that may lie in such a directory.
-const TOPICS: [&str; 5] = [
-    DEMO,
-    "clicks",
-    "page-counts",
-    "clickstream-clicks-per-page-repartition",
-    "clickstream-clicks-per-page-changelog",
-];
-/// Files of the log and of the job's state; what they begin with.
-const OWN_FILES: [&str; 7] = [
-    ".lock",
-    ".owner.sock",
-    "meta.properties",
-    "topics.checkpoint",
-    "clean-shutdown",
-    "__commits-",
-    "state",
-];
-const CLICKS_SEED: u64 = 42;
 const KILL_SEED_VARIABLE: &str = "DEMO_SEED";
 const KILLS: u32 = 2;
 /// A kill falls into the first quarter of a run, so that there is work left for the next one.
@@ -88,6 +35,8 @@ const KILL_BEFORE_SHARE: u64 = 4;
 /// What `run --progress` prints at least for that many records.
 const PROGRESS_LINE_BYTES: u64 = 40;
 const PROGRESS_LINE_RECORDS: u64 = 2_500;
+/// How its lines begin.
+const COUNTS: &[u8] = b"read=";
 const BATCH_BYTES: usize = 64 << 10;
 
 /// Runs the demo in `dir`; true if every click is accounted for, once.
@@ -95,11 +44,17 @@ const BATCH_BYTES: usize = 64 << 10;
 /// # Errors
 ///
 /// What kept the demo from its end; a wrong account is not an error but `false`.
-pub(crate) fn run(dir: &Path, input: &Input) -> Result<bool, Error> {
+pub(crate) fn run(dir: &Path, source: &Source) -> Result<bool, Error> {
+    let input = input::open(source)?;
     let shown = dir.display().to_string();
+    let replaced = directory::replace_earlier_demo(dir)?;
+    let log = directory::open_log(dir)?;
     report::title(&shown, PARTITIONS);
-    replace_earlier_demo(dir)?;
-    let written = write(dir, input)?;
+    if replaced {
+        report::line("replaced", "the data of an earlier demo in this directory");
+    }
+    let written = write(&log, input)?;
+    log.close()?;
     let seed = kill_seed();
     let mut random = Random::new(seed);
     let mut done = 0;
@@ -107,7 +62,7 @@ pub(crate) fn run(dir: &Path, input: &Input) -> Result<bool, Error> {
         count(dir, written, &mut done, Some(kill_after(written, &mut random)))?;
     }
     count(dir, written, &mut done, None)?;
-    let log = Log::open(dir)?;
+    let log = directory::open_log(dir)?;
     let account = verifier::verify(&log)?;
     log.close()?;
     report::account(&account);
@@ -121,70 +76,8 @@ pub(crate) fn run(dir: &Path, input: &Input) -> Result<bool, Error> {
     Ok(exact)
 }
 
-/// Empties a directory that holds an earlier demo; refuses one that holds anything else.
-fn replace_earlier_demo(dir: &Path) -> Result<(), Error> {
-    let names = match list(dir) {
-        Ok(names) => names,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(system("list the log directory", source)),
-    };
-    if let Some(found) = what_no_demo_wrote(&names) {
-        let dir = dir.to_owned();
-        return Err(Error::NotADemo { dir, found });
-    }
-    if !names.iter().any(|name| is_partition_of(name, DEMO)) {
-        return Ok(());
-    }
-    // A job may be running on it; whatever else is wrong with the log goes away with it.
-    if let Err(locked @ core_log::Error::DirectoryLocked { .. }) = Log::open(dir) {
-        return Err(locked.into());
-    }
-    // The demo's mark goes last: what an interruption leaves is still known as a demo's.
-    let (mark, others): (Vec<_>, Vec<_>) =
-        names.iter().partition(|name| is_partition_of(name, DEMO));
-    for name in others.into_iter().chain(mark) {
-        let path = dir.join(name);
-        let removed = match path.is_dir() {
-            true => fs::remove_dir_all(&path),
-            false => fs::remove_file(&path),
-        };
-        match removed {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(system("remove the earlier demo", e));
-            }
-            _ => {}
-        }
-    }
-    report::line("replaced", "the data of an earlier demo in this directory");
-    Ok(())
-}
-
-fn list(dir: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// The first name that makes a directory somebody else's: anything unknown, or topics without the
-/// demo's mark.
-fn what_no_demo_wrote(names: &[String]) -> Option<String> {
-    let of_log = |name: &str| OWN_FILES.iter().any(|own| name.starts_with(own));
-    let of_demo = |name: &str| TOPICS.iter().any(|topic| is_partition_of(name, topic));
-    let marked = names.iter().any(|name| is_partition_of(name, DEMO));
-    names.iter().find(|name| !(of_log(name) || marked && of_demo(name))).cloned()
-}
-
-fn is_partition_of(name: &str, topic: &str) -> bool {
-    let partition = name.strip_prefix(topic).and_then(|rest| rest.strip_prefix('-'));
-    partition.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
-}
-
 /// Writes the input to topic `clicks`; returns how many clicks it had.
-fn write(dir: &Path, input: &Input) -> Result<u64, Error> {
-    let log = Log::open(dir)?;
+fn write(log: &Log, input: Input) -> Result<u64, Error> {
     // Event times may be years old: what the demo wrote must not expire before it is looked at.
     let kept =
         |partitions| TopicSettings { partitions, retention_ms: None, ..TopicSettings::default() };
@@ -193,36 +86,14 @@ fn write(dir: &Path, input: &Input) -> Result<u64, Error> {
     log.create_topic("page-counts", kept(PARTITIONS))?;
     let clock = SystemClock::new();
     let started = clock.monotonic();
-    let written = match input {
-        Input::Generated => {
-            let text = format!("{} clicks", grouped(u64::from(CLICKS)));
-            let step = Step::start("writing", &text, Some(u64::from(CLICKS)));
-            let clicks_of_seed = generate(CLICKS_SEED, CLICKS).map(Ok);
-            let written = append(&log, &clicks, clicks_of_seed, &step)?;
-            step.finish(&rate(written, clock.monotonic().saturating_sub(started)));
-            written
-        }
-        Input::AccessLog(path) => {
-            let step = Step::start("writing", &format!("requests of {}", path.display()), None);
-            let unreadable = |source| Error::Input { path: path.clone(), source };
-            #[expect(clippy::disallowed_methods, reason = "the user's own file is no log of ours")]
-            let file = fs::File::open(path).map_err(unreadable)?;
-            let mut rejected = Vec::new();
-            let requests = access_log::read(BufReader::new(file)).filter_map(|line| match line {
-                Ok(Ok(placed)) => Some(Ok(placed)),
-                Ok(Err(no_request)) => {
-                    rejected.push(no_request);
-                    None
-                }
-                Err(e) => Some(Err(unreadable(e))),
-            });
-            let written = append(&log, &clicks, requests, &step)?;
-            step.finish(&format!("{} clicks", grouped(written)));
-            report::rejected(&rejected);
-            written
-        }
-    };
-    log.close()?;
+    let step = Step::start("writing", &input.text, input.total);
+    let written = append(log, &clicks, input.clicks, &step)?;
+    let speed = rate(written, clock.monotonic().saturating_sub(started));
+    match input.total {
+        Some(_) => step.finish(&speed),
+        None => step.finish(&format!("{} clicks \u{b7} {speed}", grouped(written))),
+    }
+    report::rejected(&input.rejected.borrow());
     Ok(written)
 }
 
@@ -248,6 +119,7 @@ fn append(
         written += 1;
         if batch.len_bytes() >= BATCH_BYTES {
             producer.append(topic, placed.partition, batch)?;
+            batch.clear();
             step.at(written);
         }
     }
@@ -274,6 +146,8 @@ fn kill_after(written: u64, random: &mut Random) -> u64 {
 #[derive(Debug, Default)]
 struct Progress {
     line: Vec<u8>,
+    /// Bytes of lines that count records; what recovery says comes before them.
+    bytes: u64,
     /// Records read, whether or not they were committed.
     read: u64,
     /// Records committed.
@@ -283,15 +157,23 @@ struct Progress {
 }
 
 impl Progress {
-    fn take(&mut self, bytes: &[u8]) {
+    /// Takes what came on the pipe; whether `limit` bytes of progress have come.
+    fn take(&mut self, bytes: &[u8], limit: u64) -> bool {
         for &byte in bytes {
+            self.line.push(byte);
+            if self.line.starts_with(COUNTS) {
+                // The first bytes of a line count once it is known what it is.
+                self.bytes += if self.line == COUNTS { count_of(COUNTS) } else { 1 };
+            }
             if byte == b'\n' {
                 let line = std::mem::take(&mut self.line);
-                self.take_line(&String::from_utf8_lossy(&line));
-            } else {
-                self.line.push(byte);
+                self.take_line(String::from_utf8_lossy(&line).trim_end());
+            }
+            if self.bytes >= limit {
+                return true;
             }
         }
+        false
     }
 
     fn take_line(&mut self, line: &str) {
@@ -314,31 +196,30 @@ fn count(dir: &Path, written: u64, done: &mut u64, kill_after: Option<u64>) -> R
     let step = Step::start("counting", "clicks -> page-counts", Some(written));
     let mut child = spawn(dir)?;
     let mut progress = Progress::default();
-    let mut left = kill_after.unwrap_or(u64::MAX);
+    let limit = kill_after.unwrap_or(u64::MAX);
+    let mut is_due = false;
     if let Some(mut pipe) = child.stdout.take() {
-        let mut buffer = [0; 4096];
-        while left > 0 {
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            let got = pipe.read(&mut buffer[..most]).map_err(|e| system("read progress", e))?;
+        let mut buffer = [0; 256];
+        while !is_due {
+            let got = pipe.read(&mut buffer).map_err(|e| system("read progress", e))?;
             if got == 0 {
                 break;
             }
-            left -= u64::try_from(got).unwrap_or(left);
-            progress.take(&buffer[..got]);
+            is_due = progress.take(&buffer[..got], limit);
             for what in progress.recovered.drain(..) {
                 step.note("recover", &what);
             }
             step.at(*done + progress.read);
         }
     }
-    if left == 0 {
+    if is_due {
         child.kill().map_err(|e| system("kill the job", e))?;
     }
     let status = child.wait().map_err(|e| system("wait for the job", e))?;
     let at = grouped(*done + progress.read);
     *done += progress.committed;
     match kill_after {
-        Some(bytes) if left == 0 => step.finish(&format!(
+        Some(bytes) if is_due => step.finish(&format!(
             "killed (SIGKILL on purpose) near record {at}, at byte {bytes} of its progress"
         )),
         _ if !status.success() => return Err(Error::Job { status: status.to_string() }),
@@ -346,6 +227,10 @@ fn count(dir: &Path, written: u64, done: &mut u64, kill_after: Option<u64>) -> R
         None => step.finish("done"),
     }
     Ok(())
+}
+
+fn count_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 fn spawn(dir: &Path) -> Result<Child, Error> {

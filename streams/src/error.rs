@@ -252,7 +252,20 @@ impl Error {
                 return unknown_topic_help(name, known);
             }
             Self::InvalidName(_) | Self::Log(Log::InvalidName { .. }) => {
-                &["use letters, digits, `.`, `_` and `-`"]
+                &["choose another name: up to 249 letters, digits, `.`, `_` and `-`"]
+            }
+            Self::Log(Log::TopicExists { .. }) => {
+                &["it was left as it is: use it, or choose another name"]
+            }
+            Self::Encode { .. } => &["mend the type: its codec refuses this value"],
+            Self::Log(Log::BatchTooLarge { .. }) => {
+                &["one record is larger than its topic allows: write smaller records"]
+            }
+            Self::Log(Log::LogCrashed { .. } | Log::Io { .. }) | Self::System { .. } => &[
+                "look after what the operating system said, then start again: nothing committed is lost",
+            ],
+            Self::Log(Log::Owner { .. }) => {
+                &["try again; the process that owns the log is busy or leaving"]
             }
             _ => &[],
         };

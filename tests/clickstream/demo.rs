@@ -45,7 +45,7 @@ fn an_access_log_is_counted_and_its_broken_lines_are_shown() {
     std::fs::write(&file, format!("cut off \"GET\n{lines}")).unwrap();
     let log = dir.path().join("log");
     let shown = succeed(&log, &["--access-log", file.to_str().unwrap()]);
-    assert!(shown.contains("2 lines that do not parse"), "{shown}");
+    assert!(shown.contains("2 lines not parsed"), "{shown}");
     assert!(shown.contains("line 1: ") && shown.contains("line 3002: "), "{shown}");
     assert!(shown.contains("verified: 3 000 written"), "{shown}");
     assert!(

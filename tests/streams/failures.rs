@@ -2,6 +2,7 @@
 
 use streams::Error;
 use streams::prelude::*;
+use streams::testing::TestRecord;
 
 use crate::jobs::{CLICKS, COUNTS, Click, click, clickstream};
 
@@ -100,4 +101,46 @@ fn what_was_committed_before_a_failure_stays_and_what_was_not_is_not_there() {
     d.send_bytes("clicks", 0, b"{}");
     assert!(d.run().is_err());
     assert!(d.read_committed(COUNTS).len() <= 1);
+}
+
+const TEXTS: Topic<String, String> = topic("texts");
+const COPIES: Topic<String, String> = topic("copies");
+const LAST: Topic<String, String> = topic("last");
+/// As large as a record may be in a topic's largest batch, less what lies around it.
+const LARGE: usize = 1_048_588 - 200;
+
+#[test]
+fn a_small_record_before_one_as_large_as_a_batch_may_be_does_not_make_the_batch_too_large() {
+    fn topology(t: &mut Topology) {
+        t.stream(TEXTS).to(COPIES);
+        t.stream(TEXTS)
+            .key_by(|text| text[..1].to_owned())
+            .aggregate("last", |last: &mut String, text: String| *last = text)
+            .to(LAST);
+    }
+    let mut d = TestDriver::new(topology);
+    for (letter, len) in [("a", 60_000), ("b", LARGE), ("c", 60_000)] {
+        d.send(TEXTS, letter.into(), letter.repeat(len));
+    }
+    d.run().unwrap();
+    let lens = |texts: Vec<TestRecord<String, String>>| {
+        let mut lens: Vec<usize> =
+            texts.into_iter().flat_map(|r| r.value).map(|text| text.len()).collect();
+        lens.sort_unstable();
+        lens
+    };
+    assert_eq!(lens(d.read_committed(COPIES)), [60_000, 60_000, LARGE]);
+    assert_eq!(lens(d.read_committed(LAST)), [60_000, 60_000, LARGE]);
+}
+
+#[test]
+fn a_record_that_is_too_large_alone_stops_the_job_before_anything_of_its_transaction_is_written() {
+    fn topology(t: &mut Topology) {
+        t.stream(TEXTS).map(|text| text.repeat(2)).to(COPIES);
+    }
+    let mut d = TestDriver::new(topology);
+    d.send(TEXTS, "a".into(), "a".into()).send(TEXTS, "b".into(), "b".repeat(LARGE));
+    assert_eq!(d.run().unwrap_err().code(), "S025");
+    d.crash();
+    assert!(d.read_committed(COPIES).len() <= 1);
 }

@@ -19,11 +19,15 @@ use crate::log::{Inner, Log};
 use crate::storage::disk::DiskStorage;
 use crate::storage::{LockGuard, Storage};
 
+/// How often a directory that is locked is tried again.
+pub(crate) const LOCK_RETRY: Duration = Duration::from_millis(5);
+
 /// How to open a log.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
     storage: Option<Arc<dyn Storage>>,
     clock: Option<Arc<dyn Clock>>,
+    lock_timeout: Duration,
     settings: LogSettings,
 }
 
@@ -37,7 +41,12 @@ impl LogOptions {
     /// The machine's files and clock, a background thread, and a new log where there is none.
     #[must_use]
     pub fn new() -> Self {
-        Self { storage: None, clock: None, settings: LogSettings::default() }
+        Self {
+            storage: None,
+            clock: None,
+            lock_timeout: Duration::ZERO,
+            settings: LogSettings::default(),
+        }
     }
 
     /// Other files than the machine's.
@@ -51,6 +60,14 @@ impl LogOptions {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
+        self
+    }
+
+    /// How long to wait for another process to let go of the directory; default not at all. Whoever
+    /// only looks at a log that nobody has open owns it for a moment.
+    #[must_use]
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
         self
     }
 
@@ -108,7 +125,7 @@ impl LogOptions {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let settings = self.settings;
         prepare(storage.as_ref(), &dir, settings.create)?;
-        let guard = lock(storage.as_ref(), clock.as_ref(), &dir)?;
+        let guard = lock(storage.as_ref(), clock.as_ref(), &dir, self.lock_timeout)?;
         let inner = Arc::new(Inner::new(dir, storage, clock, settings, guard)?);
         if settings.background {
             let socket = super::server::serve(&inner);
@@ -147,12 +164,26 @@ fn prepare(storage: &dyn Storage, dir: &Path, create: bool) -> Result<()> {
     Ok(())
 }
 
-fn lock(storage: &dyn Storage, clock: &dyn Clock, dir: &Path) -> Result<LockGuard> {
+fn lock(
+    storage: &dyn Storage,
+    clock: &dyn Clock,
+    dir: &Path,
+    timeout: Duration,
+) -> Result<LockGuard> {
     let path = dir.join(LOCK);
-    let taken = storage.lock(&path).map_err(|e| Error::io(&path, "lock", e))?;
-    let Some(guard) = taken else {
-        let (pid, since_ms) = read_owner(storage, &path);
-        return Err(Error::DirectoryLocked { path: dir.to_owned(), pid, since_ms });
+    let mut waited = Duration::ZERO;
+    let guard = loop {
+        let taken = storage.lock(&path).map_err(|e| Error::io(&path, "lock", e))?;
+        if let Some(guard) = taken {
+            break guard;
+        }
+        if waited >= timeout {
+            let (pid, since_ms) = read_owner(storage, &path);
+            return Err(Error::DirectoryLocked { path: dir.to_owned(), pid, since_ms });
+        }
+        // A lock of the file system can be waited for for ever or not at all, so it is asked again.
+        std::thread::park_timeout(LOCK_RETRY);
+        waited += LOCK_RETRY;
     };
     let text = format!("{} {}\n", std::process::id(), clock.now_ms());
     let write = || {

@@ -100,6 +100,25 @@ fn a_log_without_a_socket_is_locked_for_others() {
 }
 
 #[test]
+fn a_directory_that_is_let_go_in_time_can_be_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let waiting = |timeout| LogOptions::new().lock_timeout(timeout).open(dir.path());
+    let refused = waiting(Duration::from_millis(20));
+    assert!(matches!(refused, Err(Error::DirectoryLocked { .. })), "{refused:?}");
+    std::thread::scope(|scope| {
+        let (begins, begun) = std::sync::mpsc::channel();
+        let next = scope.spawn(move || {
+            begins.send(()).unwrap();
+            waiting(Duration::from_secs(60)).map(drop)
+        });
+        begun.recv().unwrap();
+        log.close().unwrap();
+        next.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn nonsense_and_endless_requests_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _log = Log::open(dir.path()).unwrap();

@@ -29,6 +29,8 @@ use crate::record::{Header, Headers, RawRecord, Records};
 
 pub use core_log::Durability;
 
+/// How long a job waits for a directory: who looks at a log that nobody runs owns it for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// How much is fetched at a time from one partition.
 const FETCH_BYTES: usize = 256 * 1024;
 /// Size of the segments of repartition topics: what is behind the commit is given up a segment at a
@@ -48,7 +50,7 @@ pub(crate) fn open_log(
     commits_bytes_max: u64,
 ) -> Result<EmbeddedBroker> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let options = LogOptions::new().clock(Arc::clone(&clock));
+    let options = LogOptions::new().clock(Arc::clone(&clock)).lock_timeout(LOCK_PATIENCE);
     let log = options.commits_bytes_max(commits_bytes_max).open(dir)?;
     Ok(EmbeddedBroker::new(log, clock, durability, event_time_ahead_max_ms))
 }
@@ -93,10 +95,13 @@ impl EmbeddedBroker {
 }
 
 fn topic_ref(topic: &Topic) -> TopicRef {
+    let settings = topic.settings();
+    let batch_bytes_max = settings.max_batch_bytes.min(settings.segment_bytes);
     TopicRef {
         name: Arc::from(topic.name().as_str()),
         id: topic.id().0,
         partitions: topic.partitions(),
+        batch_bytes_max: usize::try_from(batch_bytes_max).unwrap_or(usize::MAX),
     }
 }
 

@@ -41,6 +41,8 @@ pub struct TopicRef {
     pub id: [u8; 16],
     /// How many partitions it has.
     pub partitions: u32,
+    /// The largest batch that it takes, in bytes.
+    pub batch_bytes_max: usize,
 }
 
 /// What a topic that the job creates is for; it decides how long its records are kept.

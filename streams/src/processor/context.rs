@@ -3,6 +3,8 @@
 //! Invariants
 //! * a clock never runs backwards.
 //! * records for one topic leave in the order in which they were emitted, whichever operator emits.
+//! * a batch is handed over before a record that would make it too large for its topic: only a record
+//!   that is too large alone is refused.
 //! * counts belong to the running transaction: they are taken at its commit and dropped with it.
 
 use std::sync::Arc;
@@ -14,6 +16,10 @@ use crate::record::Headers;
 
 /// A batch is handed to the log when it has this many bytes.
 const BATCH_BYTES: usize = 64 * 1024;
+/// The most that a record takes beside its bytes: its lengths, deltas and flags.
+const RECORD_OVERHEAD_BYTES: usize = 40;
+/// The same for a header: its two lengths.
+const HEADER_OVERHEAD_BYTES: usize = 10;
 
 /// What happened to records that did not come out at the other end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,10 +139,13 @@ impl Context {
         };
         let index = usize::try_from(partition).expect("a partition number fits a usize");
         let batch = &mut out.batches[index];
+        let transaction =
+            self.transaction.as_ref().expect("records are only emitted inside a transaction");
+        if is_full_before(batch.as_ref(), &out.topic, record_bytes_max(key, value, headers)) {
+            transaction.append(&out.topic, partition, batch.as_mut())?;
+        }
         batch.push(timestamp, key, value, headers)?;
         if batch.len_bytes() >= BATCH_BYTES {
-            let transaction =
-                self.transaction.as_ref().expect("records are only emitted inside a transaction");
             transaction.append(&out.topic, partition, batch.as_mut())?;
         }
         Ok(())
@@ -166,6 +175,22 @@ impl Context {
     }
 }
 
+/// Whether a record of that many bytes has to wait for the next batch.
+fn is_full_before(batch: &dyn Batch, topic: &TopicRef, record_bytes: usize) -> bool {
+    let most = BATCH_BYTES.min(topic.batch_bytes_max);
+    !batch.is_empty() && batch.len_bytes().saturating_add(record_bytes) > most
+}
+
+/// What a record takes in a batch, at most.
+fn record_bytes_max(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) -> usize {
+    let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let in_headers: usize = headers
+        .iter()
+        .map(|header| HEADER_OVERHEAD_BYTES + header.key.len() + len(header.value.as_deref()))
+        .sum();
+    RECORD_OVERHEAD_BYTES + len(key) + len(value) + in_headers
+}
+
 /// The changelog of one store partition, inside the running transaction.
 pub(crate) struct Changelog<'a> {
     topic: &'a TopicRef,
@@ -191,6 +216,10 @@ impl<'a> Changelog<'a> {
     pub(crate) fn push(&mut self, timestamp: i64, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         if std::mem::take(&mut self.skip_first) {
             return Ok(());
+        }
+        let record = record_bytes_max(Some(key), value, &Headers::none());
+        if is_full_before(&*self.batch, self.topic, record) {
+            self.flush()?;
         }
         self.batch.push(timestamp, Some(key), value, &Headers::none())?;
         if self.batch.len_bytes() >= BATCH_BYTES { self.flush() } else { Ok(()) }

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn a_checkpoint_speaks_only_for_the_changelog_it_was_taken_of() {
-        let topic = TopicRef { name: "c".into(), id: [2; 16], partitions: 1 };
+        let topic =
+            TopicRef { name: "c".into(), id: [2; 16], partitions: 1, batch_bytes_max: 1 << 20 };
         let bounds = Bounds { start: 10, committed_end: 20, end: 20 };
         let good = Checkpoint { log_id: [1; 16], topic_id: [2; 16], leader_epoch: 3, offset: 15 };
         let check = |c: Checkpoint, epoch| mismatch(&c, [1; 16], &topic, bounds, epoch).is_some();

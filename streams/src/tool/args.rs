@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use core_log::{Offset, Timestamp};
+use core_log::{Offset, PARTITIONS_MAX, Timestamp};
+
+/// More threads than any machine has cores are a typing mistake.
+const THREADS_MAX: usize = 1_024;
 
 /// A job and the tool that looks after it. Without a command, the job runs.
 ///
@@ -37,10 +40,11 @@ pub(super) struct Run {
     /// Stop once all input has been read and nothing new has come for that long (500ms, 2s, 1m)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) until_idle: Option<Duration>,
-    /// Worker threads
+    /// Worker threads; by default one for each core
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(super) threads: Option<usize>,
-    /// For scripts: no banner, and a line each time that the counters have moved on
+    /// For scripts: no banner, a line each time that the counters have moved on, and a clean stop when
+    /// nobody reads them any more
     #[arg(long)]
     pub(super) progress: bool,
 }
@@ -77,7 +81,7 @@ pub(super) enum Topic {
         /// Its name: letters, digits, `.`, `_` and `-`
         name: String,
         /// How many partitions it has
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "N", value_parser = partitions)]
         partitions: u32,
     },
 }
@@ -93,32 +97,47 @@ pub(super) enum Start {
     Last(usize),
 }
 
+fn partitions(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(n) if (1..=PARTITIONS_MAX).contains(&n) => Ok(n),
+        Ok(_) => Err(format!("a topic has 1 to {PARTITIONS_MAX} partitions")),
+        Err(_) => Err(format!("not a number from 1 to {PARTITIONS_MAX}")),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text.parse().map_err(|e| format!("{e}"))?;
-    Duration::try_from(parsed).map_err(|_negative| "a duration cannot be negative".to_owned())
+    let refuse = || "a duration with its unit is wanted: 500ms, 2s, 1m".to_owned();
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_no_duration| refuse())?;
+    Duration::try_from(parsed).map_err(|_negative| refuse())
 }
 
 fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("at least 1".to_owned()),
-        Ok(n) => Ok(n),
-        Err(e) => Err(format!("{e}")),
+        Ok(n) if (1..=THREADS_MAX).contains(&n) => Ok(n),
+        _ => Err(format!("a job has 1 to {THREADS_MAX} threads")),
     }
 }
 
 fn start(text: &str) -> Result<Start, String> {
-    let number = |digits: &str| digits.parse::<i64>().map_err(|e| format!("{e}"));
+    const FORMS: &str = "an offset (17), a time (@2026-01-05T10:00:00Z, @1767607200000) or a count \
+                         from the end (-10) is wanted";
+    let refuse = || FORMS.to_owned();
     if let Some(time) = text.strip_prefix('@') {
         if let Ok(ms) = time.parse::<i64>() {
             return Ok(Start::Time(ms));
         }
-        let parsed: jiff::Timestamp = time.parse().map_err(|e| format!("{e}"))?;
+        let parsed: jiff::Timestamp = time.parse().map_err(|_no_time| refuse())?;
         return Ok(Start::Time(parsed.as_millisecond()));
     }
-    if let Some(count) = text.strip_prefix('-') {
-        return count.parse().map(Start::Last).map_err(|e| format!("{e}"));
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(refuse());
     }
-    number(text).map(Start::Offset)
+    let number: i64 = digits.parse().map_err(|_too_large| refuse())?;
+    if digits.len() == text.len() {
+        return Ok(Start::Offset(number));
+    }
+    usize::try_from(number).map(Start::Last).map_err(|_too_large| refuse())
 }
 
 #[cfg(test)]
@@ -141,7 +160,9 @@ mod tests {
         assert_eq!(tail_start("@2025-11-19T10:00:00Z"), Some(Start::Time(1_763_546_400_000)));
         assert_eq!(tail_start("@2025-11-19T11:00:00+01:00"), Some(Start::Time(1_763_546_400_000)));
         assert_eq!(tail_start("@noon"), None);
-        assert_eq!(tail_start("five"), None);
+        for nonsense in ["five", "", "-", "--5", "-+5", "+5", "1.5", "99999999999999999999", "@"] {
+            assert_eq!(tail_start(nonsense), None, "{nonsense:?}");
+        }
     }
 
     #[test]
@@ -155,8 +176,12 @@ mod tests {
     #[test]
     fn a_run_and_a_topic_want_at_least_one_of_each() {
         assert!(Cli::try_parse_from(["job", "run", "--threads", "0"]).is_err());
-        assert!(Cli::try_parse_from(["job", "topic", "create", "t", "--partitions", "0"]).is_err());
-        assert!(Cli::try_parse_from(["job", "topic", "create", "t", "--partitions", "4"]).is_ok());
+        let create =
+            |n| Cli::try_parse_from(["job", "topic", "create", "t", "--partitions", n]).is_ok();
+        assert_eq!(
+            ["0", "1000000000", "-1", "x", "4"].map(create),
+            [false, false, false, false, true]
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One record as a line: typed where the job knows the topic, else text, else hexadecimal.
 //!
 //! ```text
-//!   0@17  2026-01-05T10:00:07.250Z  /home  {"user":"ana","page":"/home","at":1767607207250}
+//!   0@17  2026-01-05T10:00:07.250Z  null   {"at":1767607207250,"page":"/home","user":"ana"}
+//!   2@44  2026-01-05T10:00:59.986Z  /home [2026-01-05T10:00:00Z, 2026-01-05T10:01:00Z)  2443
 //!   partition@offset  timestamp     key    value
 //! ```
 
@@ -52,25 +53,22 @@ impl Shown {
             .iter()
             .map(|(name, value)| json!({"name": name, "value": value}))
             .collect();
-        json!({
-            "partition": self.partition,
-            "offset": self.offset,
-            "timestamp": self.timestamp,
-            "key": self.key,
-            "value": self.value,
-            "headers": headers,
-        })
-        .to_string()
+        // By hand, because a map would sort the fields.
+        format!(
+            "{{\"partition\":{},\"offset\":{},\"timestamp\":{},\"key\":{},\"value\":{},\"headers\":{}}}",
+            self.partition,
+            self.offset,
+            self.timestamp,
+            self.key,
+            self.value,
+            Value::from(headers),
+        )
     }
 
     /// One line for a person, without a line end.
     pub(super) fn to_text(&self) -> String {
         let mut line = format!("{}@{}  {}", self.partition, self.offset, time(self.timestamp));
-        for part in [&self.key, &self.value] {
-            let text = match part {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
+        for text in [key_text(&self.key), text(&self.value)] {
             // Writing to a string cannot fail.
             let _written = write!(line, "  {text}");
         }
@@ -79,6 +77,29 @@ impl Shown {
         }
         line
     }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A windowed key as `key [start, end)`, any other as it is.
+fn key_text(key: &Value) -> String {
+    let part = |name| key.get(name);
+    let bound = |name| part(name).and_then(Value::as_i64).map(instant);
+    match (part("key"), bound("start"), bound("end")) {
+        (Some(inner), Some(start), Some(end)) => format!("{} [{start}, {end})", text(inner)),
+        _ => text(key),
+    }
+}
+
+/// A time as short as it is exact.
+fn instant(timestamp: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(timestamp)
+        .map_or_else(|_no_date| timestamp.to_string(), |time| time.to_string())
 }
 
 fn time(timestamp: Timestamp) -> String {
@@ -123,7 +144,7 @@ mod tests {
     fn a_record_is_one_line_of_text() {
         assert_eq!(
             shown().to_text(),
-            "1@7  2026-01-05T10:00:07.250Z  {\"end\":60000,\"key\":\"/home\",\"start\":0}  3  \
+            "1@7  2026-01-05T10:00:07.250Z  /home [1970-01-01T00:00:00Z, 1970-01-01T00:01:00Z)  3  \
              trace=null  trace=\"a\""
         );
     }
@@ -131,6 +152,7 @@ mod tests {
     #[test]
     fn a_record_is_one_json_object_with_all_its_headers() {
         let parsed: Value = serde_json::from_str(&shown().to_json()).unwrap();
+        assert!(shown().to_json().starts_with("{\"partition\":1,\"offset\":7,"), "{parsed}");
         assert_eq!(parsed["headers"][1]["value"], "a");
         assert_eq!(parsed["headers"][0]["value"], Value::Null);
         assert_eq!(parsed["timestamp"], 1_767_607_207_250_i64);

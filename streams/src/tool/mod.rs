@@ -12,6 +12,7 @@
 mod args;
 mod decode;
 mod interrupt;
+mod merged;
 mod print;
 mod run;
 mod tail;
@@ -28,6 +29,9 @@ use args::{Cli, Command, Topic};
 /// The environment variable that overrides the program's log directory.
 const LOG_VARIABLE: &str = "STREAMS_LOG";
 
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+
 /// How a command ended; what it failed with is the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
@@ -42,7 +46,14 @@ enum Ended {
 pub(crate) fn main(app: App, args: impl IntoIterator<Item = OsString>) -> Result<()> {
     let cli = match parse(app.id(), args) {
         Ok(cli) => cli,
-        Err(e) => e.exit(),
+        Err(e) if !e.use_stderr() => {
+            // Help or the version: what was asked for, on standard output.
+            return print::text(&e.render().to_string()).map(drop);
+        }
+        Err(e) => {
+            print::usage(&e.render().to_string());
+            std::process::exit(USAGE);
+        }
     };
     let app = match std::env::var_os(LOG_VARIABLE) {
         Some(dir) if !dir.is_empty() => app.log(dir),
@@ -53,7 +64,7 @@ pub(crate) fn main(app: App, args: impl IntoIterator<Item = OsString>) -> Result
         Ok(Ended::Done | Ended::OutputClosed) => Ok(()),
         Err(e) => {
             print::error(&e);
-            std::process::exit(if matches!(e, Error::Usage { .. }) { 2 } else { 1 })
+            std::process::exit(if matches!(e, Error::Usage { .. }) { USAGE } else { FAILED })
         }
     }
 }

@@ -27,15 +27,48 @@ pub(super) fn error(error: &Error) {
     drop(io::stderr().lock().write_all(describe(error).as_bytes()));
 }
 
+/// Prints what the parser of the command line says, in the form of every other error.
+pub(super) fn usage(parsed: &str) {
+    // Where standard error is closed there is nobody left to tell.
+    drop(io::stderr().lock().write_all(describe_usage(parsed).as_bytes()));
+}
+
+/// Turns `error: what`, `tip: ..`, `Usage: ..` into our own lines.
+fn describe_usage(parsed: &str) -> String {
+    let code = Error::Usage { reason: String::new() }.code();
+    let mut text = String::new();
+    let mut help = Vec::new();
+    for line in parsed.lines().filter(|line| !line.trim().is_empty()) {
+        let trimmed = line.trim_start();
+        if let Some(what) = line.strip_prefix("error: ") {
+            text.push_str(&format!("error[{code}]: {what}\n"));
+        } else if let Some(tip) = trimmed.strip_prefix("tip: ") {
+            help.push(tip.to_owned());
+        } else if let Some(usage) = line.strip_prefix("Usage: ") {
+            text.push_str(&format!("  usage: {usage}\n"));
+        } else if line.starts_with("For more information") {
+            help.push("add --help to see all there is".to_owned());
+        } else {
+            text.push_str(&format!("  {trimmed}\n"));
+        }
+    }
+    push_help(&mut text, &help);
+    text
+}
+
+fn push_help(text: &mut String, lines: &[String]) {
+    for (index, line) in lines.iter().enumerate() {
+        let label = if index == 0 { "help:" } else { "     " };
+        text.push_str(&format!("  {label} {line}\n"));
+    }
+}
+
 fn describe(error: &Error) -> String {
     let mut text = format!("error[{}]: {error}\n", error.code());
     for line in evidence(error) {
         text.push_str(&format!("  {line}\n"));
     }
-    for (index, line) in error.help().iter().enumerate() {
-        let label = if index == 0 { "help:" } else { "     " };
-        text.push_str(&format!("  {label} {line}\n"));
-    }
+    push_help(&mut text, &error.help());
     text
 }
 
@@ -61,6 +94,19 @@ fn evidence(error: &Error) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_line_that_means_nothing_is_told_like_every_other_error() {
+        let parsed = "error: unrecognized subcommand 'tial'\n\n  tip: a similar subcommand exists: \
+                      'tail'\n\nUsage: job [COMMAND]\n\nFor more information, try '--help'.\n";
+        assert_eq!(
+            describe_usage(parsed),
+            "error[S027]: unrecognized subcommand 'tial'\n\
+             \x20 usage: job [COMMAND]\n\
+             \x20 help: a similar subcommand exists: 'tail'\n\
+             \x20       add --help to see all there is\n"
+        );
+    }
 
     #[test]
     fn an_unknown_topic_is_told_with_its_neighbours_and_the_fix() {

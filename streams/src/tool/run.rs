@@ -5,6 +5,8 @@
 //!                                             `--- Ctrl-C again ---> exit 130, at once
 //! ```
 //!
+//! With `--progress` the job belongs to the process that reads its output: it stops when that is gone.
+//!
 //! A stop at once is as safe as a crash: the next start goes on from the last commit.
 
 use std::io::{self, IsTerminal};
@@ -21,7 +23,7 @@ use crate::runtime::Progress;
 /// How often the counters are looked at, for a script and for a person.
 const SCRIPT_TICK: Duration = Duration::from_millis(1);
 const PERSON_TICK: Duration = Duration::from_millis(20);
-/// `--progress`: a line once that many more records have been read.
+/// `--progress`: a line once that many more records have been read, and after a commit.
 const LINE_RECORDS: u64 = 1_000;
 /// The status line, refreshed in place or one after the other.
 const REFRESH: Duration = Duration::from_millis(250);
@@ -36,17 +38,23 @@ pub(super) fn run(app: App, options: &Run) -> Result<Ended> {
     let interrupted = interrupt::listen()?;
     let clock = SystemClock::new();
     let mut status = Status::new(options.progress, clock.monotonic());
-    if !options.progress {
-        banner(&app)?;
-    }
+    let banner = format!(
+        "{} \u{b7} exactly-once \u{b7} log {} (embedded)",
+        app.id(),
+        app.log_dir().display()
+    );
     let handle = app.start()?;
+    // Must be AFTER the start: whoever reads it may count on the job to own the log.
+    if !options.progress {
+        status.note(&banner)?;
+    }
     for line in handle.recovery() {
         status.note(&format!("recovered: {line}"))?;
     }
     let mut stopping = false;
     while !handle.wait_timeout(if options.progress { SCRIPT_TICK } else { PERSON_TICK }) {
         let idle = options.until_idle.is_some_and(|limit| handle.is_idle_for(limit));
-        if !stopping && (idle || interrupted.get()) {
+        if !stopping && (idle || interrupted.get() || status.is_abandoned()) {
             stopping = true;
             handle.stop();
         }
@@ -56,18 +64,13 @@ pub(super) fn run(app: App, options: &Run) -> Result<Ended> {
     status.end(&progress)
 }
 
-fn banner(app: &App) -> Result<Ended> {
-    let (id, dir) = (app.id(), app.log_dir().display());
-    print::text(&format!("{id} \u{b7} exactly-once \u{b7} log {dir} (embedded)\n"))
-}
-
 /// What is shown while the job runs.
 struct Status {
     script: bool,
     in_place: bool,
     shown: Progress,
     shown_at: Duration,
-    /// Nobody reads any more; the job goes on all the same.
+    /// Nobody reads any more.
     closed: bool,
 }
 
@@ -77,6 +80,11 @@ impl Status {
         Self { script, in_place, shown: Progress::default(), shown_at: now, closed: false }
     }
 
+    /// Whether the script that started the job is gone. A person may close the pipe and let it run.
+    fn is_abandoned(&self) -> bool {
+        self.script && self.closed
+    }
+
     fn note(&mut self, text: &str) -> Result<()> {
         self.write(&format!("{text}\n"))
     }
@@ -84,7 +92,8 @@ impl Status {
     fn show(&mut self, progress: &Progress, now: Duration, now_ms: Timestamp) -> Result<()> {
         let passed = now.saturating_sub(self.shown_at);
         let text = if self.script {
-            if progress.records_read < self.shown.records_read + LINE_RECORDS {
+            let has_read = progress.records_read >= self.shown.records_read + LINE_RECORDS;
+            if !has_read && progress.commits == self.shown.commits {
                 return Ok(());
             }
             script_line(progress)

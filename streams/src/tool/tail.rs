@@ -3,82 +3,184 @@
 //! Why through a view of the log: one process owns the directory; where that is a running job, the view
 //! asks it over its socket, and opens the log itself otherwise.
 //!
-//! Records of several partitions are merged by timestamp; within a partition the order is the log's.
+//! ```text
+//!   what is there:  view (own or attached) --- owner left ---> view again, from the same offsets
+//!   --follow:       attached to the owner  --- owner left ---> wait for the next owner
+//! ```
 //!
 //! Invariants
 //! * only committed records are shown;
-//! * without `--follow` the ends are taken once, so that a busy writer cannot keep the command alive.
+//! * without `--follow` the ends are taken once, so that a busy writer cannot keep the command alive;
+//! * a follower never owns the log: nobody else could write to it.
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
-use core_log::{FetchBound, FetchSource, LogView, Offset, PartitionReader, Topic};
+use core_log::{AttachedLog, FetchSource, LogView, Topic};
 
 use super::args::{Start, Tail};
 use super::decode::Shown;
+use super::merged::{Cursor, Merged, cursors};
 use super::{Ended, print};
 use crate::app::App;
 use crate::dsl::TopicTypes;
 use crate::error::{Error, Result};
 
-const READ_BYTES: usize = 256 << 10;
-/// How many offsets to go back at first for each record wanted from the end; markers take offsets too.
-const BACK_FACTOR: i64 = 4;
+/// How long an owner is asked to wait for something new.
 const WAIT: Duration = Duration::from_millis(500);
+/// How often a follower looks for an owner.
+const OWNER_EVERY: Duration = Duration::from_millis(100);
+/// How often in a row the owner may leave before what is there has been read.
+const OWNERS_MAX: u32 = 20;
 
 /// Prints the records that the options ask for.
 pub(super) fn tail(app: &App, options: &Tail) -> Result<Ended> {
-    let view = LogView::open(app.log_dir())?;
-    let topic = find(&view, &options.topic, app)?;
     let assembly = app.assemble()?;
-    let types = assembly.types.get(&options.topic);
-    let show = |shown: &Shown| if options.json { shown.to_json() } else { shown.to_text() };
-
-    let mut merged = Merged::open(&view, &topic, options.start, types)?;
-    let mut last = VecDeque::new();
-    let keep = match options.start {
-        Start::Last(count) => Some(count),
-        Start::Offset(_) | Start::Time(_) => None,
+    let mut reading = Reading {
+        dir: app.log_dir(),
+        options,
+        types: assembly.types.get(&options.topic),
+        cursors: None,
+        last: VecDeque::new(),
     };
-    let mut failed = None;
-    let ended = print::output(|out| {
-        failed = each(&mut merged, |shown| match keep {
-            None => writeln!(out, "{}", show(&shown)),
-            Some(count) => {
-                last.push_back(shown);
-                if last.len() > count {
-                    last.pop_front();
-                }
-                Ok(())
-            }
-        })?;
-        last.iter().try_for_each(|shown| writeln!(out, "{}", show(shown)))
-    })?;
-    match failed {
-        Some(e) => return Err(e),
-        None if ended == Ended::OutputClosed || !options.follow => return Ok(ended),
-        None => {}
+    let ended = reading.what_is_there()?;
+    if ended == Ended::OutputClosed || !options.follow {
+        return Ok(ended);
     }
-    follow(&view, merged, show)
+    reading.follow()
 }
 
-fn find(view: &LogView, name: &str, app: &App) -> Result<Topic> {
-    let topics = view.topics()?;
-    let known = || topics.iter().map(|topic| topic.name().to_string()).collect();
-    match topics.iter().find(|topic| topic.name().as_str() == name) {
-        Some(topic) => Ok(topic.clone()),
-        None => Err(Error::UnknownTopic {
-            name: name.to_owned(),
-            log: app.log_dir().display().to_string(),
-            known: known(),
-        }),
+/// How far the command has come.
+struct Reading<'a> {
+    dir: &'a Path,
+    options: &'a Tail,
+    types: Option<&'a TopicTypes>,
+    /// Where to go on in each partition, once that is known.
+    cursors: Option<Vec<Cursor>>,
+    /// With `-o -N`: the last N records so far.
+    last: VecDeque<Shown>,
+}
+
+impl Reading<'_> {
+    /// Everything up to the end, as it is when the first view is opened.
+    fn what_is_there(&mut self) -> Result<Ended> {
+        let mut owners = 0;
+        loop {
+            let view = LogView::open(self.dir)?;
+            let outcome = self.up_to_the_end(&view);
+            if let LogView::Owned(log) = &view {
+                log.close()?;
+            }
+            match outcome {
+                Err(error) if has_left(&error) && owners < OWNERS_MAX => owners += 1,
+                Err(error) => return Err(error),
+                Ok(Ended::OutputClosed) => return Ok(Ended::OutputClosed),
+                Ok(Ended::Done) => break,
+            }
+        }
+        let last = std::mem::take(&mut self.last);
+        let lines: Vec<String> = last.iter().map(|shown| self.line(shown)).collect();
+        print::output(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))
     }
+
+    fn up_to_the_end(&mut self, view: &LogView) -> Result<Ended> {
+        let topic = self.find(view)?;
+        let cursors = match self.cursors.take() {
+            Some(cursors) => cursors,
+            None => cursors(view, &topic, self.options.start)?,
+        };
+        let mut merged = Merged::new(view, &topic, cursors, self.types);
+        let outcome = match self.options.start {
+            Start::Last(count) => self.keep(&mut merged, count),
+            Start::Offset(_) | Start::Time(_) => self.print(&mut merged),
+        };
+        self.cursors = Some(merged.into_cursors());
+        outcome
+    }
+
+    fn keep<S: FetchSource>(&mut self, merged: &mut Merged<'_, S>, count: usize) -> Result<Ended> {
+        while let Some(shown) = merged.next()? {
+            self.last.push_back(shown);
+            if self.last.len() > count {
+                self.last.pop_front();
+            }
+        }
+        Ok(Ended::Done)
+    }
+
+    fn print<S: FetchSource>(&self, merged: &mut Merged<'_, S>) -> Result<Ended> {
+        let mut failed = None;
+        let ended = print::output(|out| {
+            failed = each(merged, |shown| writeln!(out, "{}", self.line(&shown)))?;
+            Ok(())
+        })?;
+        failed.map_or(Ok(ended), Err)
+    }
+
+    fn line(&self, shown: &Shown) -> String {
+        if self.options.json { shown.to_json() } else { shown.to_text() }
+    }
+
+    /// What is written from now on, whoever writes it, until the reader of the output goes away.
+    fn follow(&mut self) -> Result<Ended> {
+        loop {
+            let outcome = match AttachedLog::connect(self.dir) {
+                Ok(owner) => self.follow_owner(&owner),
+                Err(error) => Err(error.into()),
+            };
+            match outcome {
+                Err(error) if has_left(&error) => std::thread::park_timeout(OWNER_EVERY),
+                ended => return ended,
+            }
+        }
+    }
+
+    fn follow_owner(&mut self, owner: &AttachedLog) -> Result<Ended> {
+        let topic = self.find(owner)?;
+        let cursors = self.cursors.take().unwrap_or_default();
+        let mut merged = Merged::new(owner, &topic, cursors, self.types);
+        let outcome = self.follow_merged(owner, &mut merged);
+        self.cursors = Some(merged.into_cursors());
+        outcome
+    }
+
+    fn follow_merged(
+        &self,
+        owner: &AttachedLog,
+        merged: &mut Merged<'_, AttachedLog>,
+    ) -> Result<Ended> {
+        let mut seen = owner.changes()?;
+        loop {
+            merged.extend()?;
+            if self.print(merged)? == Ended::OutputClosed {
+                return Ok(Ended::OutputClosed);
+            }
+            seen = owner.wait(seen, WAIT)?;
+        }
+    }
+
+    fn find(&self, log: &impl FetchSource) -> Result<Topic> {
+        let topics = log.topics()?;
+        let name = &self.options.topic;
+        let found = topics.iter().find(|topic| topic.name().as_str() == name);
+        found.cloned().ok_or_else(|| Error::UnknownTopic {
+            name: name.clone(),
+            log: self.dir.display().to_string(),
+            known: topics.iter().map(|topic| topic.name().to_string()).collect(),
+        })
+    }
+}
+
+/// Whether the process that was asked does not answer any more.
+fn has_left(error: &Error) -> bool {
+    matches!(error, Error::Log(core_log::Error::Owner { .. }))
 }
 
 /// Hands every record up to the end to `visit`, which may find the output closed.
-fn each(
-    merged: &mut Merged<'_>,
+fn each<S: FetchSource>(
+    merged: &mut Merged<'_, S>,
     mut visit: impl FnMut(Shown) -> io::Result<()>,
 ) -> io::Result<Option<Error>> {
     loop {
@@ -88,136 +190,4 @@ fn each(
             Err(e) => return Ok(Some(e)),
         }
     }
-}
-
-fn follow(
-    view: &LogView,
-    mut merged: Merged<'_>,
-    show: impl Fn(&Shown) -> String,
-) -> Result<Ended> {
-    let mut seen = 0;
-    loop {
-        merged.extend(view)?;
-        let mut failed = None;
-        let ended = print::output(|out| {
-            failed = each(&mut merged, |shown| writeln!(out, "{}", show(&shown)))?;
-            Ok(())
-        })?;
-        match failed {
-            Some(e) => return Err(e),
-            None if ended == Ended::OutputClosed => return Ok(ended),
-            None => seen = view.wait(seen, WAIT)?,
-        }
-    }
-}
-
-/// One partition: a reader, and what it has read and not yet given out.
-struct Part<'a> {
-    partition: u32,
-    reader: PartitionReader<&'a LogView>,
-    end: Offset,
-    heads: VecDeque<Shown>,
-}
-
-/// The partitions of a topic as one sequence.
-struct Merged<'a> {
-    topic: Topic,
-    types: Option<&'a TopicTypes>,
-    parts: Vec<Part<'a>>,
-}
-
-impl<'a> Merged<'a> {
-    fn open(
-        view: &'a LogView,
-        topic: &Topic,
-        start: Start,
-        types: Option<&'a TopicTypes>,
-    ) -> Result<Self> {
-        let mut parts = Vec::new();
-        for partition in 0..topic.partitions() {
-            let offsets = view.offsets(topic.id(), partition)?;
-            let (first, end) = (offsets.log_start_offset, offsets.last_stable_offset);
-            let from = match start {
-                Start::Offset(offset) => offset,
-                Start::Time(time) => match view.offset_for_time(topic.id(), partition, time)? {
-                    Some((offset, _timestamp)) => offset,
-                    None => end,
-                },
-                Start::Last(count) => start_of_last(view, topic, partition, (first, end), count)?,
-            };
-            let from = from.clamp(first, end);
-            let reader = PartitionReader::new(view, topic, partition, from, FetchBound::LastStable);
-            parts.push(Part { partition, reader, end, heads: VecDeque::new() });
-        }
-        Ok(Self { topic: topic.clone(), types, parts })
-    }
-
-    /// Takes the ends anew.
-    fn extend(&mut self, view: &LogView) -> Result<()> {
-        for part in &mut self.parts {
-            part.end = view.offsets(self.topic.id(), part.partition)?.last_stable_offset;
-        }
-        Ok(())
-    }
-
-    /// The next record by timestamp, none at the ends.
-    fn next(&mut self) -> Result<Option<Shown>> {
-        for part in &mut self.parts {
-            part.fill(self.types)?;
-        }
-        let first = self
-            .parts
-            .iter_mut()
-            .filter(|part| !part.heads.is_empty())
-            .min_by_key(|part| part.heads.front().map(|head| head.timestamp));
-        Ok(first.and_then(|part| part.heads.pop_front()))
-    }
-}
-
-impl Part<'_> {
-    fn fill(&mut self, types: Option<&TopicTypes>) -> Result<()> {
-        while self.heads.is_empty() && self.reader.position() < self.end {
-            let Some(batch) = self.reader.next_batch(READ_BYTES)? else { break };
-            for record in batch.records() {
-                let record = record.map_err(core_log::Error::from)?;
-                self.heads.push_back(Shown::new(self.partition, &record, types));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// An offset with `count` records between it and the end, or the log start. Offsets that markers and
-/// aborted records take are found out by reading.
-fn start_of_last(
-    view: &LogView,
-    topic: &Topic,
-    partition: u32,
-    (first, end): (Offset, Offset),
-    count: usize,
-) -> Result<Offset> {
-    let mut back = i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(BACK_FACTOR);
-    loop {
-        let from = end.saturating_sub(back).max(first);
-        if from == first || records_between(view, topic, partition, from, end)? >= count {
-            return Ok(from);
-        }
-        back = back.saturating_mul(BACK_FACTOR);
-    }
-}
-
-fn records_between(
-    view: &LogView,
-    topic: &Topic,
-    partition: u32,
-    from: Offset,
-    end: Offset,
-) -> Result<usize> {
-    let mut reader = PartitionReader::new(view, topic, partition, from, FetchBound::LastStable);
-    let mut count = 0;
-    while reader.position() < end {
-        let Some(batch) = reader.next_batch(READ_BYTES)? else { break };
-        count += batch.records().count();
-    }
-    Ok(count)
 }

@@ -1,11 +1,23 @@
 //! Prints a topology as text: what `topology` shows. Pure.
 //!
+//! ```text
+//!   sub-topology 1
+//!      4  read clicks-per-page-repartition
+//!      5  count in clicks-per-page
+//!           tumbling 1m, grace 10s, one result per closed window
+//!      6  write page-counts
+//! ```
+//!
 //! Invariants
-//! * the same calls print the same text.
+//! * the same calls print the same text;
+//! * a step takes what the step above it gives, unless `<- n` says otherwise.
 
 use std::fmt::Write as _;
 
 use super::{Carries, Emit, Graph, Kind, Node, NodeId, changelog_topic};
+
+/// A step, and what else is to be said of it.
+type Step = (String, Vec<String>);
 
 impl Graph {
     /// The sub-topologies, their steps and the topics between them.
@@ -13,51 +25,62 @@ impl Graph {
         let mut text = format!("topology {}\n", self.id);
         let membership = self.membership();
         for part in 0..self.subtopologies().len() {
-            writeln!(text, "sub-topology {part}").expect("a string takes everything");
+            writeln!(text, "\nsub-topology {part}").expect("a string takes everything");
+            let mut above = None;
             for (id, node) in self.iter().filter(|(id, _)| membership[id.0] == part) {
-                let from = self.from(node);
-                let step = format!("  {:<4}{}", id.0, self.step(node));
-                writeln!(text, "{}", format!("{step}{from}").trim_end())
-                    .expect("a string takes everything");
+                let (step, details) = self.step(node);
+                let from = from(node, above);
+                writeln!(text, "  {:>2}  {step}{from}", id.0).expect("a string takes everything");
+                for detail in details {
+                    writeln!(text, "        {detail}").expect("a string takes everything");
+                }
+                above = Some(id);
             }
         }
         text
     }
 
-    fn from(&self, node: &Node) -> String {
-        let inputs: Vec<String> = node.inputs.iter().map(|NodeId(i)| i.to_string()).collect();
-        if inputs.is_empty() { String::new() } else { format!("   <- {}", inputs.join(", ")) }
-    }
-
-    fn step(&self, node: &Node) -> String {
-        match &node.kind {
+    fn step(&self, node: &Node) -> Step {
+        let changelog = |store| format!("changelog {}", changelog_topic(&self.id, store));
+        let (step, details) = match &node.kind {
             Kind::Source { topic, event_time: true } => {
-                format!("read {topic} (event time from the value)")
+                (format!("read {topic}"), vec!["event time from the value".into()])
             }
-            Kind::Source { topic, .. } => format!("read {topic}"),
-            Kind::Filter => "filter".into(),
-            Kind::Map => "map".into(),
-            Kind::FlatMap => "flat map".into(),
-            Kind::KeyBy => "key by".into(),
-            Kind::Merge => "merge".into(),
+            Kind::Source { topic, .. } | Kind::RepartitionSource { topic } => {
+                (format!("read {topic}"), vec![])
+            }
+            Kind::Filter => ("filter".into(), vec![]),
+            Kind::Map => ("map".into(), vec![]),
+            Kind::FlatMap => ("flat map".into(), vec![]),
+            Kind::KeyBy => ("key by".into(), vec![]),
+            Kind::Merge => ("merge".into(), vec![]),
             Kind::RepartitionSink { topic, carries: Carries::Key } => {
-                format!("write {topic} (key and times, no value)")
+                (format!("write {topic}"), vec!["key and times, no value".into()])
             }
-            Kind::RepartitionSink { topic, .. } => format!("write {topic}"),
-            Kind::RepartitionSource { topic } => format!("read {topic}"),
+            Kind::RepartitionSink { topic, .. } | Kind::Sink { topic } => {
+                (format!("write {topic}"), vec![])
+            }
             Kind::Aggregate { store, what } => {
-                format!("{what} in {store} (changelog {})", changelog_topic(&self.id, store))
+                (format!("{what} in {store}"), vec![changelog(store)])
             }
             Kind::WindowAggregate { store, what, window, emit } => {
                 let speaks = match emit {
                     Emit::OnClose => "one result per closed window",
                     Emit::OnUpdate => "each changed window once per commit",
                 };
-                let changelog = changelog_topic(&self.id, store);
-                format!("{what} in {store} per {window}, {speaks} (changelog {changelog})")
+                let windows = format!("{window}, {speaks}");
+                (format!("{what} in {store}"), vec![windows, changelog(store)])
             }
-            Kind::Sink { topic } => format!("write {topic}"),
-            Kind::ForEach => "for each".into(),
-        }
+            Kind::ForEach => ("for each".into(), vec![]),
+        };
+        (step, details)
     }
+}
+
+fn from(node: &Node, above: Option<NodeId>) -> String {
+    if node.inputs.iter().copied().eq(above) {
+        return String::new();
+    }
+    let inputs: Vec<String> = node.inputs.iter().map(|NodeId(i)| i.to_string()).collect();
+    if inputs.is_empty() { String::new() } else { format!("  <- {}", inputs.join(", ")) }
 }
