@@ -37,6 +37,9 @@ const FETCH_BYTES: usize = 256 * 1024;
 /// time.
 const REPARTITION_SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
 
+/// No record of a batch is smaller.
+const RECORD_BYTES_MIN: usize = 7;
+
 /// The partition of a key, as Kafka's default partitioner chooses it.
 pub(crate) fn partition_for(key: &[u8], partitions: u32) -> u32 {
     core_log::partition_for(key, partitions)
@@ -356,10 +359,11 @@ impl Reader for EmbeddedReader {
             Err(error) => return Err(error.into()),
         };
         let Some(batch) = batch else { return Ok(None) };
-        let mut records = Records::over(
-            batch.bytes().clone(),
-            usize::try_from(batch.header().record_count).unwrap_or(0),
-        );
+        let bytes = batch.bytes();
+        let count = usize::try_from(batch.header().record_count).unwrap_or(0);
+        // The header may claim any count; the bytes bound what is set aside for it.
+        let count = count.min(bytes.len() / RECORD_BYTES_MIN);
+        let mut records = Records::over(bytes.clone(), count);
         for record in batch.records() {
             let record = record.map_err(core_log::Error::from)?;
             let headers = if record.headers.is_empty() {
