@@ -398,7 +398,7 @@ impl WorkerThread<'_> {
                 Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => {}
             }
-            let step = worker.step()?;
+            let step = worker.step(self.broker.now_ms())?;
             if step.appended {
                 self.bell.ring();
             }

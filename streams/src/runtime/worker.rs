@@ -91,8 +91,9 @@ impl Worker {
         self.transaction = Some(transaction);
     }
 
-    /// Runs the task that is least far in event time, or hands over what was emitted.
-    pub(crate) fn step(&mut self) -> Result<Step> {
+    /// Runs the task that is least far in event time, or hands over what was emitted. With nothing to
+    /// run, stores may flush what has waited long enough at `now_ms`, wall clock.
+    pub(crate) fn step(&mut self, now_ms: i64) -> Result<Step> {
         let mut order: Vec<usize> = (0..self.tasks.len()).collect();
         order.sort_by_key(|&i| self.tasks[i].clock());
         for i in order {
@@ -101,6 +102,7 @@ impl Worker {
                 return Ok(Step { records, appended: false });
             }
         }
+        self.tasks.iter_mut().try_for_each(|task| task.step_stores(now_ms))?;
         Ok(Step { records: 0, appended: self.flush()? })
     }
 
