@@ -265,7 +265,7 @@ pub enum Error {
     },
     /// Bytes are not a record batch. Recourse: [`Recourse::Fatal`].
     #[error(transparent)]
-    Decode(#[from] DecodeError),
+    Decode(DecodeError),
 }
 
 /// Operations that change nothing.
@@ -331,6 +331,15 @@ impl Error {
 impl From<InvalidName> for Error {
     fn from(refused: InvalidName) -> Self {
         Self::InvalidName { kind: refused.kind, name: refused.name, reason: refused.reason }
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(bad: DecodeError) -> Self {
+        match bad {
+            DecodeError::CompressionUnsupported { codec } => Self::CompressionUnsupported { codec },
+            other => Self::Decode(other),
+        }
     }
 }
 
