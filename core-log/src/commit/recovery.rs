@@ -211,7 +211,9 @@ fn first_short(
     let written = commit.written.iter().map(|written| (written.partition, written.offset));
     let consumed = commit.offsets.iter().map(|offset| (offset.topic_partition(), offset.offset));
     written.chain(consumed).find_map(|(id, expected)| {
-        let end = log.partition(id)?.log_end();
+        // What is damaged was on the disk once: the power cut has not taken it.
+        let partition = log.partition(id).filter(|partition| partition.damage().is_none())?;
+        let end = partition.log_end();
         (end < expected).then_some((id, end, expected))
     })
 }

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::record::{PartitionOffset, Snapshot};
-use super::{Broken, Commits, Directory, State, sync_all};
+use super::{Broken, Commits, Directory, Live, State, sync_all};
 use crate::error::Result;
 use crate::partition::Partition;
 
@@ -20,6 +20,13 @@ impl Commits {
         let state = self.state.lock();
         let most = self.settings.file_bytes_max.max(state.size_after_snapshot.saturating_mul(2));
         state.journal.size_bytes() > most
+    }
+
+    /// Makes commits without sync survive a power cut, as a whole.
+    pub(crate) fn settle(&self, log: &dyn Directory) -> Result<()> {
+        let is_lazy = |live: &Live| !live.record.survives_power_loss;
+        let has_lazy = self.state.lock().live.values().any(is_lazy);
+        if has_lazy { self.write_snapshot(log) } else { Ok(()) }
     }
 
     /// Replaces the file by a snapshot of what is live.

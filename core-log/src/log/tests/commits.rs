@@ -1,6 +1,6 @@
 //! Commits without sync, and commits of nothing.
 
-use super::{append, committed, group, open, position};
+use super::{append, batch, committed, group, open, position};
 use crate::OffsetCommit;
 use crate::config::{Durability, TopicSettings};
 use crate::log::Log;
@@ -81,4 +81,92 @@ fn an_empty_commit_writes_nothing_and_the_next_transaction_goes_on() {
     let log = open(&storage.crash_image(Keep::None));
     assert_eq!(log.committed(&group()).unwrap(), offsets);
     assert_eq!(committed(&log, &topic), ["a"]);
+}
+
+/// What was consumed is gone, and the commit that says so is not: the group is sent back, loudly.
+#[test]
+fn a_position_beyond_the_recovered_end_is_taken_back_and_the_epoch_shows_it() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let input = log.create_topic("in", TopicSettings::default()).unwrap();
+    let other = log.create_topic("other", TopicSettings::default()).unwrap();
+    let mut lazy = log.producer(Durability::Os).unwrap();
+    lazy.append(&input, 0, &mut batch(&["a", "b"])).unwrap();
+    let mut job = log.transactional_producer("job", Durability::Os).unwrap();
+    job.begin().unwrap().commit(&[position(&input, 2)]).unwrap();
+    // The commit records reach the disk, what was consumed does not.
+    let mut sync = log.transactional_producer("sync", Durability::Sync).unwrap();
+    let transaction = sync.begin().unwrap();
+    append(&transaction, &other, &["x"]);
+    transaction.commit(&[]).unwrap();
+    let image = storage.crash_image(Keep::None);
+    let log = open(&image);
+    let report = log.recovery();
+    let [rolled_back] = &report.rolled_back[..] else { panic!("{report}") };
+    assert_eq!(rolled_back.transactional_id.as_str(), "job");
+    assert_eq!(rolled_back.groups, [group()]);
+    assert_eq!(rolled_back.short, Some((input.partition(0), 0, 2)));
+    assert!(!report.is_clean());
+    assert!(log.committed(&group()).unwrap().is_empty());
+    assert_eq!(committed(&log, &other), ["x"]);
+    // The offsets go to other records: whoever remembers epoch 0 beside them sees that.
+    lazy = log.producer(Durability::Sync).unwrap();
+    lazy.append(&input, 0, &mut batch(&["c", "d"])).unwrap();
+    assert_eq!(log.leader_epoch_at(input.id(), 0, 2).unwrap(), Some(1));
+    assert_eq!(log.offsets(input.id(), 0).unwrap().leader_epoch, 1);
+}
+
+/// A group that a power cut sends back must find the records that it goes back to.
+#[test]
+fn a_purge_behind_an_unsynced_commit_makes_the_commit_durable_first() {
+    for seed in 0..20 {
+        let storage = MemoryStorage::new(1);
+        let log = open(&storage);
+        let small = TopicSettings { segment_bytes: 300, ..TopicSettings::default() };
+        let rep = log.create_topic("rep", small).unwrap();
+        let mut lazy = log.producer(Durability::Os).unwrap();
+        for n in 0..9 {
+            lazy.append(&rep, 0, &mut batch(&[&n.to_string()])).unwrap();
+        }
+        let mut job = log.transactional_producer("job", Durability::Os).unwrap();
+        job.begin().unwrap().commit(&[position(&rep, 7)]).unwrap();
+        assert!(log.purge(rep.id(), 0, 7).unwrap() > 0);
+        let keep = if seed == 0 { Keep::None } else { Keep::Random(seed) };
+        let log = open(&storage.crash_image(keep));
+        let goes_on_at = log.committed(&group()).unwrap().first().map_or(0, |found| found.offset);
+        let start = log.offsets(rep.id(), 0).unwrap().log_start_offset;
+        assert!(start <= goes_on_at, "{keep:?}: {start} > {goes_on_at}");
+    }
+}
+
+/// A clean close says that everything is on the disk; an append that slips in makes it say nothing.
+#[test]
+fn an_append_beside_a_close_is_synced_or_the_close_is_not_clean() {
+    for seed in 0..200 {
+        let storage = MemoryStorage::new(seed);
+        let log = open(&storage);
+        let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+        let mut lazy = log.producer(Durability::Os).unwrap();
+        let end = std::thread::scope(|scope| {
+            let appending = scope.spawn(|| {
+                let mut end = 0;
+                while let Ok(at) = lazy.append(&topic, 0, &mut batch(&["x"])) {
+                    end = at.last_offset() + 1;
+                }
+                end
+            });
+            while log.offsets(topic.id(), 0).unwrap().log_end_offset == 0 {
+                std::thread::yield_now();
+            }
+            log.close().unwrap();
+            appending.join().unwrap()
+        });
+        let log = open(&storage.crash_image(Keep::None));
+        let found = log.offsets(topic.id(), 0).unwrap();
+        if log.recovery().was_closed {
+            assert_eq!((found.log_end_offset, found.leader_epoch), (end, 0), "seed {seed}");
+        } else {
+            assert_eq!(found.leader_epoch, 1, "seed {seed}");
+        }
+    }
 }

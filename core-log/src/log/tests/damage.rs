@@ -167,3 +167,25 @@ fn missing_indexes_snapshots_and_epochs_are_made_again() {
         assert!(log.recovery().partitions.is_empty(), "{}", log.recovery());
     }
 }
+
+/// A partition that ends too early because it is damaged is no power cut: repaired, it is whole again.
+#[test]
+fn damage_rolls_no_commit_back() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    producer.append(&topic, 0, &mut batch(&["a"])).unwrap();
+    producer.append(&topic, 0, &mut batch(&["b"])).unwrap();
+    let mut lazy = log.transactional_producer("job", Durability::Os).unwrap();
+    lazy.begin().unwrap().commit(&[position(&topic, 2)]).unwrap();
+    let image = storage.kill_image();
+    let path = log_file(&image, "t-0");
+    let size = image.read_file(&path).unwrap().len();
+    image.rot(&path, size / 2 + 7, 0x40).unwrap();
+    let log = open(&image);
+    let report = log.recovery();
+    assert!(report.partitions[0].damage.is_some(), "{report}");
+    assert!(report.rolled_back.is_empty(), "{report}");
+    assert_eq!(log.committed(&group()).unwrap(), [position(&topic, 2)]);
+}
