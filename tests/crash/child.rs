@@ -27,13 +27,20 @@ use core_log::{Clock, SystemClock};
 use streams::prelude::*;
 use streams::testing::{Limits, Mistake};
 
-use crate::jobs::Job;
+use crate::jobs::{Click, Job, ponder};
 
 const VARIABLE: &str = "CRASH_CHILD";
 const TEST: &str = "child::the_child_process_does_what_its_environment_says";
 /// How long a child may say nothing before the test gives it up.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_millis(300);
+
+/// A deliberately broken runtime.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Broken {
+    SkipsChangelogRecord,
+    StoresBeforeCommit,
+}
 
 /// What a child is to do, as JSON in its environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,8 +50,10 @@ pub(crate) struct Spec {
     pub(crate) commit_ms: u64,
     /// Whether the log and RocksDB clear up all the time.
     pub(crate) small: bool,
-    /// A broken variant: the first changelog record of each commit is left out.
-    pub(crate) skip_changelog_record: bool,
+    /// Whether a click takes its time, so that a commit covers few.
+    pub(crate) ponders: bool,
+    /// A broken variant of the runtime, for the red witnesses.
+    pub(crate) broken: Option<Broken>,
     /// Instead of the job: what to write, see `aborted.rs`.
     pub(crate) write_share: Option<usize>,
 }
@@ -57,14 +66,15 @@ impl Spec {
             job: job.id().to_owned(),
             commit_ms: 100,
             small: false,
-            skip_changelog_record: false,
+            ponders: false,
+            broken: None,
             write_share: None,
         }
     }
 
-    /// The job that commits, flushes and rolls as often as it can.
+    /// The job that takes its time, and commits, flushes and rolls as often as it can.
     pub(crate) fn busy(dir: &Path, job: Job, commit_ms: u64) -> Self {
-        Self { commit_ms, small: true, ..Self::new(dir, job) }
+        Self { commit_ms, small: true, ponders: true, ..Self::new(dir, job) }
     }
 
     pub(crate) fn command(&self) -> Command {
@@ -80,7 +90,8 @@ impl Spec {
 
     fn app(&self) -> App {
         let job = Job::named(&self.job);
-        let mut app = App::new(job.id(), job.topology())
+        let work = if self.ponders { ponder } else { |_: &Click| true };
+        let mut app = App::new(job.id(), job.topology(work))
             .log(&self.dir)
             .threads(2)
             .commit_every(millis(self.commit_ms));
@@ -91,10 +102,11 @@ impl Spec {
                 commits_bytes_max: 16 << 10,
             });
         }
-        if self.skip_changelog_record {
-            app = app.mistake(Mistake::SkipChangelogRecord);
+        match self.broken {
+            None => app,
+            Some(Broken::SkipsChangelogRecord) => app.mistake(Mistake::SkipChangelogRecord),
+            Some(Broken::StoresBeforeCommit) => app.mistake(Mistake::StoreBeforeCommit),
         }
-        app
     }
 }
 

@@ -74,7 +74,7 @@ impl Round {
 
     /// Clicks that are written whenever the job has read all that there are.
     fn chunk(self) -> usize {
-        usize::try_from(self.share() * 4).unwrap()
+        usize::try_from(self.share() * 3).unwrap()
     }
 
     fn spawn(self, dir: &Path, random: &mut Random) -> Child {
@@ -222,6 +222,11 @@ fn example() -> PathBuf {
     here.parent().and_then(Path::parent).unwrap().join("examples").join("clickstream")
 }
 
+#[expect(clippy::print_stderr, reason = "shown when the test fails, and in long runs")]
+fn tell(text: &str) {
+    eprintln!("{text}");
+}
+
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
@@ -234,10 +239,11 @@ fn kill(job: Job, program: Program) {
     let (mut kills, mut all) = (0, Vec::new());
     while kills < wanted {
         let round = Round { job, program, seed: seed + kills, kills: KILLS };
+        tell(&format!("{round:?}"));
         let killed = round.run();
         assert!(killed.kills >= 20 && killed.working >= 5, "{round:?}: {killed:?}");
         kills += killed.kills;
-        crate::child::say(&format!("{round:?}: {killed:?}"));
+        tell(&format!("{killed:?}"));
         all.push(killed);
     }
     let restored: u64 = all.iter().map(|killed| killed.restored).sum();
