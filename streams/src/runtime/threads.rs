@@ -398,6 +398,11 @@ impl WorkerThread<'_> {
                 Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => {}
             }
+            // Said BEFORE the step, or else a job looks idle for as long as its first step takes.
+            if !*busy && worker.has_input()? {
+                *busy = true;
+                self.say(Event::Busy(self.index));
+            }
             let step = worker.step()?;
             if step.appended {
                 self.bell.ring();
