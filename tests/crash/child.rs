@@ -52,6 +52,8 @@ pub(crate) struct Spec {
     pub(crate) small: bool,
     /// Whether a click takes its time, so that a commit covers few.
     pub(crate) ponders: bool,
+    /// Whether it stays until its parent has closed the pipe, however idle it is.
+    pub(crate) stays: bool,
     /// A broken variant of the runtime, for the red witnesses.
     pub(crate) broken: Option<Broken>,
     /// Instead of the job: what to write, see `aborted.rs`.
@@ -59,7 +61,7 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// The job with the settings that a user gets, until it is idle.
+    /// The job with the settings that a user gets, until it is idle or asked to stop.
     pub(crate) fn new(dir: &Path, job: Job) -> Self {
         Self {
             dir: dir.to_owned(),
@@ -67,6 +69,7 @@ impl Spec {
             commit_ms: 100,
             small: false,
             ponders: false,
+            stays: false,
             broken: None,
             write_share: None,
         }
@@ -142,8 +145,9 @@ fn run(spec: &Spec) -> streams::Result<()> {
     let mut shown = handle.progress();
     let mut stopping = false;
     while !handle.wait_timeout(millis(1)) {
-        let idle = handle.is_idle_for(IDLE);
-        if !stopping && (idle || asked.load(Ordering::Acquire)) {
+        let (idle, asked) = (handle.is_idle_for(IDLE), asked.load(Ordering::Acquire));
+        let due = if spec.stays { idle && asked } else { idle || asked };
+        if !stopping && due {
             stopping = true;
             say("stopping");
             handle.stop();
@@ -254,10 +258,11 @@ impl Child {
         }
     }
 
-    /// Lets it go on for that long, or to its end.
+    /// Lets it go on for that long, or to its end, and takes in what it has said by then.
     pub(crate) fn let_run(&mut self, time: Duration) {
         let until = self.clock.monotonic() + time;
-        while let Some(left) = until.checked_sub(self.clock.monotonic()) {
+        loop {
+            let left = until.saturating_sub(self.clock.monotonic());
             match self.said.recv_timeout(left) {
                 Ok(line) => self.lines.push(line),
                 Err(_) => return,
