@@ -10,7 +10,6 @@ const COMMITS_BYTES_MAX: u64 = 1 << 20;
 
 /// One hour.
 const AHEAD_MAX_MS: i64 = 3_600_000;
-
 /// Settings of one job; each has a default that is right for most.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {

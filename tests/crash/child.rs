@@ -27,13 +27,20 @@ use core_log::{Clock, SystemClock};
 use streams::prelude::*;
 use streams::testing::{Limits, Mistake};
 
-use crate::jobs::Job;
+use crate::jobs::{Click, Job, ponder};
 
 const VARIABLE: &str = "CRASH_CHILD";
 const TEST: &str = "child::the_child_process_does_what_its_environment_says";
 /// How long a child may say nothing before the test gives it up.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_millis(300);
+
+/// A deliberately broken runtime.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum Broken {
+    SkipsChangelogRecord,
+    StoresBeforeCommit,
+}
 
 /// What a child is to do, as JSON in its environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,28 +50,34 @@ pub(crate) struct Spec {
     pub(crate) commit_ms: u64,
     /// Whether the log and RocksDB clear up all the time.
     pub(crate) small: bool,
-    /// A broken variant: the first changelog record of each commit is left out.
-    pub(crate) skip_changelog_record: bool,
+    /// Whether a click takes its time, so that a commit covers few.
+    pub(crate) ponders: bool,
+    /// Whether it stays until its parent has closed the pipe, however idle it is.
+    pub(crate) stays: bool,
+    /// A broken variant of the runtime, for the red witnesses.
+    pub(crate) broken: Option<Broken>,
     /// Instead of the job: what to write, see `aborted.rs`.
     pub(crate) write_share: Option<usize>,
 }
 
 impl Spec {
-    /// The job with the settings that a user gets, until it is idle.
+    /// The job with the settings that a user gets, until it is idle or asked to stop.
     pub(crate) fn new(dir: &Path, job: Job) -> Self {
         Self {
             dir: dir.to_owned(),
             job: job.id().to_owned(),
             commit_ms: 100,
             small: false,
-            skip_changelog_record: false,
+            ponders: false,
+            stays: false,
+            broken: None,
             write_share: None,
         }
     }
 
-    /// The job that commits, flushes and rolls as often as it can.
+    /// The job that takes its time, and commits, flushes and rolls as often as it can.
     pub(crate) fn busy(dir: &Path, job: Job, commit_ms: u64) -> Self {
-        Self { commit_ms, small: true, ..Self::new(dir, job) }
+        Self { commit_ms, small: true, ponders: true, ..Self::new(dir, job) }
     }
 
     pub(crate) fn command(&self) -> Command {
@@ -80,7 +93,8 @@ impl Spec {
 
     fn app(&self) -> App {
         let job = Job::named(&self.job);
-        let mut app = App::new(job.id(), job.topology())
+        let work = if self.ponders { ponder } else { |_: &Click| true };
+        let mut app = App::new(job.id(), job.topology(work))
             .log(&self.dir)
             .threads(2)
             .commit_every(millis(self.commit_ms));
@@ -91,10 +105,11 @@ impl Spec {
                 commits_bytes_max: 16 << 10,
             });
         }
-        if self.skip_changelog_record {
-            app = app.mistake(Mistake::SkipChangelogRecord);
+        match self.broken {
+            None => app,
+            Some(Broken::SkipsChangelogRecord) => app.mistake(Mistake::SkipChangelogRecord),
+            Some(Broken::StoresBeforeCommit) => app.mistake(Mistake::StoreBeforeCommit),
         }
-        app
     }
 }
 
@@ -130,8 +145,9 @@ fn run(spec: &Spec) -> streams::Result<()> {
     let mut shown = handle.progress();
     let mut stopping = false;
     while !handle.wait_timeout(millis(1)) {
-        let idle = handle.is_idle_for(IDLE);
-        if !stopping && (idle || asked.load(Ordering::Acquire)) {
+        let (idle, asked) = (handle.is_idle_for(IDLE), asked.load(Ordering::Acquire));
+        let due = if spec.stays { idle && asked } else { idle || asked };
+        if !stopping && due {
             stopping = true;
             say("stopping");
             handle.stop();
@@ -242,10 +258,11 @@ impl Child {
         }
     }
 
-    /// Lets it go on for that long, or to its end.
+    /// Lets it go on for that long, or to its end, and takes in what it has said by then.
     pub(crate) fn let_run(&mut self, time: Duration) {
         let until = self.clock.monotonic() + time;
-        while let Some(left) = until.checked_sub(self.clock.monotonic()) {
+        loop {
+            let left = until.saturating_sub(self.clock.monotonic());
             match self.said.recv_timeout(left) {
                 Ok(line) => self.lines.push(line),
                 Err(_) => return,

@@ -14,7 +14,8 @@ const SEEDS: u64 = 4;
 
 /// What the driver says of the input, in the words of the model.
 fn driven(job: Job, input: &[Placed], seed: u64, crash_every: Option<u64>) -> Expected {
-    let mut d = TestDriver::new(job.topology()).partitions(crate::jobs::PARTITIONS).seed(seed);
+    let mut d =
+        TestDriver::new(job.topology(|_| true)).partitions(crate::jobs::PARTITIONS).seed(seed);
     if let Some(records) = crash_every {
         d = d.crash_every(records);
     }

@@ -69,10 +69,11 @@ impl Job {
         [Self::Clickstream, Self::TwoHops].into_iter().find(|job| job.id() == id).unwrap()
     }
 
-    pub(crate) fn topology(self) -> fn(&mut Topology) {
-        match self {
-            Self::Clickstream => clickstream,
-            Self::TwoHops => two_hops,
+    /// `work`: a filter that says yes, after as long as it likes.
+    pub(crate) fn topology(self, work: fn(&Click) -> bool) -> impl Fn(&mut Topology) {
+        move |t| match self {
+            Self::Clickstream => clickstream(t, work),
+            Self::TwoHops => two_hops(t, work),
         }
     }
 
@@ -111,10 +112,10 @@ impl Job {
     }
 }
 
-fn clickstream(t: &mut Topology) {
+fn clickstream(t: &mut Topology, work: fn(&Click) -> bool) {
     t.stream(CLICKS)
         .event_time(|c| c.at)
-        .filter(|c| !c.user.starts_with("bot-") && ponder(c))
+        .filter(move |c| !c.user.starts_with("bot-") && work(c))
         .key_by(|c| c.page.clone())
         .window(tumbling(mins(1)).grace(secs(10)))
         .count("clicks-per-page")
@@ -122,10 +123,10 @@ fn clickstream(t: &mut Topology) {
         .to(COUNTS);
 }
 
-fn two_hops(t: &mut Topology) {
+fn two_hops(t: &mut Topology, work: fn(&Click) -> bool) {
     t.stream(CLICKS)
         .event_time(|c| c.at)
-        .filter(ponder)
+        .filter(work)
         .key_by(|c| c.user.clone())
         .window(tumbling(mins(1)).grace(secs(10)))
         .count("clicks-per-user")
@@ -179,7 +180,7 @@ impl Clicks {
 }
 
 /// Takes a few microseconds, so that a commit covers hundreds of clicks and not a hundred thousand.
-fn ponder(click: &Click) -> bool {
+pub(crate) fn ponder(click: &Click) -> bool {
     let mut sum = click.at.unsigned_abs();
     for _ in 0..3_000 {
         sum = std::hint::black_box(sum.rotate_left(5) ^ 0x9e37_79b9);

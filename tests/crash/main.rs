@@ -27,3 +27,4 @@ mod random;
 mod restart;
 mod stores;
 mod undecodable;
+mod witnesses;

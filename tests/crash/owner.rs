@@ -12,7 +12,8 @@ fn a_second_process_is_refused_with_the_pid_of_the_first_and_harms_nothing() {
     input.extend(last_clicks(&input));
     create(dir.path(), Job::TwoHops, &input, true);
     let all = u64::try_from(input.len()).unwrap();
-    let mut first = Spec::busy(dir.path(), Job::TwoHops, 5).spawn();
+    let spec = Spec { stays: true, ..Spec::busy(dir.path(), Job::TwoHops, 5) };
+    let mut first = spec.spawn();
     assert!(first.wait_for(|line| line.starts_with("read=")), "{:?}", first.lines);
     let mut in_the_middle = 0;
     for _ in 0..4 {
@@ -26,6 +27,7 @@ fn a_second_process_is_refused_with_the_pid_of_the_first_and_harms_nothing() {
         assert!(said.ends_with(&format!("is in use by process {}", first.pid())), "{said}");
     }
     assert!(in_the_middle > 0, "the first process was done before the second came");
+    first.stop();
     first.succeed();
     verify(dir.path(), Job::TwoHops, &input, "beside a second process");
 }

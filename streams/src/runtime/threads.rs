@@ -285,6 +285,8 @@ impl Coordinator<'_> {
         if changes != self.seen_changes {
             self.seen_changes = changes;
             self.bell.ring();
+            // Not back to the log at once: a commit is due as soon as a worker says that it is busy.
+            self.receive(Some(NAP))?;
         }
         while self.receive(Some(Duration::ZERO))?.is_some() {}
         Ok(())
@@ -397,6 +399,11 @@ impl WorkerThread<'_> {
                 Ok(_) => continue,
                 Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => {}
+            }
+            // Said BEFORE the step, or else a job looks idle for as long as its first step takes.
+            if !*busy && worker.has_input()? {
+                *busy = true;
+                self.say(Event::Busy(self.index));
             }
             let step = worker.step(self.broker.now_ms())?;
             if step.appended {

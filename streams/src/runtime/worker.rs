@@ -91,6 +91,16 @@ impl Worker {
         self.transaction = Some(transaction);
     }
 
+    /// Whether a record waits to be processed.
+    pub(crate) fn has_input(&mut self) -> Result<bool> {
+        for task in &mut self.tasks {
+            if task.has_input()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Runs the task that is least far in event time, or hands over what was emitted. With nothing to
     /// run, stores may flush what has waited long enough at `now_ms`, wall clock.
     pub(crate) fn step(&mut self, now_ms: i64) -> Result<Step> {
