@@ -221,7 +221,7 @@ impl App {
         let backend = crate::store::MemoryBackend::new(0);
         Ok(OpenStores {
             by_name: names.iter().cloned().zip(backend.open(names)?).collect(),
-            options: self.settings.cache.clone(),
+            options: self.settings.cache,
             flusher: Flusher::thread()?,
         })
     }
