@@ -101,10 +101,16 @@ pub enum Error {
         /// The name of something that lies in it.
         found: String,
     },
-    /// The directory is not there. Recourse: [`Recourse::FixInput`].
-    #[error("there is no directory {}", path.display())]
+    /// The directory is not there, or empty. Recourse: [`Recourse::FixInput`].
+    #[error("there is no log in {}", path.display())]
     DirectoryMissing {
         /// The directory.
+        path: PathBuf,
+    },
+    /// A file lies where a directory is wanted. Recourse: [`Recourse::FixInput`].
+    #[error("{} is no directory, or lies in something that is none", path.display())]
+    NotADirectory {
+        /// What was to be a directory, or to lie in one.
         path: PathBuf,
     },
     /// The directory cannot be written. Recourse: [`Recourse::FixInput`].
@@ -281,14 +287,15 @@ impl Error {
     pub fn io(path: &Path, operation: &'static str, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::DiskFull { path, source }
-            }
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::DiskFull { path, source },
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnlyDirectory { path, source },
             // A file that may not even be read is another matter.
             io::ErrorKind::PermissionDenied if !READS.contains(&operation) => {
                 Self::ReadOnlyDirectory { path, source }
             }
+            io::ErrorKind::NotADirectory => Self::NotADirectory { path },
             _ => Self::Io { path, operation, source },
         }
     }
@@ -316,6 +323,7 @@ impl Error {
             | Self::UnknownPartition { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::NotALog { .. }
+            | Self::NotADirectory { .. }
             | Self::DirectoryMissing { .. }
             | Self::ReadOnlyDirectory { .. }
             | Self::CompressionUnsupported { .. }

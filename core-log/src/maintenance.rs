@@ -23,6 +23,9 @@ use crate::log::engine::Engine;
 
 /// How often the thread looks for intervals that have ended.
 const TICK: Duration = Duration::from_millis(10);
+/// How long it waits after something went wrong: a log that cannot reopen, on a full disk for example,
+/// is not helped by trying all the time.
+const TICK_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How often retention looks at all segments (`log.retention.check.interval.ms` is 5 minutes).
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
 /// Producers that were not heard of for so long are forgotten (`producer.id.expiration.ms`).
@@ -120,10 +123,11 @@ fn work(log: &Weak<Inner>, stop: &Stop) {
     };
     let mut steady = SteadyDate::new(date, at);
     let mut retained = at;
+    let mut tick = TICK;
     loop {
         let mut is_stopped = stop.is_stopped.lock();
         if !*is_stopped {
-            stop.signal.wait_for(&mut is_stopped, TICK);
+            stop.signal.wait_for(&mut is_stopped, tick);
         }
         if *is_stopped {
             return;
@@ -140,8 +144,10 @@ fn work(log: &Weak<Inner>, stop: &Stop) {
             }
             sync_due(&engine)
         });
+        tick = TICK;
         if let Err(error) = outcome {
             tracing::warn!(%error, "maintenance failed");
+            tick = TICK_AFTER_FAILURE;
         }
     }
 }

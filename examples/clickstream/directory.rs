@@ -67,14 +67,18 @@ pub(crate) fn replace_earlier_demo(dir: &Path) -> Result<bool, Error> {
     }
     match open_log(dir) {
         Ok(log) => log.close()?,
-        // A job is running on it.
-        Err(e @ Error::Streams(streams::Error::Log(core_log::Error::DirectoryLocked { .. }))) => {
-            return Err(e);
-        }
+        // A job is running on it, or it cannot be emptied.
+        Err(Error::Streams(streams::Error::Log(
+            e @ (core_log::Error::DirectoryLocked { .. }
+            | core_log::Error::ReadOnlyDirectory { .. }),
+        ))) => return Err(e.into()),
         // Whatever else is wrong with the log goes away with it.
         Err(_) => {}
     }
-    remove(dir, &names).map_err(|source| Error::System { what: "remove the earlier demo", source })
+    // Must be AFTER the close, which writes a file of its own.
+    list(dir)
+        .and_then(|names| remove(dir, &names))
+        .map_err(|source| Error::System { what: "remove the earlier demo", source })
 }
 
 fn remove(dir: &Path, names: &[String]) -> io::Result<bool> {

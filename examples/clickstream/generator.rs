@@ -184,6 +184,7 @@ mod tests {
             counts[placed.partition as usize] += 1;
         }
         assert_eq!(counts, [4000, 3000, 2000, 1001]);
+        assert_eq!(generate(42, CLICKS).count(), 200_000);
     }
 
     #[test]

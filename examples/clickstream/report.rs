@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::access_log::Rejected;
 use crate::verifier::{Account, Window};
@@ -35,16 +35,18 @@ impl Step {
         } else {
             ProgressDrawTarget::hidden()
         };
-        let bar = ProgressBar::with_draw_target(total, target);
         let template = match total {
-            Some(_) => "  {prefix:<9} {msg}  {bar:20} {percent:>3} %  {per_sec}",
-            None => "  {prefix:<9} {msg}  {pos}  {per_sec}",
+            Some(_) => "  {prefix:<9} {msg}  {bar:20} {percent:>3} %  {rate}",
+            None => "  {prefix:<9} {msg}  {pos}  {rate}",
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("\u{2588}\u{2593}\u{2591}"));
-        }
-        bar.set_prefix(label);
-        bar.set_message(text.to_owned());
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_bad_template| ProgressStyle::default_bar())
+            .progress_chars("\u{2588}\u{2593}\u{2591}")
+            .with_key("rate", write_rate);
+        let bar = ProgressBar::with_draw_target(total, target)
+            .with_style(style)
+            .with_prefix(label)
+            .with_message(text.to_owned());
         Self { label, text: text.to_owned(), bar }
     }
 
@@ -204,6 +206,12 @@ pub(crate) fn grouped(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+fn write_rate(state: &ProgressState, out: &mut dyn std::fmt::Write) {
+    let per_second = format!("{:.0}", state.per_sec()).parse().unwrap_or(0);
+    // A rate that cannot be shown is no reason to stop.
+    out.write_str(&format!("{} rec/s", grouped(per_second))).ok();
 }
 
 /// `number` things in `took`, as a rate.

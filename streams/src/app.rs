@@ -121,13 +121,8 @@ impl App {
     ///   process uses the directory; S013 to S016: the directory cannot be used. Nothing was changed.
     pub fn start(self) -> Result<Handle> {
         let assembly = self.assemble()?;
+        let broker = Arc::new(self.open_log(&assembly)?);
         drop(assembly);
-        let broker = Arc::new(open_log(
-            &self.log,
-            self.settings.durability,
-            self.settings.event_time_ahead_max_ms,
-            self.settings.limits.commits_bytes_max,
-        )?);
         let for_job: Arc<dyn Broker> = Arc::<EmbeddedBroker>::clone(&broker);
         JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?;
         let shared = Arc::new(Shared::default());
@@ -193,6 +188,21 @@ impl App {
         let build = &self.build;
         let limit = self.settings.event_time_ahead_max_ms;
         Topology::build(&self.settings.id, limit, &|t| build(t))
+    }
+
+    fn open_log(&self, assembly: &Assembly) -> Result<EmbeddedBroker> {
+        let settings = &self.settings;
+        let opened = open_log(
+            &self.log,
+            settings.durability,
+            settings.event_time_ahead_max_ms,
+            settings.limits.commits_bytes_max,
+        )?;
+        opened.ok_or_else(|| Error::UnknownTopic {
+            name: assembly.graph.first_source().unwrap_or_default().to_owned(),
+            log: self.log.display().to_string(),
+            known: Vec::new(),
+        })
     }
 
     fn run_until_stopped(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {

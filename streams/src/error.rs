@@ -179,7 +179,7 @@ impl Error {
             Self::Log(Log::ProducerFenced { .. }) => "S009",
             Self::Log(Log::DiskFull { .. }) => "S013",
             Self::Log(Log::ReadOnlyDirectory { .. }) => "S014",
-            Self::Log(Log::NotALog { .. }) => "S015",
+            Self::Log(Log::NotALog { .. } | Log::NotADirectory { .. }) => "S015",
             Self::Unreadable { .. } | Self::Log(Log::DirectoryMissing { .. }) => "S016",
             Self::Topology { .. } => "S018",
             Self::Log(Log::Damaged { .. }) | Self::Internal { .. } => "S019",
@@ -227,7 +227,7 @@ impl Error {
             Self::Log(Log::ReadOnlyDirectory { .. }) => {
                 &["make the directory writable, or choose another: STREAMS_LOG=./data2"]
             }
-            Self::Log(Log::NotALog { .. }) => {
+            Self::Log(Log::NotALog { .. } | Log::NotADirectory { .. }) => {
                 &["nothing was changed; choose an empty or a new directory: STREAMS_LOG=./data2"]
             }
             Self::Log(Log::DirectoryLocked { .. }) => {
@@ -276,6 +276,8 @@ impl Error {
     #[must_use]
     pub(crate) fn is_passing(&self) -> bool {
         match self {
+            // There is no room for the next attempt either.
+            Self::Log(core_log::Error::DiskFull { .. }) => false,
             Self::Log(e) => matches!(
                 e.recourse(),
                 core_log::Recourse::Retry | core_log::Recourse::AbortTransaction

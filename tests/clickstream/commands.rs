@@ -4,10 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use core_log::{BatchBuilder, Durability, Log, LogOptions, NO_HEADERS, TopicSettings};
 use serde_json::Value;
 
-use super::{command, fail, succeed};
+use super::{command, fail, requests, succeed};
 
 /// A directory that a demo has been run in; commands that only read share it.
 fn demo() -> &'static Path {
@@ -15,15 +17,7 @@ fn demo() -> &'static Path {
     let dir = DEMO.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("access.log");
-        let request = |minute: u32| {
-            format!(
-                "10.0.0.1 - - [17/May/2015:10:{minute:02}:05 +0000] \"GET /home HTTP/1.1\" 200 1 \
-                 \"-\" \"Mozilla/5.0\"\n"
-            )
-        };
-        // Eight requests a minute, two in each partition: minutes 0 to 7 close, the last two are open.
-        let text: String = (0..80).map(|i| request(i / 8)).collect();
-        std::fs::write(&file, text).unwrap();
+        std::fs::write(&file, requests()).unwrap();
         succeed(&dir.path().join("log"), &["--access-log", file.to_str().unwrap()]);
         dir
     });
@@ -34,7 +28,7 @@ fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A job that follows its input, ended by the test.
+/// A process that goes on until the test ends it.
 struct Running(Child);
 
 impl Running {
@@ -64,7 +58,7 @@ impl Drop for Running {
 fn tail_shows_typed_records_as_text_and_json() {
     let text = succeed(demo(), &["tail", "page-counts", "-o", "-3"]);
     assert_eq!(text.lines().count(), 3, "{text}");
-    assert!(text.contains("/home"), "{text}");
+    assert!(text.contains("  /home [2015-05-17T10:07:00Z, 2015-05-17T10:08:00Z)  8"), "{text}");
 
     let records = json_lines(&succeed(demo(), &["tail", "page-counts", "--json"]));
     assert_eq!(records.len(), 8);
@@ -101,8 +95,35 @@ fn the_open_window_is_the_last_row_of_the_changelog() {
 fn the_topology_is_printed_without_a_log() {
     let dir = tempfile::tempdir().unwrap();
     let text = succeed(&dir.path().join("none"), &["topology"]);
-    assert!(text.contains("read clicks") && text.contains("write page-counts"), "{text}");
+    assert_eq!(
+        text,
+        "topology clickstream\n\n\
+         sub-topology 0\n\
+         \x20  0  read clicks\n\
+         \x20       event time from the value\n\
+         \x20  1  filter\n\
+         \x20  2  key by\n\
+         \x20  3  write clickstream-clicks-per-page-repartition\n\
+         \x20       key and times, no value\n\n\
+         sub-topology 1\n\
+         \x20  4  read clickstream-clicks-per-page-repartition\n\
+         \x20  5  count in clicks-per-page\n\
+         \x20       tumbling 1m, grace 10s, one result per closed window\n\
+         \x20       changelog clickstream-clicks-per-page-changelog\n\
+         \x20  6  write page-counts\n"
+    );
     assert!(!dir.path().join("none").exists());
+}
+
+#[test]
+fn help_names_all_commands_and_each_has_its_own() {
+    let text = succeed(demo(), &["--help"]);
+    for command in ["run", "topology", "tail", "topic create"] {
+        assert!(text.contains(&format!("  {command} ")), "{text}");
+        let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let own = succeed(demo(), &args);
+        assert!(own.contains(&format!("Usage: clickstream {command}")), "{own}");
+    }
 }
 
 #[test]
@@ -110,27 +131,6 @@ fn a_mistyped_topic_is_told_with_its_neighbour() {
     let said = fail(demo(), &["tail", "click"], 1);
     assert!(said.starts_with("error[S004]: topic `click` does not exist"), "{said}");
     assert!(said.contains("did you mean `clicks`?"), "{said}");
-}
-
-#[test]
-fn a_command_line_that_means_nothing_ends_with_2() {
-    for args in
-        [&["tail"][..], &["tail", "clicks", "-o", "noon"], &["fly"], &["run", "--threads", "0"]]
-    {
-        fail(demo(), args, 2);
-    }
-}
-
-#[test]
-fn a_topic_is_created_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let create = ["topic", "create", "orders", "--partitions", "3"];
-    assert!(succeed(dir.path(), &create).contains("created topic orders with 3 partitions"));
-    assert!(fail(dir.path(), &create, 1).contains("error[S023]"));
-    assert!(
-        fail(dir.path(), &["topic", "create", "a/b", "--partitions", "1"], 1)
-            .contains("error[S024]")
-    );
 }
 
 #[test]
@@ -145,13 +145,19 @@ fn a_source_topic_that_is_missing_is_named_and_nothing_is_created() {
 #[test]
 fn while_a_job_runs_others_read_and_a_second_job_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    succeed(dir.path(), &["topic", "create", "clicks", "--partitions", "4"]);
+    let log = Log::open(dir.path()).unwrap();
+    log.create_topic("clicks", TopicSettings::with_partitions(2)).unwrap();
+    append_click(&log, "ana");
+    log.close().unwrap();
     let mut job = Running::start(dir.path());
-    assert_eq!(succeed(dir.path(), &["tail", "clicks"]), "");
-    let said = fail(dir.path(), &["run"], 1);
-    assert!(said.starts_with("error[S006]"), "{said}");
-    assert!(said.contains(&job.0.id().to_string()), "{said}");
-
+    let read = json_lines(&succeed(dir.path(), &["tail", "clicks", "--json"]));
+    assert_eq!((read.len(), &read[0]["value"]["user"]), (1, &Value::from("ana")));
+    assert_eq!(succeed(dir.path(), &["tail", "page-counts"]), "");
+    for args in [&["run"][..], &["topic", "create", "orders", "--partitions", "1"]] {
+        let said = fail(dir.path(), args, 1);
+        assert!(said.starts_with("error[S006]") && said.contains("\n  help: "), "{said}");
+        assert!(said.contains(&job.0.id().to_string()), "{said}");
+    }
     job.interrupt();
     assert_eq!(job.0.wait().unwrap().code(), Some(0));
 }
@@ -166,4 +172,49 @@ fn a_reader_that_goes_away_ends_tail_quietly() {
     drop(tail.stdout.take());
     let output = tail.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+fn append_click(log: &Log, user: &str) {
+    let clicks = log.topic("clicks").unwrap();
+    let mut batch = BatchBuilder::new();
+    let click = serde_json::json!({"user": user, "page": "/", "at": 0}).to_string();
+    batch.push(0, None, Some(click.as_bytes()), NO_HEADERS).unwrap();
+    log.producer(Durability::Os).unwrap().append(&clicks, 0, &mut batch).unwrap();
+}
+
+#[test]
+fn a_follower_sees_what_each_owner_of_the_log_writes_and_never_owns_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    log.create_topic("clicks", TopicSettings::with_partitions(2)).unwrap();
+    append_click(&log, "before");
+    log.close().unwrap();
+    let mut tail = command(dir.path(), &["tail", "clicks", "-o", "0", "--follow", "--json"]);
+    let mut tail = Running(tail.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    let mut next_user = || {
+        let record: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        record["value"]["user"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(next_user(), "before");
+    for user in ["first", "second"] {
+        // The follower may be reading for the last time what nobody owned.
+        let log = LogOptions::new().lock_timeout(Duration::from_secs(10)).open(dir.path()).unwrap();
+        append_click(&log, user);
+        assert_eq!(next_user(), user);
+        log.close().unwrap();
+    }
+}
+
+#[test]
+fn a_job_whose_script_is_gone_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    log.create_topic("clicks", TopicSettings::with_partitions(2)).unwrap();
+    append_click(&log, "ana");
+    log.close().unwrap();
+    let mut run = command(dir.path(), &["run", "--progress"]);
+    let mut run = Running(run.stdout(Stdio::piped()).spawn().unwrap());
+    drop(run.0.stdout.take());
+    assert!(run.0.wait().unwrap().success(), "its counters were for nobody");
 }

@@ -1,8 +1,12 @@
 //! The demo: killed twice, every click accounted for, and no directory harmed that is not its own.
 
 use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
-use super::{fail, succeed};
+use super::{command, fail, succeed};
+
+const NONE: &[&str] = &[];
 
 /// An access log of one request every 3 s, out of order by up to 59 s within each minute.
 fn access_log(requests: u32) -> String {
@@ -55,18 +59,6 @@ fn an_access_log_is_counted_and_its_broken_lines_are_shown() {
 }
 
 #[test]
-fn a_directory_that_no_demo_wrote_is_refused_and_left_as_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("letter.txt");
-    std::fs::write(&file, "dear").unwrap();
-    let said = fail(dir.path(), &[], 1);
-    assert!(said.contains("error[S015]") && said.contains("letter.txt"), "{said}");
-    assert!(said.contains("STREAMS_LOG="), "{said}");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear");
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-}
-
-#[test]
 fn a_log_with_topics_of_others_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     succeed(dir.path(), &["topic", "create", "clicks", "--partitions", "4"]);
@@ -76,10 +68,26 @@ fn a_log_with_topics_of_others_is_refused() {
 }
 
 #[test]
-fn a_missing_access_log_is_named() {
+fn a_directory_of_a_demo_with_something_else_in_it_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let said = fail(&dir.path().join("log"), &["--access-log", "no-such-file"], 1);
-    assert!(said.contains("error[S016]") && said.contains("no-such-file"), "{said}");
-    let said = fail(dir.path(), &["--access-log"], 2);
-    assert!(said.contains("--access-log wants the path"), "{said}");
+    let file = dir.path().join("access.log");
+    std::fs::write(&file, access_log(100)).unwrap();
+    let log = dir.path().join("log");
+    succeed(&log, &["--access-log", file.to_str().unwrap()]);
+    std::fs::create_dir(log.join("statements")).unwrap();
+    let said = fail(&log, &[], 1);
+    assert!(said.contains("error[S015]") && said.contains("`statements`"), "{said}");
+    assert!(log.join("statements").is_dir() && log.join("clicks-0").is_dir());
+}
+
+#[test]
+fn after_a_demo_that_was_killed_itself_the_next_one_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo = command(dir.path(), NONE).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    // Its first child has just been killed: the second is being started, or runs.
+    lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("killed"))).unwrap().unwrap();
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    assert!(succeed(dir.path(), NONE).contains("verified: 200 000 written"));
 }

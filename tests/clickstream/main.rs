@@ -11,8 +11,11 @@ mod generator;
 #[path = "../../examples/clickstream/verifier.rs"]
 mod verifier;
 
+mod account;
+mod bad_input;
 mod commands;
 mod demo;
+mod readme;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -33,6 +36,17 @@ fn binary() -> &'static Path {
         let profile = here.parent().and_then(Path::parent).unwrap();
         profile.join("examples").join("clickstream")
     })
+}
+
+/// An access log of ten minutes: eight requests a minute, all of one page.
+fn requests() -> String {
+    let request = |minute: u32| {
+        format!(
+            "10.0.0.1 - - [17/May/2015:10:{minute:02}:05 +0000] \"GET /home HTTP/1.1\" 200 1 \"-\" \
+             \"Mozilla/5.0\"\n"
+        )
+    };
+    (0..80).map(|i| request(i / 8)).collect()
 }
 
 /// The binary with `args`, on the log in `dir`.

@@ -115,6 +115,7 @@ impl LogOptions {
     ///
     /// * [`Error::DirectoryLocked`]: another process, or another `Log`, owns it. Nothing was changed.
     /// * [`Error::NotALog`]: the directory holds something else. Nothing was changed.
+    /// * [`Error::NotADirectory`]: it is a file. Nothing was changed.
     /// * [`Error::DirectoryMissing`]: no log is there, and none may be made.
     /// * [`Error::ReadOnlyDirectory`], [`Error::DiskFull`], [`Error::Io`]: what the disk says.
     /// * [`Error::Damaged`]: a file at the top of the directory is. Damaged partitions and commit
@@ -139,6 +140,8 @@ impl LogOptions {
 fn prepare(storage: &dyn Storage, dir: &Path, create: bool) -> Result<()> {
     let failed = |operation| move |e| Error::io(dir, operation, e);
     if storage.exists(dir).map_err(failed("look for"))? {
+        // Must be BEFORE a file in it is looked for, or else a file would be told as damage.
+        storage.list(dir).map_err(failed("list"))?;
         return match directory::read_meta(storage, dir)? {
             None if !create => Err(Error::DirectoryMissing { path: dir.to_owned() }),
             _ => Ok(()),

@@ -281,8 +281,17 @@ impl Recovery<'_> {
         let copied = copy(&*self.log, cut_at, len, &mut self.buffer, |at, bytes| {
             file.write_all_at(bytes, at - cut_at)
         });
-        copied.and_then(|()| file.sync()).map_err(|e| Error::io(&path, "write", e))?;
-        Ok(path)
+        match copied.and_then(|()| file.sync()) {
+            Ok(()) => Ok(path),
+            Err(error) => {
+                // The tail is still in its segment. Half a copy would only take room, on a disk that is
+                // full already, at every attempt to open the log.
+                if let Err(error) = segment.storage.remove_file(&path) {
+                    tracing::debug!(%error, "half a copy of a torn tail stays");
+                }
+                Err(Error::io(&path, "write", error))
+            }
+        }
     }
 }
 

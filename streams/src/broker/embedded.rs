@@ -45,17 +45,22 @@ pub(crate) fn partition_for(key: &[u8], partitions: u32) -> u32 {
     core_log::partition_for(key, partitions)
 }
 
-/// Opens the log of a directory for a job.
+/// Opens the log of a directory for a job; `None` where there is none. Makes none: a job reads topics
+/// that are there already.
 pub(crate) fn open_log(
     dir: &Path,
     durability: Durability,
     event_time_ahead_max_ms: i64,
     commits_bytes_max: u64,
-) -> Result<EmbeddedBroker> {
+) -> Result<Option<EmbeddedBroker>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let options = LogOptions::new().clock(Arc::clone(&clock)).lock_timeout(LOCK_PATIENCE);
-    let log = options.commits_bytes_max(commits_bytes_max).open(dir)?;
-    Ok(EmbeddedBroker::new(log, clock, durability, event_time_ahead_max_ms))
+    let options = options.commits_bytes_max(commits_bytes_max);
+    match options.create(false).open(dir) {
+        Ok(log) => Ok(Some(EmbeddedBroker::new(log, clock, durability, event_time_ahead_max_ms))),
+        Err(core_log::Error::DirectoryMissing { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// An embedded log as a job sees it.

@@ -41,7 +41,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) until_idle: Option<Duration>,
     /// Worker threads; by default one for each core
-    #[arg(long, value_name = "N", value_parser = threads)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = threads)]
     pub(super) threads: Option<usize>,
     /// For scripts: no banner, a line each time that the counters have moved on, and a clean stop when
     /// nobody reads them any more
@@ -81,7 +81,7 @@ pub(super) enum Topic {
         /// Its name: letters, digits, `.`, `_` and `-`
         name: String,
         /// How many partitions it has
-        #[arg(long, value_name = "N", value_parser = partitions)]
+        #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = partitions)]
         partitions: u32,
     },
 }

@@ -6,8 +6,9 @@
 //! * a record is shown once, also where the reading goes on through another view of the log.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use core_log::{FetchBound, FetchSource, Offset, PartitionReader, Topic};
+use core_log::{FetchBound, FetchSource, Offset, PartitionReader, Timestamp, Topic};
 
 use super::args::Start;
 use super::decode::Shown;
@@ -34,7 +35,9 @@ pub(super) fn cursors<S: FetchSource>(log: &S, topic: &Topic, start: Start) -> R
         let next = match start {
             Start::Offset(offset) => offset,
             Start::Time(time) => match log.offset_for_time(topic.id(), partition, time)? {
-                Some((offset, _timestamp)) => offset,
+                Some((offset, _timestamp)) => {
+                    first_not_older(log, topic, partition, offset..end, time)?
+                }
                 None => end,
             },
             Start::Last(count) => start_of_last(log, topic, partition, (first, end), count)?,
@@ -117,6 +120,29 @@ impl<S: FetchSource> Part<'_, S> {
         }
         Ok(())
     }
+}
+
+/// The first record of a range that a reader sees and that is not older than `time`; the end without
+/// one. What the log found by its index may be a marker, or a record that was aborted.
+fn first_not_older<S: FetchSource>(
+    log: &S,
+    topic: &Topic,
+    partition: u32,
+    range: Range<Offset>,
+    time: Timestamp,
+) -> Result<Offset> {
+    let mut reader =
+        PartitionReader::new(log, topic, partition, range.start, FetchBound::LastStable);
+    while reader.position() < range.end {
+        let Some(batch) = reader.next_batch(READ_BYTES)? else { break };
+        for record in batch.records() {
+            let record = record.map_err(core_log::Error::from)?;
+            if record.timestamp >= time {
+                return Ok(record.offset);
+            }
+        }
+    }
+    Ok(range.end)
 }
 
 /// An offset with `count` records between it and the end, or the log start. Offsets that markers and

@@ -86,6 +86,14 @@ impl Graph {
         NodeId(self.nodes.len() - 1)
     }
 
+    /// The topic that is named first as an input.
+    pub(crate) fn first_source(&self) -> Option<&str> {
+        self.nodes.iter().find_map(|node| match &node.kind {
+            Kind::Source { topic, .. } => Some(topic.as_str()),
+            _ => None,
+        })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
         self.nodes.iter().enumerate().map(|(i, node)| (NodeId(i), node))
     }
