@@ -7,6 +7,7 @@
 mod checkers;
 mod equal;
 mod failures;
+mod fused;
 mod jobs;
 mod operators;
 mod settings;

@@ -5,6 +5,8 @@
 //!
 //! Invariants
 //! * input `n` of the graph is entry `n` here and clock `n` in a task's context.
+//! * `timed` and `stateful` are in the order of their nodes once the topology is finished: a step comes
+//!   before those that take its results.
 //! * the first mistake is kept and reported when the topology is finished; later ones may follow from
 //!   it.
 
@@ -197,10 +199,15 @@ impl Topology {
             reason: "a stream outlives the function that builds the topology".to_owned(),
             help: "end each stream inside the function".to_owned(),
         })?;
-        match finished.mistake.take() {
-            Some(mistake) => Err(mistake),
-            None => finished.graph.validate().map(|()| finished),
+        if let Some(mistake) = finished.mistake.take() {
+            return Err(mistake);
         }
+        finished.graph.validate()?;
+        // Operators are attached from the end of a stream to its source. A window that looked at its
+        // clock before the window above it had passed on its results would close without them.
+        finished.timed.sort_by_key(|(node, _)| *node);
+        finished.stateful.sort_by_key(|(node, _)| *node);
+        Ok(finished)
     }
 
     /// The records of a topic, which must exist when the job starts (S004).

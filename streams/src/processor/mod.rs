@@ -70,7 +70,8 @@ pub(crate) trait Stateful {
     fn open(&mut self, rows: RowCache) -> Result<()>;
     /// The row that a row's key implies beside it: an entry of the time index.
     fn index_entry(&self, key: &[u8]) -> Option<Vec<u8>>;
-    /// Passes on the latest value of each row changed since the last commit, in key order.
+    /// Passes on the latest value of each row changed since the last commit, in the order in which
+    /// they were first touched.
     fn emit_updates(&mut self, ctx: &mut Context) -> Result<()>;
     /// Encodes each changed row once, for the changelog.
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()>;

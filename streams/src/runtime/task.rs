@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Invariants
-//! * after each record everything that is due has fired.
+//! * after each record everything that is due has fired, each step before those behind it.
 //! * positions are committed with the clocks that belong to them.
 //!
 //! On crash: the next task starts from the committed positions and the changelogs.
@@ -138,6 +138,8 @@ impl Task {
     ) -> Result<()> {
         let topic = plan.topic(&source.topic)?.clone();
         if self.id.partition >= topic.partitions {
+            // Nothing can ever come from there, so nothing waits for it.
+            self.ctx.clocks[source.input] = i64::MAX;
             return Ok(());
         }
         let partition = self.id.partition;
