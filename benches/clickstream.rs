@@ -47,17 +47,20 @@ fn job(clicks: Stream<NoKey, Click>) {
         .to(COUNTS);
 }
 
-/// A click of about 120 bytes in bincode; a thousand pages, twenty records per second of event time.
+/// A click of about 120 bytes in bincode; a thousand pages, a thousand records per second of event time.
 fn click(i: u64) -> Click {
     let mixed = i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let user =
-        if mixed % 20 == 0 { "bot-crawler".into() } else { format!("user-{}", mixed % 50_000) };
+    let user = if mixed.is_multiple_of(20) {
+        "bot-crawler".into()
+    } else {
+        format!("user-{}", mixed % 50_000)
+    };
     Click {
         user,
         page: format!("/products/{}", mixed % 1_000),
         referrer: "https://search.example/?q=headwater".into(),
         agent: "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0".into(),
-        at: 1_700_000_000_000 + i64::try_from(i).unwrap_or(0) * 50,
+        at: 1_700_000_000_000 + i64::try_from(i).unwrap_or(0),
     }
 }
 
@@ -79,8 +82,9 @@ fn write(dir: &Path, records: u64, json: bool) {
     let chunk = 256;
     for first in (0..records).step_by(chunk) {
         for i in first..(first + 256).min(records) {
-            encode(&click(i), json, &mut value);
-            batch.push(1_700_000_000_000, None, Some(&value), NO_HEADERS);
+            let click = click(i);
+            encode(&click, json, &mut value);
+            batch.push(click.at, None, Some(&value), NO_HEADERS).expect("it fits");
         }
         let partition = u32::try_from(first / 256 % u64::from(PARTITIONS)).expect("below 4");
         producer.append(&topic, partition, &mut batch).expect("an append");
@@ -118,9 +122,9 @@ fn run_job(dir: &Path, records: u64, json: bool, threads: usize, durability: Dur
     measured(|| {
         let app = app.log(dir).threads(threads).durability(durability);
         let handle = app.start().expect("the job starts");
-        while handle.progress().records_in < records {
-            assert!(!handle.wait_timeout(Duration::from_millis(1)), "the job ended");
-        }
+        while handle.progress().records_in < records
+            && !handle.wait_timeout(Duration::from_millis(1))
+        {}
         handle.stop();
         handle.wait().expect("a clean stop");
     })
@@ -154,7 +158,11 @@ impl Loop<'_> {
             if !open {
                 let value = count.to_string();
                 let (key, value) = (Some(page.as_bytes()), Some(value.as_bytes()));
-                batch.push(start + 59_999, key, value, NO_HEADERS);
+                batch.push(start + 59_999, key, value, NO_HEADERS).expect("it fits");
+                if batch.len_bytes() >= 64 * 1024 {
+                    transaction.append(&self.out, 0, &mut batch).expect("an append");
+                    batch.clear();
+                }
             }
             open
         });

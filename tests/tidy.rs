@@ -46,33 +46,41 @@ const CORE_LOG: &[(&str, &str)] = &[
 
 const STREAMS: &[(&str, &str)] = &[
     ("ids", ""),
-    ("time", "ids"),
+    ("record", ""),
+    ("time", ""),
     ("codec", ""),
     ("key", "codec"),
     ("store", "ids time codec key"),
     ("error", "ids time codec key store"),
-    ("settings", "ids error"),
     ("topology", "ids time error codec key"),
-    ("broker", "ids time error"),
-    ("processor", "ids time error codec key store"),
-    ("operator", "ids time error codec key store topology processor"),
-    ("dsl", "ids time error codec key store topology processor operator"),
-    ("runtime", "ids time error codec key settings store topology broker processor operator"),
+    ("broker", "ids record time error"),
+    ("settings", "ids error store broker"),
+    ("processor", "ids record time error codec key store broker"),
+    ("operator", "ids record time error codec key store topology processor"),
+    ("dsl", "ids record time error codec key store topology processor operator"),
+    (
+        "runtime",
+        "ids record time error codec key store topology broker settings processor operator dsl",
+    ),
     (
         "testing",
-        "ids time error codec key settings store topology broker processor operator dsl runtime",
+        "ids record time error codec key store topology broker settings processor operator dsl runtime",
     ),
     (
         "app",
-        "ids time error codec key settings store topology broker processor operator dsl runtime tool",
+        "ids record time error codec key store topology broker settings processor operator dsl runtime tool",
     ),
     ("tool", "error topology dsl runtime app"),
-    ("prelude", "ids time error codec key settings topology dsl app testing"),
+    ("prelude", "ids record time error codec key settings topology broker dsl app testing"),
 ];
 
 /// Where `streams` may name the log: files, and folders ending in a slash.
-const NAMES_CORE_LOG: &[&str] =
-    &["streams/src/broker/embedded.rs", "streams/src/error.rs", "streams/src/tool/"];
+const NAMES_CORE_LOG: &[&str] = &[
+    "streams/src/broker/embedded.rs",
+    "streams/src/broker/simulated.rs",
+    "streams/src/error.rs",
+    "streams/src/tool/",
+];
 const NAMES_ROCKSDB: &[&str] = &["streams/src/store/rocks.rs"];
 
 const LINES_TARGET: usize = 500;

@@ -56,6 +56,14 @@ impl Log {
     ///
     /// [`Error::LogCrashed`](crate::Error::LogCrashed) and what the disk says.
     pub fn purge(&self, topic: TopicId, partition: u32, before: Offset) -> Result<Offset> {
-        self.inner.engine()?.require(TopicPartition { topic, partition })?.purge(before)
+        let engine = self.inner.engine()?;
+        let partition = engine.require(TopicPartition { topic, partition })?;
+        if partition.can_purge(before)
+            && let Ok(commits) = engine.commits()
+        {
+            // Must be BEFORE the records go, or else a power cut could send a group back to them.
+            commits.settle(engine.as_ref())?;
+        }
+        partition.purge(before)
     }
 }

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use crate::commit::Broken;
 use crate::error::{Error, Result};
 use crate::partition::retention::RetentionPolicy;
 use crate::partition::{PartitionOptions, Promise};
@@ -126,15 +127,6 @@ impl TopicSettings {
             timestamp_after_max_ms: self.timestamp_after_max_ms,
         }
     }
-}
-
-/// A deliberate mistake, to show that a checker can fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
-    /// A commit leaves out one marker, and recovery does not write it either.
-    LoseMarker,
-    /// Partitions that were consumed are not synced before the commit record.
-    SkipConsumedSync,
 }
 
 /// How a log runs.

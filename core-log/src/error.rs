@@ -271,8 +271,11 @@ pub enum Error {
     },
     /// Bytes are not a record batch. Recourse: [`Recourse::Fatal`].
     #[error(transparent)]
-    Decode(#[from] DecodeError),
+    Decode(DecodeError),
 }
+
+/// Operations that change nothing.
+const READS: [&str; 5] = ["read", "list", "look for", "find", "open"];
 
 fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
@@ -288,7 +291,8 @@ impl Error {
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => Self::DiskFull { path, source },
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnlyDirectory { path, source },
-            io::ErrorKind::PermissionDenied if matches!(operation, "create" | "lock" | "write") => {
+            // A file that may not even be read is another matter.
+            io::ErrorKind::PermissionDenied if !READS.contains(&operation) => {
                 Self::ReadOnlyDirectory { path, source }
             }
             io::ErrorKind::NotADirectory => Self::NotADirectory { path },
@@ -338,6 +342,15 @@ impl From<InvalidName> for Error {
     }
 }
 
+impl From<DecodeError> for Error {
+    fn from(bad: DecodeError) -> Self {
+        match bad {
+            DecodeError::CompressionUnsupported { codec } => Self::CompressionUnsupported { codec },
+            other => Self::Decode(other),
+        }
+    }
+}
+
 impl From<BatchOverflow> for Error {
     fn from(overflow: BatchOverflow) -> Self {
         Self::BatchTooLarge { bytes: overflow.bytes, max_bytes: overflow.max_bytes }
@@ -353,7 +366,11 @@ mod tests {
         let of = |kind: io::ErrorKind| Error::io(Path::new("/log"), "write", kind.into());
         assert!(matches!(of(io::ErrorKind::StorageFull), Error::DiskFull { .. }));
         assert!(matches!(of(io::ErrorKind::ReadOnlyFilesystem), Error::ReadOnlyDirectory { .. }));
+        assert!(matches!(of(io::ErrorKind::PermissionDenied), Error::ReadOnlyDirectory { .. }));
         assert!(matches!(of(io::ErrorKind::NotFound), Error::Io { operation: "write", .. }));
+        let unreadable =
+            Error::io(Path::new("/log"), "read", io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(unreadable, Error::Io { operation: "read", .. }));
     }
 
     #[test]

@@ -30,10 +30,10 @@ mod topic;
 #[cfg(any(test, feature = "memory"))]
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
+#[cfg(any(test, feature = "test-util"))]
+pub use commit::Broken;
 pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
-#[cfg(any(test, feature = "test-util"))]
-pub use config::Broken;
 pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
 pub use error::{Error, Recourse, Result};
@@ -45,8 +45,8 @@ pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
-pub use log::{EndedTransaction, Log, LogOptions, PartitionRecovery, RecoveryReport};
-pub use owner::{AttachedLog, LogView};
+pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use owner::{AttachedLog, LogOptions, LogView};
 pub use partition::append::Appended;
 pub use partition::{FetchBound, Fetched, PartitionOffsets};
 pub use partitioner::{murmur2, partition_for};

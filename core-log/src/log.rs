@@ -19,7 +19,6 @@
 
 pub(crate) mod directory;
 pub(crate) mod engine;
-mod options;
 pub(crate) mod report;
 #[cfg(test)]
 mod tests;
@@ -30,8 +29,6 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-pub(crate) use options::LOCK_RETRY;
-pub use options::LogOptions;
 pub use report::{EndedTransaction, PartitionRecovery, RecoveryReport};
 
 use crate::clock::Clock;
@@ -39,7 +36,7 @@ use crate::commit::OffsetCommit;
 use crate::config::LogSettings;
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, LogId, Offset, Timestamp, TopicId, TopicPartition};
-use crate::maintenance::Background;
+use crate::maintenance::{self, Background, Beside};
 use crate::partition::changes::Changes;
 use crate::partition::health::Health;
 use crate::partition::{FetchBound, Fetched, Partition, PartitionOffsets, Shared};
@@ -166,14 +163,16 @@ impl Inner {
         &self.settings
     }
 
-    pub(crate) fn set_background(&self, background: Background) {
+    /// Starts the maintenance thread; what is passed in runs beside it and ends with it.
+    pub(crate) fn run_in_background(self: &Arc<Self>, beside: impl Iterator<Item = Beside>) {
+        let background = maintenance::start(self, beside.collect());
         *self.background.lock() = Some(background);
     }
 
     /// Retention, interval syncs and time-outs, once.
     pub(crate) fn maintain(&self, now: Timestamp) -> Result<()> {
         let engine = self.engine()?;
-        crate::maintenance::run(&engine, self.settings.transaction_timeout, now)
+        maintenance::run(&engine, self.settings.transaction_timeout, now)
     }
 }
 
@@ -187,15 +186,6 @@ fn shared(storage: &Arc<dyn Storage>, clock: &Arc<dyn Clock>, changes: &Arc<Chan
 }
 
 impl Log {
-    /// Opens the log in `dir` with all defaults; makes it when the directory is missing or empty.
-    ///
-    /// # Errors
-    ///
-    /// As [`LogOptions::open`].
-    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        LogOptions::new().open(dir)
-    }
-
     /// The log's id: it stays when the directory is moved.
     #[must_use]
     pub fn id(&self) -> LogId {

@@ -8,6 +8,7 @@
 //! * Retention by time follows the monotonic clock from the start on; a date that jumps ahead is
 //!   believed only after an hour.
 
+use std::fmt::Debug;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -85,12 +86,15 @@ impl SteadyDate {
     }
 }
 
+/// Something that runs beside the thread and ends when it is dropped.
+pub(crate) type Beside = Box<dyn Debug + Send + Sync>;
+
 /// The maintenance thread; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Background {
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
-    _owner: Option<crate::owner::Server>,
+    _beside: Vec<Beside>,
 }
 
 #[derive(Debug, Default)]
@@ -99,10 +103,9 @@ struct Stop {
     signal: Condvar,
 }
 
-/// Starts the thread and the owner's socket.
-pub(crate) fn start(inner: &Arc<Inner>) -> Background {
+/// Starts the thread.
+pub(crate) fn start(inner: &Arc<Inner>, beside: Vec<Beside>) -> Background {
     let stop = Arc::new(Stop::default());
-    let owner = crate::owner::serve(inner);
     let (log, stopped) = (Arc::downgrade(inner), Arc::clone(&stop));
     let thread = std::thread::Builder::new()
         .name("log-maintenance".to_owned())
@@ -110,7 +113,7 @@ pub(crate) fn start(inner: &Arc<Inner>) -> Background {
     if let Err(error) = &thread {
         tracing::warn!(%error, "no maintenance thread: nothing is deleted by retention");
     }
-    Background { stop, thread: thread.ok(), _owner: owner }
+    Background { stop, thread: thread.ok(), _beside: beside }
 }
 
 fn work(log: &Weak<Inner>, stop: &Stop) {

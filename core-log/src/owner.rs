@@ -1,7 +1,7 @@
-//! Looking at a log that another process owns: a socket in its directory.
+//! One process owns a log directory; others look at the log through a socket in it.
 //!
-//! Why: one process owns a directory; but a person wants to look at what a running job writes, and a
-//! second process may not open the files of a log that is being written.
+//! Why a socket: a person wants to look at what a running job writes, and a second process may not
+//! open the files of a log that is being written.
 //!
 //! ```text
 //!   client                                  owner (DIR/.owner.sock)
@@ -17,6 +17,7 @@
 //! Reference: design.md "The log" 8.
 
 mod client;
+mod options;
 mod protocol;
 mod server;
 #[cfg(test)]
@@ -27,13 +28,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use client::AttachedLog;
-pub(crate) use server::{Server, serve};
+pub use options::LogOptions;
 
 use crate::consumer::FetchSource;
 use crate::error::{Error, Result};
 use crate::ids::{Offset, Timestamp, TopicId};
+use crate::log::Log;
 use crate::log::directory::SOCKET;
-use crate::log::{LOCK_RETRY, Log, LogOptions};
 use crate::partition::{FetchBound, Fetched, PartitionOffsets};
 use crate::storage::disk;
 use crate::topic::Topic;
@@ -58,6 +59,17 @@ fn with_socket_path<T>(dir: &Path, with: impl FnOnce(&Path) -> io::Result<T>) ->
 fn failed(dir: &Path) -> impl Fn(io::Error) -> Error {
     let path: PathBuf = dir.join(SOCKET);
     move |error| Error::Owner { path: path.clone(), reason: error.to_string() }
+}
+
+impl Log {
+    /// Opens the log in `dir` with all defaults; makes it when the directory is missing or empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogOptions::open`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        LogOptions::new().open(dir)
+    }
 }
 
 /// A log as a reader finds it: its own, or another process's.
@@ -91,8 +103,8 @@ impl LogView {
                 Err(_no_socket) => return Err(locked),
             }
             // Between lock and socket nothing tells when the owner is ready.
-            std::thread::park_timeout(LOCK_RETRY);
-            waited += LOCK_RETRY;
+            std::thread::park_timeout(options::LOCK_RETRY);
+            waited += options::LOCK_RETRY;
         }
     }
 

@@ -14,9 +14,11 @@
 //! On crash: start it again; it goes on from its last commit.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
 use crate::broker::{Broker, Durability, EmbeddedBroker, open_log};
@@ -95,6 +97,22 @@ impl App {
         self
     }
 
+    /// Lowers the limits behind which the log and RocksDB clear up, so that a test with little data
+    /// meets what is rare.
+    #[cfg(feature = "test-util")]
+    pub fn limits(mut self, limits: crate::settings::Limits) -> Self {
+        self.settings.cache.dirty_rows_max = limits.dirty_rows_max;
+        self.settings.limits = limits;
+        self
+    }
+
+    /// Runs a deliberately broken variant of the runtime: a checker must catch it.
+    #[cfg(feature = "test-util")]
+    pub fn mistake(mut self, mistake: crate::settings::Mistake) -> Self {
+        self.settings.mistake = Some(mistake);
+        self
+    }
+
     /// Starts the job on threads of its own.
     ///
     /// # Errors
@@ -129,10 +147,10 @@ impl App {
         let handle = self.start()?;
         let shared = Arc::clone(&handle.shared);
         let ended = tokio::task::spawn_blocking(move || handle.wait());
-        tokio::pin!(ended);
-        let joined = tokio::select! {
-            joined = &mut ended => joined,
-            signal = tokio::signal::ctrl_c() => {
+        let signal = pin!(tokio::signal::ctrl_c());
+        let joined = match select(ended, signal).await {
+            Either::Left((joined, _)) => joined,
+            Either::Right((signal, ended)) => {
                 shared.control.stop();
                 let joined = ended.await;
                 signal.map_err(|source| Error::System { what: "a signal handler", source })?;
@@ -175,7 +193,9 @@ impl App {
     fn open_log(&self, assembly: &Assembly) -> Result<EmbeddedBroker> {
         let settings = &self.settings;
         let limit = settings.event_time_ahead_max_ms;
-        open_log(&self.log, settings.durability, limit)?.ok_or_else(|| Error::UnknownTopic {
+        let opened =
+            open_log(&self.log, settings.durability, limit, settings.limits.commits_bytes_max);
+        opened?.ok_or_else(|| Error::UnknownTopic {
             name: assembly.graph.first_source().unwrap_or_default().to_owned(),
             log: self.log.display().to_string(),
             known: Vec::new(),
@@ -215,7 +235,10 @@ impl App {
         #[cfg(feature = "rocksdb")]
         let backend = crate::store::RocksBackend::open(
             &self.log.join("state"),
-            &crate::store::RocksBudget::default(),
+            &crate::store::RocksBudget {
+                write_buffer_bytes: self.settings.limits.write_buffer_bytes,
+                ..Default::default()
+            },
         )?;
         #[cfg(not(feature = "rocksdb"))]
         let backend = crate::store::MemoryBackend::new(0);

@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 
+use crate::ids::InvalidName;
 use crate::store::StoreError;
 
 /// The result of everything in this crate.
@@ -111,13 +112,8 @@ pub enum Error {
         help: String,
     },
     /// A name that cannot become part of a topic's name.
-    #[error("{kind} name `{name}` is not valid")]
-    InvalidName {
-        /// What the name is for.
-        kind: &'static str,
-        /// The name.
-        name: String,
-    },
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
     /// A value that cannot be written in the codec of its topic.
     #[error("a value for {topic} cannot be encoded: {reason}")]
     Encode {
@@ -193,8 +189,10 @@ impl Error {
             ) => "S020",
             Self::EventTimeAhead { .. } | Self::Log(Log::TimestampTooFarAhead { .. }) => "S022",
             Self::Log(Log::TopicExists { .. }) => "S023",
-            Self::InvalidName { .. } | Self::Log(Log::InvalidName { .. }) => "S024",
-            Self::Encode { .. } | Self::Log(Log::BatchTooLarge { .. }) => "S025",
+            Self::InvalidName(_) | Self::Log(Log::InvalidName { .. }) => "S024",
+            Self::Encode { .. }
+            | Self::Store(StoreError::Encode { .. })
+            | Self::Log(Log::BatchTooLarge { .. }) => "S025",
             Self::Store(_) => "S026",
             Self::Usage { .. } => "S027",
             Self::System { .. } => "S028",
@@ -253,7 +251,7 @@ impl Error {
             | Self::Log(Log::UnknownTopic { name, known }) => {
                 return unknown_topic_help(name, known);
             }
-            Self::InvalidName { .. } | Self::Log(Log::InvalidName { .. }) => {
+            Self::InvalidName(_) | Self::Log(Log::InvalidName { .. }) => {
                 &["choose another name: up to 249 letters, digits, `.`, `_` and `-`"]
             }
             Self::Log(Log::TopicExists { .. }) => {

@@ -9,7 +9,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+/// A name that cannot become part of a topic's name. Recourse: choose another.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} name `{name}` is not valid")]
+pub struct InvalidName {
+    /// What the name is for.
+    pub kind: &'static str,
+    /// The name.
+    pub name: String,
+}
 
 /// The most bytes that a store name may have.
 const STORE_NAME_MAX: usize = 150;
@@ -24,12 +32,12 @@ impl StoreName {
     ///
     /// # Errors
     ///
-    /// * [`Error::InvalidName`]: empty, longer than 150 bytes, or a character outside
+    /// [`InvalidName`]: empty, longer than 150 bytes, or a character outside
     ///   `[a-zA-Z0-9._-]`. Recourse: choose another name.
-    pub fn new(name: &str) -> Result<Self> {
+    pub fn new(name: &str) -> Result<Self, InvalidName> {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if name.is_empty() || name.len() > STORE_NAME_MAX || !name.chars().all(legal) {
-            return Err(Error::InvalidName { kind: "store", name: name.to_owned() });
+            return Err(InvalidName { kind: "store", name: name.to_owned() });
         }
         Ok(Self(Arc::from(name)))
     }

@@ -41,6 +41,7 @@ mod key;
 mod operator;
 pub mod prelude;
 mod processor;
+mod record;
 mod runtime;
 mod settings;
 mod store;
@@ -55,7 +56,7 @@ pub use dsl::{
     SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream, topic,
 };
 pub use error::{Error, Result};
-pub use ids::{StoreName, TaskId};
+pub use ids::{InvalidName, StoreName, TaskId};
 pub use key::{Key, KeyError, NoKey, RecordKey, Windowed};
 pub use processor::Record;
 pub use runtime::Progress;

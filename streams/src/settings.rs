@@ -3,9 +3,13 @@
 use crate::broker::Durability;
 use crate::store::CacheOptions;
 
+/// Memtables of all stores together.
+const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
+/// Size of the commit records beyond which a snapshot replaces them.
+const COMMITS_BYTES_MAX: u64 = 1 << 20;
+
 /// One hour.
 const AHEAD_MAX_MS: i64 = 3_600_000;
-
 /// Settings of one job; each has a default that is right for most.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -23,8 +27,32 @@ pub(crate) struct Settings {
     pub(crate) cache: CacheOptions,
     /// Rows changed in one transaction after which it is committed.
     pub(crate) changed_rows_max: usize,
+    /// When the log and RocksDB clear up behind the job.
+    pub(crate) limits: Limits,
     /// A deliberate mistake for the checkers of the test suites.
     pub(crate) mistake: Option<Mistake>,
+}
+
+/// How much may gather before the log or RocksDB clears up. A test with little data lowers it, so that
+/// what is rare happens often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Committed rows of one store partition that may wait before they are flushed. Default 131 072.
+    pub dirty_rows_max: usize,
+    /// Memtables of all stores together, in bytes; full ones go to the disk. Default 64 MiB.
+    pub write_buffer_bytes: usize,
+    /// Commit records in bytes, before a snapshot replaces them. Default 1 MiB.
+    pub commits_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            dirty_rows_max: CacheOptions::default().dirty_rows_max,
+            write_buffer_bytes: WRITE_BUFFER_BYTES,
+            commits_bytes_max: COMMITS_BYTES_MAX,
+        }
+    }
 }
 
 /// A deliberately broken variant of the runtime: each checker must catch it, or it proves nothing.
@@ -46,6 +74,7 @@ impl Settings {
             event_time_ahead_max_ms: AHEAD_MAX_MS,
             cache: CacheOptions::default(),
             changed_rows_max: 128 * 1024,
+            limits: Limits::default(),
             mistake: None,
         }
     }

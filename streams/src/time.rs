@@ -56,6 +56,15 @@ pub(crate) fn duration_ms(d: Duration) -> i64 {
     i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The two times of a record, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Its event time.
+    pub(crate) timestamp: i64,
+    /// The clock of its source partition when it was read.
+    pub(crate) source_time: i64,
+}
+
 /// Windows of one size that follow each other without gap, from 0 on: `[0, size)`, `[size, 2 size)`.
 ///
 /// Grace is 0 unless [`grace`](Tumbling::grace) is said.

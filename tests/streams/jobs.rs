@@ -17,7 +17,6 @@ pub(crate) struct Click {
 
 pub(crate) const CLICKS: Topic<NoKey, Click> = topic("clicks");
 pub(crate) const COUNTS: Topic<Windowed<String>, u64> = topic("page-counts");
-pub(crate) const VISITS: Topic<Windowed<String>, (String, u64)> = topic("visits");
 pub(crate) const PER_PAGE: Topic<Windowed<String>, u64> = topic("visitors-per-page");
 
 pub(crate) const MINUTE: i64 = 60_000;
@@ -79,9 +78,12 @@ pub(crate) fn clicks(seed: u64, partitions: u32, each: u64, skew_ms: i64) -> Vec
     all
 }
 
-/// Counts by (page, window start), and how many clicks are late, by the rule: late when the largest
+/// Count and largest time by (page, window start).
+pub(crate) type Counts = BTreeMap<(String, i64), (u64, i64)>;
+
+/// Counts, and how many clicks are late, by the rule: late when the largest
 /// time read from the record's partition has reached the window's end plus grace.
-pub(crate) fn model(input: &[(u32, Click)]) -> (BTreeMap<(String, i64), (u64, i64)>, u64) {
+pub(crate) fn model(input: &[(u32, Click)]) -> (Counts, u64) {
     let mut clocks: BTreeMap<u32, i64> = BTreeMap::new();
     let (mut counts, mut late) = (BTreeMap::new(), 0);
     for (partition, click) in input {
@@ -102,9 +104,7 @@ pub(crate) fn model(input: &[(u32, Click)]) -> (BTreeMap<(String, i64), (u64, i6
 }
 
 /// The same shape for what a job wrote.
-pub(crate) fn written(
-    records: &[TestRecord<Windowed<String>, u64>],
-) -> BTreeMap<(String, i64), (u64, i64)> {
+pub(crate) fn written(records: &[TestRecord<Windowed<String>, u64>]) -> Counts {
     let mut counts = BTreeMap::new();
     for record in records {
         let (key, count) = (record.key.clone().unwrap(), record.value.unwrap());

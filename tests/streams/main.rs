@@ -2,6 +2,8 @@
 //!
 //! Every random test prints its seed on failure; the same seed takes the same steps.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
+
 mod checkers;
 mod equal;
 mod failures;

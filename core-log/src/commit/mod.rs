@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   append data (transactional)          readers of committed records do not see it
-//!   sync written and consumed partitions ── in parallel
+//!   sync written and consumed partitions -- in parallel
 //!   append ONE commit record, sync       <- commit point
 //!   append markers                       synced by whoever syncs that partition next
 //! ```
@@ -22,17 +22,18 @@
 
 pub(crate) mod journal;
 pub(crate) mod offsets;
+mod protocol;
 pub(crate) mod record;
 pub(crate) mod recovery;
+mod snapshots;
 pub(crate) mod transactions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::config::Broken;
 use crate::error::{Error, Result};
 use crate::format::{ControlType, EndTransactionMarker};
 use crate::ids::{GroupId, Offset, ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
@@ -42,7 +43,7 @@ use crate::segment::Damage;
 use journal::Journal;
 use offsets::OffsetTable;
 pub use record::OffsetCommit;
-use record::{CommitRecord, CommitsRecord, PartitionOffset, Snapshot};
+use record::{CommitRecord, CommitsRecord, PartitionOffset};
 use transactions::{Ending, Refusal, TransactionTable};
 
 /// The directory of the commit records, and what errors call it.
@@ -59,6 +60,29 @@ pub(crate) trait Directory {
     fn partitions(&self) -> Vec<Arc<Partition>>;
 }
 
+/// A deliberate mistake, to show that a checker can fail.
+#[cfg_attr(
+    not(any(test, feature = "test-util")),
+    expect(unreachable_pub, reason = "only the feature test-util hands it out")
+)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A commit leaves out one marker, and recovery does not write it either.
+    LoseMarker,
+    /// Partitions that were consumed are not synced before the commit record.
+    SkipConsumedSync,
+    /// A transaction is aborted when the sync of its commit record fails, and the log goes on.
+    AbortDecided,
+    /// A snapshot drops commit records whose markers are not synced, or not written.
+    FoldEarly,
+    /// A commit record commits any open transaction of its producer, whatever its epoch.
+    IgnoreEpochs,
+    /// A start forgets the block of producer ids that may have been handed out.
+    ReuseProducerIds,
+    /// A commit record witnesses what was written as if it had been synced.
+    WitnessUnsynced,
+}
+
 /// How the protocol runs.
 #[derive(Clone, Debug)]
 pub(crate) struct CommitSettings {
@@ -68,6 +92,12 @@ pub(crate) struct CommitSettings {
     /// How many partitions are synced at the same time.
     pub(crate) parallel_syncs: usize,
     pub(crate) broken: Option<Broken>,
+}
+
+impl CommitSettings {
+    fn makes(&self, mistake: Broken) -> bool {
+        self.broken == Some(mistake)
+    }
 }
 
 /// The transactions and committed offsets of one log.
@@ -225,167 +255,6 @@ impl Commits {
             .map_err(|refusal| transaction.refused(refusal))
     }
 
-    /// Commits a transaction and the offsets it consumed; answers whether there was anything to commit.
-    ///
-    /// # Errors
-    ///
-    /// Before the commit record is appended the transaction is aborted; afterwards an error is a crash
-    /// of the log, and recovery decides.
-    pub(crate) fn commit(
-        &self,
-        log: &dyn Directory,
-        transaction: &TransactionRef,
-        offsets: &[OffsetCommit],
-    ) -> Result<bool> {
-        let prepared = self.prepare(log, transaction, offsets);
-        let (written, consumed) = match prepared {
-            Ok(parts) => parts,
-            Err(error) => {
-                if let Err(also) = self.abort(log, transaction.producer_id) {
-                    tracing::warn!(error = %also, "recovery must abort what could not be committed");
-                }
-                return Err(error);
-            }
-        };
-        if written.is_empty() && offsets.is_empty() {
-            self.finish(transaction.producer_id);
-            return Ok(false);
-        }
-        let outcome = self.decide(transaction, &written, &consumed, offsets);
-        self.finish(transaction.producer_id);
-        outcome?;
-        if self.is_large() {
-            // The commit stands, whatever becomes of this: a failure is a crash of the log.
-            if let Err(error) = self.write_snapshot(log) {
-                tracing::warn!(%error, "no snapshot of the commits was written");
-            }
-        }
-        Ok(true)
-    }
-
-    /// Everything before the point of no return.
-    fn prepare(
-        &self,
-        log: &dyn Directory,
-        transaction: &TransactionRef,
-        offsets: &[OffsetCommit],
-    ) -> Result<(Vec<Arc<Partition>>, Vec<Consumed>)> {
-        self.shared.health.check()?;
-        let (producer, epoch) = (transaction.producer_id, transaction.producer_epoch);
-        let refused = |refusal| transaction.refused(refusal);
-        let joined = self.table.lock().partitions(producer, epoch).map_err(refused)?;
-        let written: Vec<_> = joined.iter().filter_map(|id| log.partition(*id)).collect();
-        let consumed = consumed(log, offsets)?;
-        if transaction.survives_power_loss {
-            let mut targets: Vec<_> = written
-                .iter()
-                .filter_map(|p| Some((Arc::clone(p), p.open_end(producer)?)))
-                .collect();
-            if self.settings.broken != Some(Broken::SkipConsumedSync) {
-                targets.extend(consumed.iter().map(|c| (Arc::clone(&c.partition), c.offset)));
-            }
-            sync_all(&targets, self.settings.parallel_syncs)?;
-        }
-        self.table.lock().decide(producer, epoch).map_err(refused)?;
-        Ok((written, consumed))
-    }
-
-    /// The commit point and what follows it.
-    fn decide(
-        &self,
-        transaction: &TransactionRef,
-        written: &[Arc<Partition>],
-        consumed: &[Consumed],
-        offsets: &[OffsetCommit],
-    ) -> Result<()> {
-        let producer = transaction.producer_id;
-        let is_synced = transaction.survives_power_loss;
-        let ends: Vec<_> =
-            written.iter().filter_map(|p| Some((Arc::clone(p), p.open_end(producer)?))).collect();
-        let at = {
-            let mut state = self.state.lock();
-            self.shared.health.check()?;
-            let record = self.commit_record(transaction, &ends, consumed, offsets);
-            let entry = CommitsRecord::Commit(record);
-            let appended = state.journal.append(&entry, self.shared.clock.now_ms());
-            let at = self.shared.health.guard(appended)?;
-            if let CommitsRecord::Commit(record) = entry {
-                state.live.insert(at, Live { record, needs: None });
-            }
-            at
-        };
-        if is_synced {
-            self.syncs.wait(at + 1, || self.lead_sync())?;
-        }
-        self.state.lock().offsets.apply(at, offsets);
-        let mut needs = Vec::new();
-        let marker = EndTransactionMarker {
-            control_type: ControlType::Commit,
-            coordinator_epoch: commit_claim(at, is_synced),
-        };
-        let lost = usize::from(self.settings.broken == Some(Broken::LoseMarker));
-        for (partition, _) in ends.iter().skip(lost) {
-            let marker_epoch = next_epoch(transaction.producer_epoch);
-            if let Some(offset) = partition.end_transaction(producer, marker_epoch, marker)? {
-                needs.push(PartitionOffset { partition: partition.id(), offset: offset + 1 });
-            }
-        }
-        if !is_synced {
-            needs.extend(
-                consumed
-                    .iter()
-                    .map(|c| PartitionOffset { partition: c.partition.id(), offset: c.offset }),
-            );
-        }
-        if let Some(live) = self.state.lock().live.get_mut(&at) {
-            live.needs = Some(needs);
-        }
-        self.shared.changes.notify();
-        Ok(())
-    }
-
-    fn commit_record(
-        &self,
-        transaction: &TransactionRef,
-        ends: &[(Arc<Partition>, Offset)],
-        consumed: &[Consumed],
-        offsets: &[OffsetCommit],
-    ) -> CommitRecord {
-        let written = ends
-            .iter()
-            .map(|(partition, end)| PartitionOffset { partition: partition.id(), offset: *end })
-            .collect();
-        let witnesses: BTreeMap<TopicPartition, Offset> = ends
-            .iter()
-            .map(|(partition, _)| partition)
-            .chain(consumed.iter().map(|c| &c.partition))
-            .map(|partition| (partition.id(), partition.synced()))
-            .collect();
-        CommitRecord {
-            transactional_id: transaction.transactional_id.clone(),
-            producer_id: transaction.producer_id,
-            producer_epoch: transaction.producer_epoch,
-            survives_power_loss: transaction.survives_power_loss,
-            commits_synced: self.syncs.durable(),
-            written,
-            witnesses: witnesses
-                .into_iter()
-                .map(|(partition, offset)| PartitionOffset { partition, offset })
-                .collect(),
-            offsets: offsets.to_vec(),
-        }
-    }
-
-    fn lead_sync(&self) -> Result<Offset> {
-        self.shared.health.check()?;
-        let ((file, path), end) = {
-            let state = self.state.lock();
-            (state.journal.file(), state.journal.next_offset())
-        };
-        self.shared.health.guard(file.sync().map_err(|e| Error::io(&path, "sync", e)))?;
-        Ok(end)
-    }
-
     fn finish(&self, producer: ProducerId) {
         self.table.lock().finish(producer);
         self.ended.notify_all();
@@ -478,39 +347,6 @@ impl Commits {
         self.state.lock().offsets.group(group)
     }
 
-    fn is_large(&self) -> bool {
-        let state = self.state.lock();
-        let most = self.settings.file_bytes_max.max(state.size_after_snapshot.saturating_mul(2));
-        state.journal.size_bytes() > most
-    }
-
-    /// Replaces the file by a snapshot of what is live.
-    pub(crate) fn write_snapshot(&self, log: &dyn Directory) -> Result<()> {
-        let needs: Vec<PartitionOffset> = {
-            let state = self.state.lock();
-            state.live.values().filter_map(|live| live.needs.as_ref()).flatten().copied().collect()
-        };
-        let targets: Vec<_> = needs
-            .iter()
-            .filter_map(|need| Some((log.partition(need.partition)?, need.offset)))
-            .filter(|(partition, _)| partition.damage().is_none())
-            .collect();
-        sync_all(&targets, self.settings.parallel_syncs)?;
-        let mut state = self.state.lock();
-        self.shared.health.check()?;
-        // Must be BEFORE anything is folded: an undecided record must not be taken for a decided one.
-        self.sync_journal(&state)?;
-        state.fold(|need| {
-            log.partition(need.partition)
-                .is_none_or(|p| p.synced() >= need.offset || p.log_start() >= need.offset)
-        });
-        let snapshot = state.snapshot(log, &self.settings.boot_id);
-        self.shared.health.guard(state.journal.replace(snapshot, self.shared.clock.now_ms()))?;
-        state.size_after_snapshot = state.journal.size_bytes();
-        self.syncs.raise(state.journal.next_offset());
-        Ok(())
-    }
-
     /// The offset behind the last record, for the witness of a clean close.
     pub(crate) fn end_offset(&self) -> Offset {
         self.state.lock().journal.next_offset()
@@ -523,65 +359,6 @@ impl Commits {
         drop(self.table.lock());
         self.ended.notify_all();
     }
-}
-
-impl State {
-    /// Folds commits of which everything they need is synced.
-    fn fold(&mut self, is_synced: impl Fn(&PartitionOffset) -> bool) {
-        let Self { live, base, .. } = self;
-        live.retain(|at, commit| {
-            let is_done = commit.needs.as_ref().is_some_and(|needs| needs.iter().all(&is_synced));
-            if is_done {
-                base.apply(*at, &commit.record.offsets);
-            }
-            !is_done
-        });
-    }
-
-    fn snapshot(&self, log: &dyn Directory, boot_id: &str) -> Snapshot {
-        let witness = |partition: Arc<Partition>| PartitionOffset {
-            partition: partition.id(),
-            offset: partition.synced(),
-        };
-        Snapshot {
-            boot_id: boot_id.to_owned(),
-            producer_ids_end: self.producer_ids_end,
-            offsets: self.base.iter().cloned().collect(),
-            witnesses: log.partitions().into_iter().map(witness).collect(),
-            live: self.live.iter().map(|(at, live)| (*at, live.record.clone())).collect(),
-        }
-    }
-}
-
-/// A partition that was read, up to an offset.
-#[derive(Debug)]
-struct Consumed {
-    partition: Arc<Partition>,
-    offset: Offset,
-}
-
-/// Finds the consumed partitions; no offset may lie beyond its partition's end.
-fn consumed(log: &dyn Directory, offsets: &[OffsetCommit]) -> Result<Vec<Consumed>> {
-    let mut seen = BTreeSet::new();
-    let mut consumed = Vec::with_capacity(offsets.len());
-    for commit in offsets {
-        let id = commit.topic_partition();
-        let unknown = || Error::UnknownPartition {
-            topic: id.topic.to_string(),
-            partition: id.partition,
-            partitions: 0,
-        };
-        let partition = log.partition(id).ok_or_else(unknown)?;
-        let (start, end) = (0, partition.log_end());
-        if commit.offset < start || commit.offset > end {
-            return Err(Error::OffsetOutOfRange { requested: commit.offset, start, end });
-        }
-        if !seen.insert((commit.group.clone(), id)) {
-            return Err(Error::DuplicateOffset { group: commit.group.clone(), partition: id });
-        }
-        consumed.push(Consumed { partition, offset: commit.offset });
-    }
-    Ok(consumed)
 }
 
 /// Syncs partitions up to the given offsets, some at the same time.

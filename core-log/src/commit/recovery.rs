@@ -32,13 +32,12 @@ use super::offsets::OffsetTable;
 use super::record::{CommitRecord, CommitsRecord, PartitionOffset, Snapshot};
 use super::transactions::TransactionTable;
 use super::{
-    CommitSettings, Commits, Directory, Live, PRODUCER_ID_BLOCK, State, commit_claim, next_epoch,
-    sync_all,
+    Broken, CommitSettings, Commits, Directory, Live, PRODUCER_ID_BLOCK, State, commit_claim,
+    next_epoch, sync_all,
 };
-use crate::config::Broken;
 use crate::error::Result;
 use crate::format::{ControlType, EndTransactionMarker};
-use crate::ids::{GroupId, Offset, ProducerId, TopicPartition, TransactionalId};
+use crate::ids::{GroupId, Offset, ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
 use crate::partition::sync_group::SyncGroup;
 use crate::partition::{Partition, Shared};
 use crate::storage::Storage;
@@ -130,7 +129,9 @@ pub(crate) fn decide(
     let mut decisions = Decisions { repair, ..Decisions::default() };
     let mut live = loaded.live;
     decisions.rolled_back = roll_back(&mut live, log);
-    let producer_id_next = loaded.producer_ids_end.max(producer_id_max + 1);
+    let reserved =
+        if settings.makes(Broken::ReuseProducerIds) { 0 } else { loaded.producer_ids_end };
+    let producer_id_next = reserved.max(producer_id_max + 1);
     let synced = journal.next_offset();
     let commits = Commits {
         shared: shared.clone(),
@@ -210,7 +211,9 @@ fn first_short(
     let written = commit.written.iter().map(|written| (written.partition, written.offset));
     let consumed = commit.offsets.iter().map(|offset| (offset.topic_partition(), offset.offset));
     written.chain(consumed).find_map(|(id, expected)| {
-        let end = log.partition(id)?.log_end();
+        // What is damaged was on the disk once: the power cut has not taken it.
+        let partition = log.partition(id).filter(|partition| partition.damage().is_none())?;
+        let end = partition.log_end();
         (end < expected).then_some((id, end, expected))
     })
 }
@@ -218,11 +221,14 @@ fn first_short(
 impl Commits {
     /// Ends every transaction that is open anywhere, as its commit record or its absence says.
     fn write_missing_markers(&self, log: &dyn Directory, decisions: &mut Decisions) -> Result<()> {
+        let ignored = self.settings.makes(Broken::IgnoreEpochs);
+        let epoch_of = |epoch: ProducerEpoch| if ignored { 0 } else { epoch.0 };
         let records: BTreeMap<(ProducerId, i16), (Offset, bool)> = {
             let state = self.state.lock();
-            let key = |record: &CommitRecord| (record.producer_id, record.producer_epoch.0);
             let entry = |(at, live): (&Offset, &Live)| {
-                (key(&live.record), (*at, live.record.survives_power_loss))
+                let record = &live.record;
+                let key = (record.producer_id, epoch_of(record.producer_epoch));
+                (key, (*at, record.survives_power_loss))
             };
             state.live.iter().map(entry).collect()
         };
@@ -232,8 +238,8 @@ impl Commits {
                 continue;
             }
             for (producer, epoch, _) in partition.open_transactions() {
-                let record = records.get(&(producer, epoch.0));
-                if record.is_some() && self.settings.broken == Some(Broken::LoseMarker) {
+                let record = records.get(&(producer, epoch_of(epoch)));
+                if record.is_some() && self.settings.makes(Broken::LoseMarker) {
                     continue;
                 }
                 let marker = match record {

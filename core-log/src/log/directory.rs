@@ -108,7 +108,7 @@ fn damaged(path: PathBuf, reason: &str) -> Error {
 pub(crate) fn read_topics(storage: &dyn Storage, dir: &Path) -> Result<Vec<Topic>> {
     let path = dir.join(TOPICS);
     let text = match text_file::read(storage, &path)? {
-        Text::Missing => return Ok(Vec::new()),
+        Text::Missing => return Err(damaged(path, "it is missing")),
         Text::Damaged => return Err(damaged(path, "its checksum does not fit")),
         Text::Proven(text) => text,
     };

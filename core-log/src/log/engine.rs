@@ -282,7 +282,9 @@ impl Engine {
         // From here on nothing is written: the witnesses are final.
         self.shared.health.close();
         self.quiesce();
-        if partitions.len() == targets.len() {
+        // An append that came in between is not synced: then the next start must look at the tail.
+        let is_synced = partitions.iter().all(|p| p.synced() == p.log_end());
+        if partitions.len() == targets.len() && is_synced {
             let witnesses = targets.iter().map(|(p, _)| (p.id(), p.synced())).collect();
             let clean = CleanShutdown { commits_end: commits.end_offset(), witnesses };
             directory::write_clean(self.shared.storage.as_ref(), &self.dir, &clean)?;

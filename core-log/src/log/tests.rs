@@ -1,8 +1,12 @@
 //! The public API on the in-memory storage: the plain path.
 
+mod commits;
 mod damage;
+mod disk;
 mod hazards;
+mod limits;
 mod power_cut;
+mod variants;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Log, LogOptions};
+use super::Log;
 use crate::OffsetCommit;
 use crate::clock::ManualClock;
 use crate::config::{Durability, TopicSettings};
@@ -18,6 +22,7 @@ use crate::consumer::PartitionReader;
 use crate::error::Error;
 use crate::format::{BatchBuilder, NO_HEADERS};
 use crate::ids::{GroupId, Offset};
+use crate::owner::LogOptions;
 use crate::partition::FetchBound;
 use crate::partition::append::Appended;
 use crate::producer::{CommitOutcome, Transaction};
@@ -216,45 +221,6 @@ fn a_newer_holder_fences_the_older_and_aborts_its_transaction() {
     append(&transaction, &topic, &["new"]);
     transaction.commit(&[]).unwrap();
     assert_eq!(committed(&log, &topic), ["new"]);
-}
-
-#[test]
-fn the_epochs_of_a_producer_run_out_without_a_pause() {
-    let log = open(&MemoryStorage::new(1));
-    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
-    let mut producer = log.transactional_producer("job", Durability::Os).unwrap();
-    let mut ids = std::collections::BTreeSet::new();
-    let commits = i32::from(i16::MAX) + 3;
-    for n in 0..commits {
-        let transaction = producer.begin().unwrap();
-        ids.insert(transaction.producer_id());
-        append(&transaction, &topic, &[&n.to_string()]);
-        transaction.commit(&[]).unwrap();
-    }
-    assert_eq!(ids.len(), 2);
-    let values = committed(&log, &topic);
-    assert_eq!(values.len(), usize::try_from(commits).unwrap());
-    assert_eq!(values.last().unwrap(), &(commits - 1).to_string());
-}
-
-#[test]
-fn a_commit_of_many_partitions_is_one_commit() {
-    let storage = MemoryStorage::new(1);
-    let log = open(&storage);
-    let topic = log.create_topic("t", TopicSettings::with_partitions(2_000)).unwrap();
-    let mut producer = log.transactional_producer("job", Durability::Os).unwrap();
-    let transaction = producer.begin().unwrap();
-    let offsets: Vec<_> = (0..2_000)
-        .map(|partition| {
-            transaction.append(&topic, partition, &mut batch(&["x"])).unwrap();
-            OffsetCommit { partition, ..position(&topic, 1) }
-        })
-        .collect();
-    transaction.commit(&offsets).unwrap();
-    drop((log, producer));
-    let log = open(&storage.kill_image());
-    assert_eq!(log.committed(&group()).unwrap().len(), 2_000);
-    assert_eq!(read(&log, &topic, 1_999, FetchBound::LastStable), ["x"]);
 }
 
 #[test]

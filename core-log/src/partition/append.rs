@@ -138,7 +138,7 @@ impl Partition {
         self.write_batch(&mut writer, batch, &claim, promise).map(Outcome::Appended)
     }
 
-    fn write_batch(
+    pub(super) fn write_batch(
         &self,
         writer: &mut Writer,
         batch: &mut BatchBuilder,
@@ -205,6 +205,16 @@ impl Partition {
         if writer.producers.check_marker(producer_id, marker_epoch) != Verdict::Append {
             return Ok(None);
         }
+        self.write_marker(&mut writer, producer_id, marker_epoch, marker).map(Some)
+    }
+
+    pub(super) fn write_marker(
+        &self,
+        writer: &mut Writer,
+        producer_id: ProducerId,
+        marker_epoch: ProducerEpoch,
+        marker: EndTransactionMarker,
+    ) -> Result<Offset> {
         let offset = self.log_end();
         let now = self.now();
         let stamp = Stamp {
@@ -215,7 +225,7 @@ impl Partition {
             producer_epoch: marker_epoch,
             base_sequence: -1,
         };
-        self.write(&mut writer, &mut marker.to_batch(now), &stamp)?;
+        self.write(writer, &mut marker.to_batch(now), &stamp)?;
         let ended =
             writer.producers.apply_marker(producer_id, marker_epoch, marker.coordinator_epoch, now);
         if marker.control_type == ControlType::Abort {
@@ -227,15 +237,15 @@ impl Partition {
                 log.append_aborted(aborted_entry(producer_id, span, offset, first_open));
             }
         }
-        self.publish(&writer, offset + 1);
-        Ok(Some(offset))
+        self.publish(writer, offset + 1);
+        Ok(offset)
     }
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now_ms()
     }
 
-    fn validate(&self, batch: &BatchBuilder) -> Result<()> {
+    pub(super) fn validate(&self, batch: &BatchBuilder) -> Result<()> {
         let (Some(oldest), Some(newest)) = (batch.min_timestamp(), batch.max_timestamp()) else {
             return Err(Error::EmptyBatch);
         };
@@ -299,7 +309,7 @@ fn is_open(writer: &Writer, claim: &Claim) -> bool {
         .is_some_and(|entry| entry.producer_epoch == claim.producer_epoch && entry.open.is_some())
 }
 
-fn refusal(claim: &Claim, verdict: Verdict) -> Error {
+pub(super) fn refusal(claim: &Claim, verdict: Verdict) -> Error {
     let Claim { producer_id, producer_epoch, .. } = *claim;
     match verdict {
         Verdict::Fenced { current } => Error::ProducerFenced {

@@ -224,6 +224,7 @@ impl Partition {
     pub(crate) fn quiesce(&self) {
         drop(self.writer.lock());
         self.syncs.stop();
+        drop(self.trimming.lock());
     }
 
     /// Leaves the indexes in their files, for a clean close.

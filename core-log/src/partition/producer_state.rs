@@ -244,6 +244,12 @@ impl ProducerState {
         self.open_from.first().copied()
     }
 
+    /// Forgets one producer, whatever it has open.
+    #[cfg(test)]
+    pub(crate) fn forget(&mut self, id: ProducerId) {
+        self.producers.remove(&id);
+    }
+
     /// Forgets producers not heard of since `before`, unless they have a transaction open.
     pub(crate) fn expire(&mut self, before: Timestamp) {
         self.producers.retain(|_, entry| entry.open.is_some() || entry.last_seen > before);

@@ -19,6 +19,7 @@
 //! that it was recovered in this start of the machine.
 //! Reference: Kafka `LogLoader`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -72,21 +73,25 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     let dir = &request.place.dir;
     storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
     let mut bases = Segment::list(storage.as_ref(), &request.place)?;
-    let log_start = read_log_start(shared, &request, bases.first().copied())?;
+    let stored = read_log_start(shared, &request)?;
+    // A start that cannot be read is where the files begin.
+    let log_start = stored.unwrap_or_else(|| bases.first().copied().unwrap_or(0));
     remove_below(shared, &request, &mut bases, log_start)?;
     let mut replay = Replay::new(shared.clock.now_ms(), read_epochs(shared, &request)?);
     let mut found = Found { log_start, ..Found::default() };
     let witness = request.witness.max(log_start);
-    if let Some((&last, sealed)) = bases.split_last() {
+    if let Some(&first) = bases.first().filter(|first| **first > log_start) {
+        // Must not be taken for a later start: that is written down before a segment goes.
+        found.damage = Some(missing(dir, log_start, &format!("the log goes on at offset {first}")));
+    } else if let Some((&last, sealed)) = bases.split_last() {
         found.open_sealed(shared, &request, sealed, last)?;
         if found.damage.is_none() {
             found.load_producers(shared, &request, last, &mut replay)?;
             found.open_active(shared, &request, last, witness, &mut replay)?;
         }
     } else if witness > log_start {
-        let path = dir.join(format!("{log_start:020}.log"));
-        let reason = "the file is missing".to_owned();
-        found.damage = Some(Damage { path, position: 0, offset: log_start, reason });
+        let reason = format!("the log was synced up to offset {witness}");
+        found.damage = Some(missing(dir, log_start, &reason));
     } else {
         let writer =
             SegmentWriter::create(storage, &request.place, log_start, request.options.segment)?;
@@ -96,17 +101,24 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     found.finish(shared, request, replay)
 }
 
-fn read_log_start(
-    shared: &Shared,
-    request: &OpenRequest,
-    first_base: Option<Offset>,
-) -> Result<Offset> {
+fn missing(dir: &Path, base_offset: Offset, why: &str) -> Damage {
+    let path = dir.join(format!("{base_offset:020}.log"));
+    let reason = format!("the file is missing: {why}");
+    Damage { path, position: 0, offset: base_offset, reason }
+}
+
+/// Where the log starts; `None` when the file cannot be believed.
+fn read_log_start(shared: &Shared, request: &OpenRequest) -> Result<Option<Offset>> {
     let path = request.place.dir.join(LOG_START_FILE);
     let stored = match text_file::read(shared.storage.as_ref(), &path)? {
         Text::Proven(text) => text.trim_end().parse().ok(),
-        Text::Missing | Text::Damaged => None,
+        Text::Missing => return Ok(Some(0)),
+        Text::Damaged => None,
     };
-    Ok(stored.unwrap_or(0).max(first_base.unwrap_or(0)))
+    if stored.is_none() {
+        tracing::warn!(path = %path.display(), "it cannot be believed: deleted records may be back");
+    }
+    Ok(stored)
 }
 
 /// Segments wholly below the log start are leftovers of a removal that did not finish.
@@ -216,7 +228,7 @@ fn claim_of(header: &BatchHeader) -> Claim {
         producer_id: header.producer_id,
         producer_epoch: header.producer_epoch,
         first_sequence: header.base_sequence,
-        record_count: header.last_offset_delta + 1,
+        record_count: header.last_offset_delta.saturating_add(1),
         is_transactional: header.is_transactional(),
     }
 }

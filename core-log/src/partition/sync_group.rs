@@ -68,9 +68,7 @@ impl SyncGroup {
                 Err(_) => state.has_failed = true,
             }
             self.done.notify_all();
-            if let Err(error) = synced {
-                return Err(error);
-            }
+            synced?;
         }
     }
 

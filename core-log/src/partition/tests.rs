@@ -1,1 +1,3 @@
-//! x
+//! One partition against what real Kafka answered.
+
+mod oracles;

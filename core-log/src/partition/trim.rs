@@ -33,6 +33,7 @@ impl Partition {
     /// [`Error::OffsetOutOfRange`]: beyond the high watermark.
     pub(crate) fn delete_records(&self, before: Offset) -> Result<Offset> {
         let _one_at_a_time = self.trimming.lock();
+        self.shared.health.check()?;
         let offsets = self.offsets();
         if before > offsets.high_watermark || before < 0 {
             let (start, end) = (offsets.log_start_offset, offsets.high_watermark);
@@ -45,9 +46,16 @@ impl Partition {
         Ok(self.log_start())
     }
 
+    /// Whether [`purge`](Self::purge) would give something up.
+    pub(crate) fn can_purge(&self, before: Offset) -> bool {
+        let before = before.min(self.last_stable.load(Ordering::Acquire));
+        whole_segments_below(&self.summaries(), before) > 0
+    }
+
     /// Gives up whole segments below `before`; what lies in a segment that is needed stays.
     pub(crate) fn purge(&self, before: Offset) -> Result<Offset> {
         let _one_at_a_time = self.trimming.lock();
+        self.shared.health.check()?;
         let before = before.min(self.last_stable.load(Ordering::Acquire));
         let segments = self.summaries();
         let gone = whole_segments_below(&segments, before);
@@ -57,6 +65,7 @@ impl Partition {
     /// Gives up what the topic's retention does not keep.
     pub(crate) fn retain(&self, now: Timestamp) -> Result<Offset> {
         let _one_at_a_time = self.trimming.lock();
+        self.shared.health.check()?;
         if self.damage.is_some() {
             return Ok(self.log_start());
         }

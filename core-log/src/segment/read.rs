@@ -132,12 +132,13 @@ impl Segment {
         if self.largest_timestamp().is_none_or(|largest| largest < timestamp) {
             return Ok(None);
         }
-        let candidate = self.base_offset + Offset::from(self.time_floor(timestamp)?);
-        let from = candidate.max(start_offset).max(self.base_offset);
-        if from >= end_offset {
+        let first = start_offset.max(self.base_offset);
+        if first >= end_offset {
             return Ok(None);
         }
-        let mut walk = self.walk_from(from)?;
+        let candidate = self.base_offset + Offset::from(self.time_floor(timestamp)?);
+        // An entry names the last offset of its batch; the batch may begin in front of the end.
+        let mut walk = self.walk_from(candidate.min(end_offset - 1).max(first))?;
         while let Some(step) = walk.step().map_err(|e| self.io(Kind::Log, "read", e))? {
             let (position, header) = match step {
                 Step::Batch { position, header, .. } => (position, header),

@@ -1,7 +1,9 @@
 //! Segments against a model, against Kafka's files, and against broken ones.
 
 mod recovery;
+mod times;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -94,8 +96,6 @@ fn ranges_in(mut bytes: Bytes) -> Vec<(Offset, Offset)> {
     }
     ranges
 }
-
-use bytes::Bytes;
 
 /// Every offset is found, in steps of different sizes.
 fn assert_reads(segment: &Segment, ranges: &[(Offset, Offset)]) {
@@ -390,45 +390,8 @@ fn indexes_have_the_bytes_of_kafkas() {
     assert_eq!(compared, 16);
 }
 
-/// The first record of a model that is old enough.
-fn first_at(
-    records: &[(Offset, Timestamp)],
-    timestamp: Timestamp,
-    start: Offset,
-    end: Offset,
-) -> Option<(Offset, Timestamp)> {
-    let in_range = |offset: Offset| offset >= start && offset < end;
-    records.iter().copied().find(|(offset, time)| in_range(*offset) && *time >= timestamp)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn lookups_by_time_find_the_first_record_that_is_not_older(
-        batches in proptest::collection::vec(proptest::collection::vec(
-            prop_oneof![-20i64..200, Just(i64::MIN), Just(i64::MAX)], 1..4), 1..30),
-        start in 0i64..20,
-        end in 0i64..100,
-    ) {
-        let fixture = Fixture::new();
-        let mut writer = fixture.writer();
-        let mut records = Vec::new();
-        for timestamps in &batches {
-            let base = writer.segment().end_offset();
-            records.extend((base..).zip(timestamps.iter().copied()));
-            append(&mut writer, &batch(base, timestamps, 20));
-        }
-        let mut recovered = recovery::recover(&Fixture::on(fixture.memory.kill_image()), 0).0;
-        let sealed = fixture.open_sealed_copy(writer);
-        recovered.write_indexes().unwrap();
-        for timestamp in (-21..201).chain([i64::MIN, i64::MAX]) {
-            let expected = first_at(&records, timestamp, start, end);
-            for segment in [&sealed, recovered.segment()] {
-                prop_assert_eq!(segment.offset_for_time(timestamp, start, end).unwrap(), expected);
-            }
-        }
-    }
 
     #[test]
     fn reads_agree_with_a_model_for_batches_of_any_size(

@@ -21,11 +21,11 @@ use core_log::{
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
-use super::records::{Header, Headers, RawRecord, Records};
 use super::{
     Batch, Bounds, Broker, End, Position, Producer, Reader, Scope, TopicKind, TopicRef, Transaction,
 };
 use crate::error::{Error, Result};
+use crate::record::{Header, Headers, RawRecord, Records};
 
 pub use core_log::Durability;
 
@@ -36,6 +36,9 @@ const FETCH_BYTES: usize = 256 * 1024;
 /// Size of the segments of repartition topics: what is behind the commit is given up a segment at a
 /// time.
 const REPARTITION_SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
+
+/// No record of a batch is smaller.
+const RECORD_BYTES_MIN: usize = 7;
 
 /// The partition of a key, as Kafka's default partitioner chooses it.
 pub(crate) fn partition_for(key: &[u8], partitions: u32) -> u32 {
@@ -48,10 +51,11 @@ pub(crate) fn open_log(
     dir: &Path,
     durability: Durability,
     event_time_ahead_max_ms: i64,
+    commits_bytes_max: u64,
 ) -> Result<Option<EmbeddedBroker>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let options = LogOptions::new().clock(Arc::clone(&clock)).lock_timeout(LOCK_PATIENCE);
-    match options.create(false).open(dir) {
+    match options.commits_bytes_max(commits_bytes_max).create(false).open(dir) {
         Ok(log) => Ok(Some(EmbeddedBroker::new(log, clock, durability, event_time_ahead_max_ms))),
         Err(core_log::Error::DirectoryMissing { .. }) => Ok(None),
         Err(error) => Err(error.into()),
@@ -359,10 +363,11 @@ impl Reader for EmbeddedReader {
             Err(error) => return Err(error.into()),
         };
         let Some(batch) = batch else { return Ok(None) };
-        let mut records = Records::over(
-            batch.bytes().clone(),
-            usize::try_from(batch.header().record_count).unwrap_or(0),
-        );
+        let bytes = batch.bytes();
+        let count = usize::try_from(batch.header().record_count).unwrap_or(0);
+        // The header may claim any count; the bytes bound what is set aside for it.
+        let count = count.min(bytes.len() / RECORD_BYTES_MIN);
+        let mut records = Records::over(bytes.clone(), count);
         for record in batch.records() {
             let record = record.map_err(core_log::Error::from)?;
             let headers = if record.headers.is_empty() {

@@ -16,17 +16,18 @@
 //! * whatever error a commit returns, its outcome is unknown until the broker is opened again.
 
 mod embedded;
-mod records;
 mod simulated;
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::record::{Header, Headers, RawRecord, Records};
 pub use embedded::{Durability, EmbeddedBroker};
 pub(crate) use embedded::{open_log, partition_for};
-pub use records::{Header, Headers, RawRecord, Records};
 
+#[cfg(feature = "test-util")]
+pub use simulated::Broken;
 pub(crate) use simulated::SimulatedLog;
 
 use crate::error::Result;

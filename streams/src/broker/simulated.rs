@@ -13,10 +13,13 @@ use core_log::storage::Storage;
 use core_log::storage::memory::{Keep, MemoryStorage};
 use core_log::{BatchBuilder, Clock, Log, LogOptions, ManualClock, Producer, TopicSettings};
 
+#[cfg(feature = "test-util")]
+pub use core_log::Broken;
+
 use super::embedded::header;
-use super::records::Headers;
 use super::{Durability, EmbeddedBroker};
 use crate::error::Result;
+use crate::record::Headers;
 
 /// A record as it stands in a partition, its key and value still encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub(crate) struct SimulatedLog {
     /// How durable what a test sends is when it is acknowledged.
     pub(crate) durability: Durability,
     #[cfg(feature = "test-util")]
-    pub(crate) broken: Option<core_log::Broken>,
+    pub(crate) broken: Option<Broken>,
 }
 
 impl SimulatedLog {
@@ -50,6 +53,11 @@ impl SimulatedLog {
             #[cfg(feature = "test-util")]
             broken: None,
         }
+    }
+
+    /// Starts over with another seed for what a power cut leaves; said before anything is open.
+    pub(crate) fn reseed(&mut self, seed: u64) {
+        self.storage = MemoryStorage::new(seed);
     }
 
     pub(crate) fn advance_clock(&self, by: Duration) {

@@ -38,6 +38,9 @@ pub(crate) struct KeyedPlace<V> {
     pub(crate) attach: Box<dyn FnOnce(Box<dyn ProcessKeyed<V>>)>,
 }
 
+/// The topology, and a place in it.
+pub(crate) type Placed<V> = (Shared<Assembly>, KeyedPlace<V>);
+
 impl<K: RecordKey, V: Data> Stream<K, V> {
     fn step<V2>(
         self,
@@ -194,7 +197,7 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
     }
 
     fn finish<V2: 'static, A: Data + Default>(
-        place: Result<(StoreName, (Shared<Assembly>, KeyedPlace<V2>)), Shared<Assembly>>,
+        place: Result<(StoreName, Placed<V2>), Shared<Assembly>>,
         what: &'static str,
         add: impl Fn(&mut A, V2) + 'static,
     ) -> Table<K, A>
@@ -230,7 +233,7 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
         carries: Carries,
         convert: fn(V) -> V2,
         decode: fn(Option<&[u8]>) -> Result<V2, String>,
-    ) -> (Shared<Assembly>, KeyedPlace<V2>)
+    ) -> Placed<V2>
     where
         K: Key,
     {
@@ -277,7 +280,7 @@ pub(crate) fn store_name(
     store: &str,
 ) -> Result<StoreName, Shared<Assembly>> {
     StoreName::new(store).map_err(|mistake| {
-        assembly.borrow_mut().mistake(mistake);
+        assembly.borrow_mut().mistake(mistake.into());
         Rc::clone(assembly)
     })
 }

@@ -4,6 +4,8 @@ use std::marker::PhantomData;
 
 use crate::codec::{Bincode, Json};
 
+type Types<K, V, C> = fn() -> (K, V, C);
+
 /// A topic as a constant: its name, key type, value type and codec.
 ///
 /// ```
@@ -14,7 +16,7 @@ use crate::codec::{Bincode, Json};
 /// ```
 pub struct Topic<K, V, C = Json> {
     name: &'static str,
-    types: PhantomData<fn() -> (K, V, C)>,
+    types: PhantomData<Types<K, V, C>>,
 }
 
 impl<K, V, C> Clone for Topic<K, V, C> {

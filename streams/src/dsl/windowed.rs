@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::assembly::{Assembly, TopicTypes};
-use super::stream::{KeyedPlace, decode_carried, store_name};
+use super::stream::{KeyedPlace, Placed, decode_carried, store_name};
 use super::{Stream, Topic};
 use crate::codec::{Bincode, Data};
 use crate::ids::StoreName;
@@ -93,7 +93,7 @@ fn table<K: Key, V: 'static, A: Data + Default>(
     name: Option<StoreName>,
     window: Tumbling,
     what: &'static str,
-    place: impl FnOnce(&StoreName) -> (Shared<Assembly>, KeyedPlace<V>) + 'static,
+    place: impl FnOnce(&StoreName) -> Placed<V> + 'static,
     add: Add<V, A>,
 ) -> WindowTable<K, A> {
     let finish = {

@@ -9,15 +9,14 @@
 use std::marker::PhantomData;
 
 use super::children::Children;
-use crate::broker::Headers;
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::Result;
 use crate::ids::StoreName;
 use crate::key::Key;
-use crate::processor::{
-    Changelog, Context, Process, ProcessKeyed, Record, Shared, Stamp, Stateful,
-};
+use crate::processor::{Changelog, Context, Process, ProcessKeyed, Record, Shared, Stateful};
+use crate::record::Headers;
 use crate::store::{Checkpoint, Overlay, RowCache};
+use crate::time::Stamp;
 
 /// How a value is added to a row.
 pub(crate) type Add<V, A> = Box<dyn Fn(&mut A, V)>;
@@ -93,11 +92,12 @@ where
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
-        self.rows.prepare(changelog)
+        self.rows.prepare(|timestamp, key, value| changelog.push(timestamp, key, value))
     }
 
     fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()> {
-        self.rows.committed(checkpoint, now_ms)
+        self.rows.committed(checkpoint, now_ms);
+        Ok(())
     }
 
     fn changed_rows(&self) -> usize {

@@ -19,7 +19,7 @@
 //! * differences wrap, so that every pair of times can be carried.
 //! * a watermark says: no record that I will still send has a source time below this.
 
-use crate::processor::Stamp;
+use crate::time::Stamp;
 
 const VALUE: u8 = 0;
 const NULL: u8 = 1;

@@ -4,18 +4,19 @@
 //! and times, no value.
 //!
 //! Invariants
-//! * headers travel where the value does.
+//! * headers travel where values do, a null one included.
 //! * watermarks raise the clock of their input and reach no operator.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::envelope::{self, Envelope};
-use crate::broker::{Headers, RawRecord};
 use crate::codec::{Bincode, Codec};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::processor::{Context, Entry, Process, ProcessKeyed, Record, Stamp};
+use crate::processor::{Context, Entry, Process, ProcessKeyed, Record};
+use crate::record::{Headers, RawRecord};
+use crate::time::Stamp;
 use crate::topology::Carries;
 
 /// Encodes records into a repartition topic.
@@ -47,12 +48,14 @@ where
         self.value.clear();
         key.encode(&mut self.key);
         let none = Headers::none();
-        let mut headers = &none;
+        let headers = match self.carries {
+            Carries::Key => &none,
+            Carries::Value => &record.headers,
+        };
         match (&record.value, self.carries) {
             (None, _) => envelope::null(record.stamp(), &mut self.value),
             (Some(_), Carries::Key) => envelope::key_only(record.stamp(), &mut self.value),
             (Some(value), Carries::Value) => {
-                headers = &record.headers;
                 envelope::begin_value(record.stamp(), &mut self.value);
                 Bincode::encode(value, &mut self.value).map_err(|e| Error::Encode {
                     topic: self.topic.clone(),
@@ -128,5 +131,53 @@ impl<V> Entry for RepartitionEntry<V> {
             })?),
         };
         self.next.process(ctx, key, value, stamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::{Broker, Scope, SimulatedLog};
+    use crate::ids::TaskId;
+    use crate::processor::Output;
+    use crate::record::Header;
+
+    #[test]
+    fn timestamps_headers_and_tombstones_travel_in_the_repartition_topic() {
+        let mut log = SimulatedLog::new(1, 0);
+        log.ensure_topic("r", 1).unwrap();
+        let broker = log.broker(i64::MAX).unwrap();
+        let topic = broker.topics().unwrap().into_iter().find(|t| &*t.name == "r").unwrap();
+        let transaction = broker.producer("job").unwrap().begin().unwrap();
+        let output = Output::new(topic.clone(), &broker);
+        let task = TaskId { subtopology: 0, partition: 0 };
+        let mut ctx = Context::new(task, 1, vec![Some(output)]);
+        ctx.begin(Arc::clone(&transaction));
+
+        let headers: Headers =
+            [Header { key: "trace".to_owned(), value: None }].into_iter().collect();
+        let mut sink = RepartitionSink::<String, u64>::new("r".to_owned(), 0, Carries::Value);
+        for (value, timestamp) in [(Some(5), 1_000), (None, 2_000)] {
+            let record = Record {
+                key: Some("k".to_owned()),
+                value,
+                timestamp,
+                source_time: 7_000,
+                headers: headers.clone(),
+            };
+            sink.process(&mut ctx, record).unwrap();
+        }
+        ctx.flush().unwrap();
+
+        let records = broker.reader(&topic, 0, 0, Scope::Own).unwrap().poll().unwrap().unwrap();
+        let at = |i: usize| {
+            let raw = records.get(i).unwrap();
+            let envelope = envelope::decode(raw.value.unwrap(), raw.timestamp).unwrap();
+            (raw.key, raw.timestamp, raw.headers, envelope)
+        };
+        let five = Envelope::Record { source_time: 7_000, value: Some(&[5]) };
+        assert_eq!(at(0), (Some(&b"k"[..]), 1_000, Some(&headers), five));
+        let null = Envelope::Record { source_time: 7_000, value: None };
+        assert_eq!(at(1), (Some(&b"k"[..]), 2_000, Some(&headers), null));
     }
 }

@@ -10,12 +10,14 @@ use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::processor::{Context, Process, Record};
 
+type Types<K, V, C> = fn() -> (K, V, C);
+
 pub(crate) struct Sink<K, V, C> {
     topic: String,
     output: usize,
     key: Vec<u8>,
     value: Vec<u8>,
-    types: PhantomData<fn() -> (K, V, C)>,
+    types: PhantomData<Types<K, V, C>>,
 }
 
 impl<K, V, C> Sink<K, V, C> {

@@ -12,11 +12,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::children::Children;
-use crate::broker::{Headers, RawRecord};
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::processor::{Context, Entry, Process, Record};
+use crate::record::{Headers, RawRecord};
 
 /// How much of a record that does not decode is shown.
 const EVIDENCE_BYTES: usize = 200;

@@ -21,16 +21,14 @@ use std::marker::PhantomData;
 use std::ops::ControlFlow;
 
 use super::aggregate::Add;
-use crate::broker::Headers;
 use crate::codec::Data;
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::key::{Key, RecordKey, Windowed, split_windowed, windowed_key};
-use crate::processor::{
-    Changelog, Context, Next, ProcessKeyed, Record, Shared, Stamp, Stateful, Timed,
-};
+use crate::processor::{Changelog, Context, Next, ProcessKeyed, Record, Shared, Stateful, Timed};
+use crate::record::Headers;
 use crate::store::{Checkpoint, Overlay, RowCache, layout};
-use crate::time::{Span, TimeInputs, Tumbling};
+use crate::time::{Span, Stamp, TimeInputs, Tumbling};
 use crate::topology::Emit;
 
 /// How many due windows are collected at a time.
@@ -118,7 +116,10 @@ impl<K: Key, V, A: Data + Default> WindowAggregate<K, V, A> {
     }
 
     fn close_due(&mut self, ctx: &mut Context, time: i64) -> Result<()> {
-        let mut from = vec![layout::KIND_TIME_INDEX];
+        // From the earliest open window on: what lies before it was closed, and a back end that has
+        // not forgotten it yet would step over it row by row.
+        let Some(earliest) = self.earliest_end else { return Ok(()) };
+        let mut from = layout::time_index_bound(earliest).to_vec();
         loop {
             let open = self.open_windows(&from, DUE_AT_A_TIME)?;
             let full = open.len() == DUE_AT_A_TIME;
@@ -255,7 +256,7 @@ impl<K: Key, V, A: Data + Default> Stateful for WindowAggregate<K, V, A> {
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
-        self.rows.prepare(changelog)?;
+        self.rows.prepare(|timestamp, key, value| changelog.push(timestamp, key, value))?;
         for (entry, present) in std::mem::take(&mut self.index) {
             self.rows.prepare_derived(entry, present);
         }
@@ -263,7 +264,8 @@ impl<K: Key, V, A: Data + Default> Stateful for WindowAggregate<K, V, A> {
     }
 
     fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()> {
-        self.rows.committed(checkpoint, now_ms)
+        self.rows.committed(checkpoint, now_ms);
+        Ok(())
     }
 
     fn changed_rows(&self) -> usize {

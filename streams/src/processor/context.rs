@@ -9,9 +9,10 @@
 
 use std::sync::Arc;
 
-use crate::broker::{Batch, Broker, Headers, TopicRef, Transaction, partition_for};
+use crate::broker::{Batch, Broker, TopicRef, Transaction, partition_for};
 use crate::error::Result;
 use crate::ids::{StoreName, TaskId};
+use crate::record::Headers;
 
 /// A batch is handed to the log when it has this many bytes.
 const BATCH_BYTES: usize = 64 * 1024;

@@ -22,12 +22,12 @@ use std::rc::Rc;
 
 pub(crate) use context::{Changelog, Context, Counters, LateRecord, Output};
 pub use record::Record;
-pub(crate) use record::Stamp;
 
-use crate::broker::RawRecord;
 use crate::error::Result;
 use crate::ids::StoreName;
+use crate::record::RawRecord;
 use crate::store::{Checkpoint, RowCache};
+use crate::time::Stamp;
 
 /// An operator with records of one type as its input.
 pub(crate) trait Process<K, V> {

@@ -4,7 +4,8 @@
 //! * `source_time` is the stream time of the source partition that the record came from, at that
 //!   record: lateness is decided by it, wherever the record is by then.
 
-use crate::broker::Headers;
+use crate::record::Headers;
+use crate::time::Stamp;
 
 /// A typed record. A null value (`None`) is a tombstone for tables.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,13 +20,6 @@ pub struct Record<K, V> {
     pub source_time: i64,
     /// The headers.
     pub headers: Headers,
-}
-
-/// The two times of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    pub(crate) timestamp: i64,
-    pub(crate) source_time: i64,
 }
 
 impl<K, V> Record<K, V> {

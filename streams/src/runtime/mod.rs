@@ -35,7 +35,7 @@ pub(crate) use worker::{Prepared, Worker};
 
 use std::sync::Arc;
 
-use crate::Topology;
+use crate::dsl::Topology;
 
 /// The function that builds a topology; called once for each task.
 pub(crate) type Build = Arc<dyn Fn(&mut Topology) + Send + Sync>;

@@ -5,6 +5,7 @@
 //! * nothing is created before everything has been checked.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::Build;
@@ -42,9 +43,9 @@ impl JobPlan {
             check_internal(&topics, name, *partitions, *kind)?;
         }
         for (name, partitions, kind) in wanted {
-            if !topics.contains_key(&name) {
-                let created = broker.create_topic(&name, partitions, kind)?;
-                topics.insert(name, created);
+            if let Entry::Vacant(missing) = topics.entry(name) {
+                let created = broker.create_topic(missing.key(), partitions, kind)?;
+                missing.insert(created);
             }
         }
         Ok(Self { settings, build, parts, counts, topics, positions: BTreeMap::new() })

@@ -95,12 +95,9 @@ impl ProgressCell {
         self.idle_since_ms.store(-1, Ordering::Relaxed);
     }
 
-    pub(crate) fn idle(&self, now: Duration) {
-        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let was = self.idle_since_ms.load(Ordering::Relaxed);
-        if was < 0 {
-            self.idle_since_ms.store(now, Ordering::Relaxed);
-        }
+    pub(crate) fn idle(&self, since: Duration) {
+        let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        self.idle_since_ms.store(since, Ordering::Relaxed);
     }
 
     pub(crate) fn idle_for(&self, now: Duration) -> Option<Duration> {

@@ -343,10 +343,9 @@ impl Task {
                 leader_epoch: end.leader_epoch,
                 offset: end.offset,
             });
-            let mut op = store.op.borrow_mut();
-            op.committed(checkpoint, now_ms)?;
-            op.step(now_ms)?;
+            store.op.borrow_mut().committed(checkpoint, now_ms)?;
         }
+        self.step_stores(now_ms)?;
         for input in &mut self.inputs {
             input.moved = false;
         }
@@ -354,6 +353,11 @@ impl Task {
         self.ctx.counters = Counters::default();
         self.ctx.end();
         Ok(())
+    }
+
+    /// Lets stores flush in the background what is due at `now_ms`.
+    pub(crate) fn step_stores(&mut self, now_ms: i64) -> Result<()> {
+        self.stores.iter().try_for_each(|store| store.op.borrow_mut().step(now_ms))
     }
 
     /// A clean stop: everything committed goes to the disk.
@@ -376,7 +380,7 @@ pub(crate) struct OpenStores {
 impl Stores for OpenStores {
     fn open(&self, store: &crate::ids::StoreName, partition: u32) -> Result<RowCache> {
         let bytes = self.by_name.get(store).expect("all stores of the topology were opened");
-        let (options, flusher) = (self.options.clone(), self.flusher.clone());
+        let (options, flusher) = (self.options, self.flusher.clone());
         Ok(RowCache::open(Arc::clone(bytes), partition, options, flusher))
     }
 }

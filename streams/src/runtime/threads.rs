@@ -70,9 +70,17 @@ enum Command {
 }
 
 enum Event {
-    Opened { restored: u64, marks: Vec<UpstreamMark> },
+    Opened {
+        restored: u64,
+        marks: Vec<UpstreamMark>,
+    },
     Busy(usize),
-    Idle { worker: usize, dirty: bool },
+    /// There was nothing to do when the bell had been rung that often.
+    Idle {
+        worker: usize,
+        dirty: bool,
+        rung: u64,
+    },
     Full,
     Prepared(Prepared),
     Closed,
@@ -147,6 +155,8 @@ pub(crate) fn run(
             workers,
             inbox,
             busy: vec![false; count],
+            looked: vec![None; count],
+            idle_since: None,
             dirty: vec![false; count],
             last_commit: broker.monotonic(),
             seen_changes: 0,
@@ -183,6 +193,9 @@ struct Coordinator<'a> {
     workers: Vec<Sender<Command>>,
     inbox: Receiver<Event>,
     busy: Vec<bool>,
+    /// At which ring of the bell each worker last found nothing to do.
+    looked: Vec<Option<u64>>,
+    idle_since: Option<Duration>,
     dirty: Vec<bool>,
     last_commit: Duration,
     seen_changes: u64,
@@ -196,12 +209,9 @@ impl Coordinator<'_> {
             self.tell(|| Command::Begin(Arc::clone(&transaction)));
             drop(transaction);
             self.wait_until_due()?;
-            if self.is_dirty() {
-                self.commit()?;
-            } else {
-                self.committer.abort()?;
-                return self.close();
-            }
+            // Also when nothing seems to be done and the job is to stop: a worker that has just become
+            // busy has not said so yet, and must not write into a transaction that is over.
+            self.commit()?;
             if self.control.is_stopping() {
                 return self.close();
             }
@@ -242,12 +252,14 @@ impl Coordinator<'_> {
             Ok(Event::Failed(error)) => Err(error),
             Ok(Event::Busy(worker)) => {
                 (self.busy[worker], self.dirty[worker]) = (true, true);
+                (self.looked[worker], self.idle_since) = (None, None);
                 self.control.progress.busy();
                 Ok(Some(Event::Busy(worker)))
             }
-            Ok(Event::Idle { worker, dirty }) => {
+            Ok(Event::Idle { worker, dirty, rung }) => {
                 (self.busy[worker], self.dirty[worker]) = (false, dirty);
-                Ok(Some(Event::Idle { worker, dirty }))
+                self.looked[worker] = Some(rung);
+                Ok(Some(Event::Idle { worker, dirty, rung }))
             }
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -281,13 +293,21 @@ impl Coordinator<'_> {
         }
     }
 
-    /// Nothing to do: waits for the log, then wakes the workers.
+    /// Nothing to do: waits for the log, then wakes the workers. The job is idle once every worker has
+    /// looked since the last change, however long it had to wait for a core.
     fn idle(&mut self) -> Result<()> {
-        self.control.progress.idle(self.broker.monotonic());
+        let rung = self.bell.count();
+        if self.looked.iter().all(|&looked| looked == Some(rung)) {
+            let since = *self.idle_since.get_or_insert_with(|| self.broker.monotonic());
+            self.control.progress.idle(since);
+        }
         let changes = self.broker.watch(self.seen_changes, WATCH);
         if changes != self.seen_changes {
             self.seen_changes = changes;
+            self.control.progress.busy();
             self.bell.ring();
+            // Not back to the log at once: a commit is due as soon as a worker says that it is busy.
+            self.receive(Some(NAP))?;
         }
         while self.receive(Some(Duration::ZERO))?.is_some() {}
         Ok(())
@@ -303,11 +323,15 @@ impl Coordinator<'_> {
                 prepared.push(part);
             }
         }
+        self.dirty.fill(false);
+        self.last_commit = self.broker.monotonic();
+        if prepared.iter().all(Prepared::is_empty) {
+            return self.committer.abort();
+        }
         let transaction = self.committer.commit(&prepared)?;
         let mut counters = crate::processor::Counters::default();
         prepared.iter().for_each(|part| counters.add(&part.counters));
         self.control.progress.committed(&counters);
-        self.dirty.fill(false);
         self.last_commit = self.broker.monotonic();
         self.tell(|| Command::Committed(Arc::clone(&transaction)));
         Ok(())
@@ -383,7 +407,7 @@ impl WorkerThread<'_> {
 
     /// Works inside one transaction until the coordinator calls; whether the job goes on.
     fn transact(&self, worker: &mut Worker, busy: &mut bool) -> Result<bool> {
-        let mut counted = 0;
+        let (mut counted, mut told) = (0, None);
         loop {
             let seen = self.bell.count();
             match self.orders.try_recv() {
@@ -397,14 +421,20 @@ impl WorkerThread<'_> {
                 Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => {}
             }
-            let step = worker.step()?;
+            // Said BEFORE the step, or else a job looks idle for as long as its first step takes.
+            if !*busy && worker.has_input()? {
+                *busy = true;
+                self.say(Event::Busy(self.index));
+            }
+            let step = worker.step(self.broker.now_ms())?;
             if step.appended {
                 self.bell.ring();
             }
             if step.is_idle() {
-                if *busy {
-                    *busy = false;
-                    self.say(Event::Idle { worker: self.index, dirty: worker.is_dirty() });
+                if *busy || told != Some(seen) {
+                    (*busy, told) = (false, Some(seen));
+                    let dirty = worker.is_dirty();
+                    self.say(Event::Idle { worker: self.index, dirty, rung: seen });
                 }
                 self.bell.wait(seen, NAP);
                 continue;

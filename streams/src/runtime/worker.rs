@@ -28,6 +28,13 @@ pub(crate) struct Prepared {
     pub(crate) late_records: Vec<LateRecord>,
 }
 
+impl Prepared {
+    /// Whether nothing was read, and so nothing written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+}
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -84,8 +91,19 @@ impl Worker {
         self.transaction = Some(transaction);
     }
 
-    /// Runs the task that is least far in event time, or hands over what was emitted.
-    pub(crate) fn step(&mut self) -> Result<Step> {
+    /// Whether a record waits to be processed.
+    pub(crate) fn has_input(&mut self) -> Result<bool> {
+        for task in &mut self.tasks {
+            if task.has_input()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Runs the task that is least far in event time, or hands over what was emitted. With nothing to
+    /// run, stores may flush what has waited long enough at `now_ms`, wall clock.
+    pub(crate) fn step(&mut self, now_ms: i64) -> Result<Step> {
         let mut order: Vec<usize> = (0..self.tasks.len()).collect();
         order.sort_by_key(|&i| self.tasks[i].clock());
         for i in order {
@@ -94,6 +112,7 @@ impl Worker {
                 return Ok(Step { records, appended: false });
             }
         }
+        self.tasks.iter_mut().try_for_each(|task| task.step_stores(now_ms))?;
         Ok(Step { records: 0, appended: self.flush()? })
     }
 

@@ -131,6 +131,14 @@ pub enum StoreError {
         /// What was found.
         reason: String,
     },
+    /// A row cannot be written. Recourse: keep what a row holds below 16 MiB.
+    #[error("a row of store `{store}` cannot be encoded: {reason}")]
+    Encode {
+        /// Which store.
+        store: StoreName,
+        /// What the encoder said.
+        reason: String,
+    },
     /// The back end refused or failed. Recourse: stop the job and start again.
     #[error("store `{store}`: {operation} failed: {reason}")]
     Backend {

@@ -22,9 +22,8 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{Checkpoint, RowCache, StoreError, layout};
 use crate::codec::{Bincode, Codec};
-use crate::error::{Error, Result};
 use crate::ids::StoreName;
-use crate::processor::{Changelog, Stamp};
+use crate::time::Stamp;
 
 /// A row as the running transaction sees it.
 pub(crate) struct Row<A> {
@@ -123,7 +122,7 @@ where
     }
 
     /// The place of a row, which is loaded if this transaction has not seen it yet.
-    pub(crate) fn find(&mut self, key: &[u8]) -> Result<usize> {
+    pub(crate) fn find(&mut self, key: &[u8]) -> Result<usize, StoreError> {
         let hash = self.hasher.hash_one(key);
         if let Some(&place) = self.places.find(hash, |&place| *self.rows[place].key == *key) {
             return Ok(place);
@@ -136,7 +135,7 @@ where
         Ok(place)
     }
 
-    fn load(&mut self, key: &[u8]) -> Result<Row<A>> {
+    fn load(&mut self, key: &[u8]) -> Result<Row<A>, StoreError> {
         self.scratch.clear();
         layout::row_key(key, &mut self.scratch);
         let behind = self.behind.as_mut().expect("a store is opened before its first record");
@@ -150,39 +149,41 @@ where
             unsent: false,
         };
         if let Some(bytes) = behind.get(&self.scratch)? {
+            let corrupt = |what: &str| StoreError::Corrupt {
+                store: self.store.clone(),
+                reason: format!("the row of key {}: {what}", key.escape_ascii()),
+            };
             let (timestamp, value) =
-                layout::decode_row(&bytes).ok_or_else(|| StoreError::Corrupt {
-                    store: self.store.clone(),
-                    reason: format!("the row of key {} is cut off", key.escape_ascii()),
-                })?;
-            row.value = Some(Bincode::decode(value).map_err(|e| Error::Encode {
-                topic: self.store.to_string(),
-                reason: format!("a stored row does not decode: {e}"),
-            })?);
+                layout::decode_row(&bytes).ok_or_else(|| corrupt("it is cut off"))?;
+            row.value = Some(Bincode::decode(value).map_err(|e| corrupt(&e.to_string()))?);
             row.timestamp = timestamp;
             row.committed = true;
         }
         Ok(row)
     }
 
-    /// Encodes each changed row once: into the changelog, and for the row cache.
-    pub(crate) fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
+    /// Encodes each changed row once: for the changelog, which takes (timestamp, key, value), and for
+    /// the row cache.
+    pub(crate) fn prepare<E: From<StoreError>>(
+        &mut self,
+        mut changelog: impl FnMut(i64, &[u8], Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.prepared.clear();
         for row in self.rows.iter().filter(|row| row.changed) {
             let mut key = Vec::with_capacity(row.key.len() + 1);
             layout::row_key(&row.key, &mut key);
             if let Some(value) = &row.value {
-                let mut bytes = Vec::with_capacity(24);
-                layout::encode_row(row.timestamp, &[], &mut bytes);
-                let head = bytes.len();
-                Bincode::encode(value, &mut bytes).map_err(|e| Error::Encode {
-                    topic: self.store.to_string(),
+                self.scratch.clear();
+                layout::encode_row(row.timestamp, &[], &mut self.scratch);
+                let head = self.scratch.len();
+                Bincode::encode(value, &mut self.scratch).map_err(|e| StoreError::Encode {
+                    store: self.store.clone(),
                     reason: e.to_string(),
                 })?;
-                changelog.push(row.timestamp, &row.key, Some(&bytes[head..]))?;
-                self.prepared.push((key.into(), Some(bytes.into())));
+                changelog(row.timestamp, &row.key, Some(&self.scratch[head..]))?;
+                self.prepared.push((key.into(), Some(Bytes::copy_from_slice(&self.scratch))));
             } else if row.committed {
-                changelog.push(row.timestamp, &row.key, None)?;
+                changelog(row.timestamp, &row.key, None)?;
                 self.prepared.push((key.into(), None));
             }
         }
@@ -196,7 +197,7 @@ where
     }
 
     /// After the commit point: what was prepared is committed now, and the transaction is over.
-    pub(crate) fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()> {
+    pub(crate) fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
         let prepared = std::mem::take(&mut self.prepared);
         if let Some(checkpoint) = checkpoint {
             self.behind().commit(prepared, checkpoint, now_ms);
@@ -205,6 +206,5 @@ where
         }
         self.rows.clear();
         self.places.clear();
-        Ok(())
     }
 }

@@ -15,30 +15,24 @@
 //! * the same seed and the same calls take the same steps.
 //! * event time moves by records and by [`TestDriver::advance_to`] only.
 
+mod engine;
 mod random;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use random::Random;
+use engine::Engine;
 
-use crate::broker::{Broker, Durability, Headers, SimulatedLog};
+use crate::broker::Durability;
 use crate::codec::{Codec, Data};
 use crate::dsl::{Topic, Topology};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::RecordKey;
-use crate::processor::{Counters, LateRecord};
-use crate::runtime::{Build, Committer, JobPlan, OpenStores, Prepared, Worker};
-pub use crate::settings::Mistake;
-use crate::settings::Settings;
-use crate::store::{Backend, Flusher, MemoryBackend};
+use crate::processor::LateRecord;
+use crate::record::Headers;
+pub use crate::settings::{Limits, Mistake};
 use crate::time::duration_ms;
-
-/// Where the clock of a new driver stands: 2026-01-01T00:00:00Z.
-const START_MS: i64 = 1_767_225_600_000;
-/// Records of one simulated step at most.
-const BURST: u64 = 8;
 
 /// A record as a test sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,12 +51,6 @@ pub struct TestRecord<K, V> {
     pub headers: Headers,
 }
 
-struct Running {
-    plan: JobPlan,
-    workers: Vec<Worker>,
-    committer: Committer,
-}
-
 /// Runs a topology inside a test.
 ///
 /// ```
@@ -77,60 +65,22 @@ struct Running {
 /// assert_eq!(d.read(COUNTS).last(), Some(&("sea".to_string(), 2)));
 /// ```
 pub struct TestDriver {
-    build: Build,
-    settings: Settings,
-    partitions: u32,
-    random: Random,
-    log: SimulatedLog,
-    stores: MemoryBackend,
-    running: Option<Running>,
-    crash_every: Option<u64>,
-    until_crash: u64,
-    crashes: u64,
-    restored: u64,
-    commits: u64,
+    engine: Engine,
     turn: u32,
-    counters: Counters,
-    late: Vec<LateRecord>,
     read: BTreeMap<&'static str, Vec<i64>>,
-}
-
-/// What became of a simulated step.
-enum Happened {
-    Went,
-    Crashed,
 }
 
 impl TestDriver {
     /// A driver for a topology: one partition per topic, seed 0, no crashes.
     #[must_use]
     pub fn new(topology: impl Fn(&mut Topology) + Send + Sync + 'static) -> Self {
-        let mut settings = Settings::new("test");
-        settings.event_time_ahead_max_ms = i64::MAX;
-        Self {
-            build: Arc::new(topology),
-            settings,
-            partitions: 1,
-            random: Random::new(0),
-            log: SimulatedLog::new(0, START_MS),
-            stores: MemoryBackend::new(0),
-            running: None,
-            crash_every: None,
-            until_crash: 0,
-            crashes: 0,
-            restored: 0,
-            commits: 0,
-            turn: 0,
-            counters: Counters::default(),
-            late: Vec::new(),
-            read: BTreeMap::new(),
-        }
+        Self { engine: Engine::new(Arc::new(topology)), turn: 0, read: BTreeMap::new() }
     }
 
     /// Source topics get this many partitions. Say it before the first `send`.
     #[must_use]
     pub fn partitions(mut self, partitions: u32) -> Self {
-        self.partitions = partitions.max(1);
+        self.engine.partitions = partitions.max(1);
         self
     }
 
@@ -138,24 +88,21 @@ impl TestDriver {
     /// first `send`.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
-        self.random = Random::new(seed);
-        self.log = SimulatedLog::new(seed, START_MS);
-        self.stores = MemoryBackend::new(seed);
+        self.engine.seed(seed);
         self
     }
 
     /// Crashes at a random point about every so many records: power off, everything in memory gone.
     #[must_use]
     pub fn crash_every(mut self, records: u64) -> Self {
-        self.crash_every = Some(records.max(1));
-        self.until_crash = 1 + self.random.below(2 * records.max(1));
+        self.engine.crash_every(records);
         self
     }
 
     /// The limit for event times ahead of their records' timestamps; a driver has none by default.
     #[must_use]
     pub fn event_time_ahead_max(mut self, limit: Duration) -> Self {
-        self.settings.event_time_ahead_max_ms = duration_ms(limit);
+        self.engine.settings.event_time_ahead_max_ms = duration_ms(limit);
         self
     }
 
@@ -163,22 +110,22 @@ impl TestDriver {
     #[cfg(feature = "test-util")]
     #[must_use]
     pub fn mistake(mut self, mistake: Mistake) -> Self {
-        self.settings.mistake = Some(mistake);
+        self.engine.settings.mistake = Some(mistake);
         self
     }
 
     /// Runs on a deliberately broken variant of the log: a checker must catch it.
     #[cfg(feature = "test-util")]
     #[must_use]
-    pub fn broken_log(mut self, broken: core_log::Broken) -> Self {
-        self.log.broken = Some(broken);
+    pub fn broken_log(mut self, broken: crate::broker::Broken) -> Self {
+        self.engine.log.broken = Some(broken);
         self
     }
 
     /// From now on the log acknowledges what is sent before it is synced.
     #[must_use]
     pub fn unsynced_sends(mut self) -> Self {
-        self.log.durability = Durability::Os;
+        self.engine.log.durability = Durability::Os;
         self
     }
 
@@ -195,7 +142,7 @@ impl TestDriver {
         key: K,
         value: V,
     ) -> &mut Self {
-        let now = self.log.now_ms();
+        let now = self.engine.log.now_ms();
         self.send_record(topic, Some(key), Some(value), now, Headers::none())
     }
 
@@ -230,9 +177,9 @@ impl TestDriver {
         let mut encoded_key = Vec::new();
         let keyed = key.is_some_and(|key| key.encode(&mut encoded_key));
         let partition = if keyed {
-            crate::broker::partition_for(K::partition_bytes(&encoded_key), self.partitions)
+            crate::broker::partition_for(K::partition_bytes(&encoded_key), self.engine.partitions)
         } else {
-            self.turn = (self.turn + 1) % self.partitions;
+            self.turn = (self.turn + 1) % self.engine.partitions;
             self.turn
         };
         let bytes = value.map(|value| {
@@ -260,7 +207,7 @@ impl TestDriver {
         let keyed = key.encode(&mut encoded_key);
         let mut bytes = Vec::new();
         C::encode(&value, &mut bytes).expect("a test sends values that its codec can write");
-        let (key, now) = (keyed.then_some(&*encoded_key), self.log.now_ms());
+        let (key, now) = (keyed.then_some(&*encoded_key), self.engine.log.now_ms());
         self.put(topic.name(), partition, now, key, Some(&bytes), &Headers::none())
     }
 
@@ -270,7 +217,7 @@ impl TestDriver {
     ///
     /// If the log refuses them.
     pub fn send_bytes(&mut self, topic: &'static str, partition: u32, value: &[u8]) -> &mut Self {
-        let now = self.log.now_ms();
+        let now = self.engine.log.now_ms();
         self.put(topic, partition, now, None, Some(value), &Headers::none())
     }
 
@@ -283,17 +230,18 @@ impl TestDriver {
         value: Option<&[u8]>,
         headers: &Headers,
     ) -> &mut Self {
-        let done = self.log.ensure_topic(topic, self.partitions).and_then(|partitions| {
-            let partition = partition % partitions;
-            self.log.append(topic, partition, timestamp, key, value, headers)
-        });
+        let done =
+            self.engine.log.ensure_topic(topic, self.engine.partitions).and_then(|partitions| {
+                let partition = partition % partitions;
+                self.engine.log.append(topic, partition, timestamp, key, value, headers)
+            });
         done.expect("the log in memory takes what a test sends");
         self
     }
 
     /// The driver's wall clock moves on.
     pub fn wall_clock(&mut self, by: Duration) -> &mut Self {
-        self.log.advance_clock(by);
+        self.engine.log.advance_clock(by);
         self
     }
 
@@ -303,7 +251,7 @@ impl TestDriver {
     ///
     /// What stopped the job. The next call starts it again from its last commit.
     pub fn run(&mut self) -> Result<()> {
-        self.drive(None)
+        self.engine.drive(None)
     }
 
     /// Processes everything, then raises the clock of every source partition to `to` (milliseconds
@@ -313,7 +261,7 @@ impl TestDriver {
     ///
     /// If the job fails; see [`run`](Self::run).
     pub fn advance_to(&mut self, to: i64) -> &mut Self {
-        let outcome = self.drive(None).and_then(|()| self.drive(Some(to)));
+        let outcome = self.engine.drive(None).and_then(|()| self.engine.drive(Some(to)));
         outcome.expect("the job failed");
         self
     }
@@ -355,7 +303,8 @@ impl TestDriver {
         topic: Topic<K, V, C>,
     ) -> Vec<TestRecord<K, V>> {
         let from = self.read.entry(topic.name()).or_default();
-        let stored = self.log.read(topic.name(), from).expect("the log in memory is readable");
+        let stored =
+            self.engine.log.read(topic.name(), from).expect("the log in memory is readable");
         let mut lanes: BTreeMap<u32, Vec<_>> = BTreeMap::new();
         for record in stored {
             lanes.entry(record.partition).or_default().push(record);
@@ -386,7 +335,7 @@ impl TestDriver {
     /// If the job fails; see [`run`](Self::run).
     pub fn late(&mut self) -> u64 {
         self.run().expect("the job failed");
-        self.counters.late
+        self.engine.counters.late
     }
 
     /// The late records themselves, as (store, encoded key, timestamp, source time), sorted.
@@ -396,45 +345,39 @@ impl TestDriver {
     /// If the job fails; see [`run`](Self::run).
     pub fn late_records(&mut self) -> Vec<(String, Vec<u8>, i64, i64)> {
         self.run().expect("the job failed");
-        self.late.sort();
+        self.engine.late.sort();
         let plain =
             |l: &LateRecord| (l.store.to_string(), l.key.clone(), l.timestamp, l.source_time);
-        self.late.iter().map(plain).collect()
+        self.engine.late.iter().map(plain).collect()
     }
 
     /// Null keys and null values that a step had to leave out, over all committed transactions.
     #[must_use]
     pub fn nulls(&self) -> (u64, u64) {
-        (self.counters.null_keys, self.counters.null_values)
+        (self.engine.counters.null_keys, self.engine.counters.null_values)
     }
 
     /// How often the job has crashed.
     #[must_use]
     pub fn crashes(&self) -> u64 {
-        self.crashes
+        self.engine.crashes
     }
 
     /// Transactions committed.
     #[must_use]
     pub fn commits(&self) -> u64 {
-        self.commits
+        self.engine.commits
     }
 
     /// Changelog records that stores were restored from, over all starts.
     #[must_use]
     pub fn restored(&self) -> u64 {
-        self.restored
+        self.engine.restored
     }
 
     /// Power off: what was not synced is gone, or a part of it; the next call starts again.
     pub fn crash(&mut self) -> &mut Self {
-        self.crashes += 1;
-        self.log.power_cut(self.random.next());
-        self.stores.crash();
-        self.running = None;
-        if let Some(every) = self.crash_every {
-            self.until_crash = 1 + self.random.below(2 * every);
-        }
+        self.engine.crash();
         self
     }
 
@@ -444,171 +387,7 @@ impl TestDriver {
     ///
     /// If the job fails; see [`run`](Self::run).
     pub fn stop(&mut self) -> &mut Self {
-        self.run().expect("the job failed");
-        if let Some(mut running) = self.running.take() {
-            let closed = running.workers.iter_mut().try_for_each(Worker::close);
-            closed.expect("stores in memory take what is committed");
-        }
+        self.engine.stop().expect("the job failed");
         self
     }
-
-    fn drive(&mut self, raise_to: Option<i64>) -> Result<()> {
-        let mut raise = raise_to;
-        loop {
-            let mut running = match self.running.take() {
-                Some(running) => running,
-                None => self.open()?,
-            };
-            match self.settle(&mut running, raise) {
-                Ok(Happened::Crashed) => {
-                    // The power goes before anything in memory could still write.
-                    self.crash();
-                    drop(running);
-                    raise = raise_to;
-                }
-                Ok(Happened::Went) => {
-                    self.running = Some(running);
-                    return Ok(());
-                }
-                Err(error) => {
-                    running.committer.abort()?;
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    fn open(&mut self) -> Result<Running> {
-        let sources = Topology::build(&self.settings.id, i64::MAX, &|t| (self.build)(t))?;
-        for part in sources.graph.subtopologies() {
-            for source in part.sources.iter().filter(|source| source.upstream.is_none()) {
-                self.log.ensure_topic(&source.topic, self.partitions)?;
-            }
-        }
-        let broker = self.log.broker(self.settings.event_time_ahead_max_ms)?;
-        let broker: Arc<dyn Broker> = Arc::new(broker);
-        let mut plan =
-            JobPlan::new(self.settings.clone(), Arc::clone(&self.build), broker.as_ref())?;
-        let producer = broker.producer(&self.settings.id)?;
-        plan.load_positions(broker.as_ref())?;
-        let names = plan.stores();
-        let stores = OpenStores {
-            by_name: names.iter().cloned().zip(self.stores.open(&names)?).collect(),
-            options: self.settings.cache.clone(),
-            flusher: Flusher::inline(),
-        };
-        let mut committer = Committer::new(&plan, Arc::clone(&broker), producer)?;
-        let tasks = plan.tasks();
-        let count = usize::try_from(1 + self.random.below(3)).expect("at most three workers");
-        let mut workers = Vec::new();
-        for share in 0..count.min(tasks.len()) {
-            let ids: Vec<_> = tasks.iter().copied().skip(share).step_by(count).collect();
-            workers.push(Worker::open(&plan, &ids, broker.as_ref(), &stores, true)?);
-        }
-        self.restored += workers.iter().map(Worker::restored).sum::<u64>();
-        workers.iter().for_each(|worker| committer.resume(worker.marks()));
-        let mut running = Running { plan, workers, committer };
-        begin(&mut running)?;
-        Ok(running)
-    }
-
-    /// Steps until everything is read, processed and committed.
-    fn settle(&mut self, running: &mut Running, mut raise: Option<i64>) -> Result<Happened> {
-        loop {
-            let mut went = 0;
-            while self.step(running, &mut went)? {
-                if self.crash_is_due(went) {
-                    return Ok(Happened::Crashed);
-                }
-                went = 0;
-                if self.random.below(24) == 0
-                    && let Happened::Crashed = self.commit(running)?
-                {
-                    return Ok(Happened::Crashed);
-                }
-            }
-            if let Some(to) = raise.take() {
-                running.workers.iter_mut().try_for_each(|worker| worker.raise(to))?;
-            }
-            if !running.workers.iter().any(Worker::is_dirty) {
-                return Ok(Happened::Went);
-            }
-            if let Happened::Crashed = self.commit(running)? {
-                return Ok(Happened::Crashed);
-            }
-        }
-    }
-
-    /// One task processes a few records, or what was emitted is handed over; whether anything went.
-    fn step(&mut self, running: &mut Running, went: &mut u64) -> Result<bool> {
-        let mut turns: Vec<(usize, usize)> = Vec::new();
-        for (w, worker) in running.workers.iter().enumerate() {
-            turns.extend((0..worker.task_count()).map(|t| (w, t)));
-        }
-        self.random.shuffle(&mut turns);
-        let budget = usize::try_from(1 + self.random.below(BURST)).expect("a burst is small");
-        for (w, t) in turns {
-            let records = running.workers[w].step_task(t, budget)?;
-            if records > 0 {
-                *went = u64::try_from(records).expect("a count fits 64 bits");
-                if self.random.below(4) == 0 {
-                    running.workers[w].flush()?;
-                }
-                return Ok(true);
-            }
-        }
-        let mut appended = false;
-        for worker in &mut running.workers {
-            appended |= worker.flush()?;
-        }
-        Ok(appended)
-    }
-
-    fn crash_is_due(&mut self, records: u64) -> bool {
-        if self.crash_every.is_none() {
-            return false;
-        }
-        self.until_crash = self.until_crash.saturating_sub(records);
-        // Close to the point, leave it to the commit now and then: crashes belong there too.
-        self.until_crash == 0 && self.random.below(3) > 0
-    }
-
-    fn commit(&mut self, running: &mut Running) -> Result<Happened> {
-        if !running.workers.iter().any(Worker::is_dirty) {
-            return Ok(Happened::Went);
-        }
-        let crash_at = match self.crash_every {
-            Some(_) if self.until_crash == 0 => Some(self.random.below(2)),
-            _ => None,
-        };
-        let prepared: Vec<Prepared> =
-            running.workers.iter_mut().map(Worker::prepare).collect::<Result<_>>()?;
-        if crash_at == Some(0) {
-            return Ok(Happened::Crashed);
-        }
-        let transaction = running.committer.commit(&prepared)?;
-        self.commits += 1;
-        for part in prepared {
-            self.counters.add(&part.counters);
-            self.late.extend(part.late_records);
-        }
-        if crash_at == Some(1) {
-            return Ok(Happened::Crashed);
-        }
-        let now_ms = self.log.now_ms();
-        for worker in &mut running.workers {
-            worker.committed(transaction.as_ref(), now_ms)?;
-        }
-        begin(running)?;
-        Ok(Happened::Went)
-    }
-}
-
-fn begin(running: &mut Running) -> Result<(), Error> {
-    let transaction = running.committer.begin()?;
-    for worker in &mut running.workers {
-        worker.begin(Arc::clone(&transaction));
-    }
-    debug_assert!(!running.plan.parts.is_empty(), "a topology has a sub-topology");
-    Ok(())
 }

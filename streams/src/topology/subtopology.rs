@@ -87,10 +87,10 @@ impl Graph {
                 Kind::Aggregate { store, .. } | Kind::WindowAggregate { store, .. } => {
                     part.stores.push(store.clone());
                 }
-                Kind::Sink { topic } | Kind::RepartitionSink { topic, .. } => {
-                    if !part.sinks.contains(topic) {
-                        part.sinks.push(topic.clone());
-                    }
+                Kind::Sink { topic } | Kind::RepartitionSink { topic, .. }
+                    if !part.sinks.contains(topic) =>
+                {
+                    part.sinks.push(topic.clone());
                 }
                 _ => {}
             }

@@ -23,13 +23,13 @@ impl Graph {
         let mut read = BTreeSet::new();
         for node in &self.nodes {
             match &node.kind {
-                Kind::Aggregate { store, .. } | Kind::WindowAggregate { store, .. } => {
-                    if !stores.insert(store) {
-                        return refuse(
-                            &format!("two steps call their store `{store}`"),
-                            "give each stateful step a name of its own",
-                        );
-                    }
+                Kind::Aggregate { store, .. } | Kind::WindowAggregate { store, .. }
+                    if !stores.insert(store) =>
+                {
+                    return refuse(
+                        &format!("two steps call their store `{store}`"),
+                        "give each stateful step a name of its own",
+                    );
                 }
                 Kind::Source { topic, .. } => {
                     read.insert(topic);

@@ -34,7 +34,9 @@ fn rot_below_a_witness_makes_one_partition_read_only_up_to_it() {
     let before = storage.read_file(&path).unwrap();
     let log = open(&storage);
     let report = log.recovery();
-    assert!(report.to_string().contains("t-0: DAMAGED, read-only up to offset 1"), "{report}");
+    let [hurt] = &report.partitions[..] else { panic!("{report}") };
+    assert_eq!((hurt.topic.as_str(), hurt.partition, hurt.log_end_offset), ("t", 0, 1));
+    assert!(hurt.damage.is_some() && !report.is_clean(), "{report}");
     assert_eq!(storage.read_file(&path).unwrap(), before, "damage is never cut");
     let mut producer = log.producer(Durability::Sync).unwrap();
     let refused = producer.append(&topic, 0, &mut batch(&["d"]));
@@ -49,7 +51,7 @@ fn rot_below_a_witness_makes_one_partition_read_only_up_to_it() {
     producer.append(&topic, 1, &mut batch(&["d"])).unwrap();
     assert_eq!(read(&log, &topic, 1, FetchBound::LastStable), ["a", "b", "c", "d"]);
     log.close().unwrap();
-    assert!(open(&storage).recovery().to_string().contains("DAMAGED"));
+    assert!(open(&storage).recovery().partitions[0].damage.is_some());
 }
 
 #[test]
@@ -164,4 +166,26 @@ fn missing_indexes_snapshots_and_epochs_are_made_again() {
         assert_eq!(committed(&log, &topic), values, "{suffix}");
         assert!(log.recovery().partitions.is_empty(), "{}", log.recovery());
     }
+}
+
+/// A partition that ends too early because it is damaged is no power cut: repaired, it is whole again.
+#[test]
+fn damage_rolls_no_commit_back() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    producer.append(&topic, 0, &mut batch(&["a"])).unwrap();
+    producer.append(&topic, 0, &mut batch(&["b"])).unwrap();
+    let mut lazy = log.transactional_producer("job", Durability::Os).unwrap();
+    lazy.begin().unwrap().commit(&[position(&topic, 2)]).unwrap();
+    let image = storage.kill_image();
+    let path = log_file(&image, "t-0");
+    let size = image.read_file(&path).unwrap().len();
+    image.rot(&path, size / 2 + 7, 0x40).unwrap();
+    let log = open(&image);
+    let report = log.recovery();
+    assert!(report.partitions[0].damage.is_some(), "{report}");
+    assert!(report.rolled_back.is_empty(), "{report}");
+    assert_eq!(log.committed(&group()).unwrap(), [position(&topic, 2)]);
 }

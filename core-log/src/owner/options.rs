@@ -1,19 +1,21 @@
-//! How a log is opened.
+//! How a process becomes the owner of a log directory: looks at it, locks it, opens what is in it.
 //!
 //! Why a builder: files, clock and threads are passed in, so that a test can bring its own.
+//!
+//! Invariants
+//! * Until the lock is taken nothing in a directory that exists is changed.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::directory::{self, LOCK};
-use super::{Inner, Log};
 use crate::clock::{Clock, SystemClock};
 #[cfg(any(test, feature = "test-util"))]
-use crate::config::Broken;
+use crate::commit::Broken;
 use crate::config::LogSettings;
 use crate::error::{Error, Result};
-use crate::maintenance;
+use crate::log::directory::{self, LOCK};
+use crate::log::{Inner, Log};
 use crate::storage::disk::DiskStorage;
 use crate::storage::{LockGuard, Storage};
 
@@ -127,7 +129,8 @@ impl LogOptions {
         let guard = lock(storage.as_ref(), clock.as_ref(), &dir, self.lock_timeout)?;
         let inner = Arc::new(Inner::new(dir, storage, clock, settings, guard)?);
         if settings.background {
-            inner.set_background(maintenance::start(&inner));
+            let socket = super::server::serve(&inner);
+            inner.run_in_background(socket.into_iter().map(|server| Box::new(server) as _));
         }
         Ok(Log { inner })
     }

@@ -1,0 +1,91 @@
+//! Short writes, full disks, and the front of a partition that is given back.
+
+use std::path::Path;
+
+use super::{DIR, batch, committed, open, read};
+use crate::config::{Durability, TopicSettings};
+use crate::error::{Error, Recourse};
+use crate::partition::FetchBound;
+use crate::partition::append::Appended;
+use crate::storage::memory::{At, Call, Effect, Fault, Keep, MemoryStorage};
+
+#[test]
+fn a_short_write_is_a_crash_of_the_log_and_nobody_sees_half_a_batch() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    producer.append(&topic, 0, &mut batch(&["a"])).unwrap();
+    let at = At::Path(Call::Write, "/t-0/".to_owned());
+    storage.inject(Fault::once(at, Effect::ShortWrite { keep: 30 }));
+    let mut second = batch(&["b"]);
+    assert!(producer.append(&topic, 0, &mut second).is_err());
+    assert_eq!(committed(&log, &topic), ["a"]);
+    assert_eq!(log.recovery().partitions[0].cut_bytes, 30);
+    let appended = producer.append(&topic, 0, &mut second).unwrap();
+    assert_eq!(appended, Appended::At { first_offset: 1, last_offset: 1 });
+    assert_eq!(committed(&open(&storage.crash_image(Keep::None)), &topic), ["a", "b"]);
+}
+
+#[test]
+fn a_full_disk_is_named_and_the_log_goes_on_once_there_is_space() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    producer.append(&topic, 0, &mut batch(&["a"])).unwrap();
+    storage.limit_space(10);
+    let mut second = batch(&["b"]);
+    let full = producer.append(&topic, 0, &mut second).unwrap_err();
+    assert!(matches!(&full, Error::DiskFull { path, .. } if path.starts_with(DIR)), "{full}");
+    assert_eq!(full.recourse(), Recourse::Retry);
+    storage.clear_faults();
+    producer.append(&topic, 0, &mut second).unwrap();
+    assert_eq!(committed(&log, &topic), ["a", "b"]);
+}
+
+#[test]
+fn a_purge_gives_back_whole_segments_and_stays_durable() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log
+        .create_topic("t", TopicSettings { segment_bytes: 300, ..TopicSettings::default() })
+        .unwrap();
+    let mut lazy = log.producer(Durability::Os).unwrap();
+    for n in 0..12 {
+        lazy.append(&topic, 0, &mut batch(&[&format!("value-{n}")])).unwrap();
+    }
+    let start = log.purge(topic.id(), 0, 7).unwrap();
+    assert!((4..=7).contains(&start), "{start}");
+    let operations = storage.operations();
+    assert_eq!(log.purge(topic.id(), 0, start + 1).unwrap(), start);
+    assert_eq!(storage.operations(), operations);
+    assert_eq!(log.delete_records(topic.id(), 0, 11).unwrap(), 11);
+    let beyond = log.delete_records(topic.id(), 0, 99);
+    assert!(matches!(beyond, Err(Error::OffsetOutOfRange { requested: 99, .. })));
+    let log = open(&storage.crash_image(Keep::None));
+    let offsets = log.offsets(topic.id(), 0).unwrap();
+    assert_eq!(offsets.log_start_offset, 11);
+    let below = log.fetch(topic.id(), 0, 10, 100, FetchBound::LogEnd);
+    assert!(matches!(below, Err(Error::OffsetOutOfRange { requested: 10, start: 11, .. })));
+    assert!(read(&log, &topic, 0, FetchBound::LogEnd).len() <= 1);
+    let files = storage.crash_image(Keep::None);
+    let names = crate::storage::Storage::list(&files, &Path::new(DIR).join("t-0")).unwrap();
+    assert!(!names.contains(&"00000000000000000000.log".to_owned()), "{names:?}");
+}
+
+#[test]
+fn another_batch_after_a_doubtful_one_is_not_taken_for_it() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    let before = producer.producer_id();
+    let at = At::Path(Call::Sync, "/t-0/".to_owned());
+    storage.inject(Fault::once(at, Effect::Error(std::io::ErrorKind::Other)));
+    assert!(producer.append(&topic, 0, &mut batch(&["a"])).is_err());
+    let other = producer.append(&topic, 0, &mut batch(&["z"])).unwrap();
+    assert_eq!(other, Appended::At { first_offset: 1, last_offset: 1 });
+    assert_ne!(producer.producer_id(), before);
+    assert_eq!(committed(&log, &topic), ["a", "z"]);
+}

@@ -1,0 +1,261 @@
+//! The topologies that are killed, their input, and what a plain count of the same input says.
+//!
+//! Why a model: two runs of one runtime can be equal and both wrong. The model is a map and the rule of
+//! lateness; it shares no code with `streams`.
+//!
+//! ```text
+//!   clicks --filter--> by page --window 1 min--> page-counts
+//!
+//!   clicks --> by user --window 1 min--> by number of clicks --window 5 min--> activity
+//!     `------> by page --count, on update--> page-totals
+//! ```
+//!
+//! Invariants
+//! * the last click of each partition lies far behind all others in event time and is a bot's, so that
+//!   every other window closes, in both windows of the second job.
+
+use std::collections::BTreeMap;
+
+use streams::prelude::*;
+
+use crate::random::Random;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Click {
+    pub(crate) user: String,
+    pub(crate) page: String,
+    pub(crate) at: i64,
+}
+
+/// Users, clicks and the most clicks of one user, among the users that clicked equally often modulo 3.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Activity {
+    pub(crate) users: u64,
+    pub(crate) clicks: u64,
+    pub(crate) most: u64,
+}
+
+pub(crate) const CLICKS: Topic<NoKey, Click> = topic("clicks");
+pub(crate) const COUNTS: Topic<Windowed<String>, u64> = topic("page-counts");
+pub(crate) const ACTIVITY: Topic<Windowed<u32>, Activity> = topic("activity");
+pub(crate) const TOTALS: Topic<String, u64> = topic("page-totals");
+
+pub(crate) const PARTITIONS: u32 = 4;
+const MINUTE: i64 = 60_000;
+const GRACE: i64 = 10_000;
+/// Later than the end of every window of both jobs that an ordinary click is in.
+const END_AFTER: i64 = 20 * MINUTE;
+const LAST_USER: &str = "bot-last";
+const LAST_PAGE: &str = "/last";
+
+/// A job that can be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// The first job of the README, under its own name.
+    Clickstream,
+    /// Two repartitions in a row, and a count on update beside them.
+    TwoHops,
+}
+
+impl Job {
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::Clickstream => "clickstream",
+            Self::TwoHops => "two-hops",
+        }
+    }
+
+    pub(crate) fn named(id: &str) -> Self {
+        [Self::Clickstream, Self::TwoHops].into_iter().find(|job| job.id() == id).unwrap()
+    }
+
+    /// `work`: a filter that says yes, after as long as it likes.
+    pub(crate) fn topology(self, work: fn(&Click) -> bool) -> impl Fn(&mut Topology) {
+        move |t| match self {
+            Self::Clickstream => clickstream(t, work),
+            Self::TwoHops => two_hops(t, work),
+        }
+    }
+
+    /// Topics whose records must come in the same order for each key.
+    pub(crate) fn final_outputs(self) -> &'static [&'static str] {
+        match self {
+            Self::Clickstream => &["page-counts"],
+            Self::TwoHops => &["activity"],
+        }
+    }
+
+    /// Topics of which the last value of each key counts.
+    pub(crate) fn updated_outputs(self) -> &'static [&'static str] {
+        match self {
+            Self::Clickstream => &[],
+            Self::TwoHops => &["page-totals"],
+        }
+    }
+
+    /// Stores, and whether their rows are windows.
+    pub(crate) fn stores(self) -> &'static [(&'static str, bool)] {
+        match self {
+            Self::Clickstream => &[("clicks-per-page", true)],
+            Self::TwoHops => {
+                &[("clicks-per-user", true), ("users-by-activity", true), ("totals", false)]
+            }
+        }
+    }
+
+    pub(crate) fn changelog(self, store: &str) -> String {
+        format!("{}-{store}-changelog", self.id())
+    }
+
+    pub(crate) fn repartition(self, store: &str) -> String {
+        format!("{}-{store}-repartition", self.id())
+    }
+}
+
+fn clickstream(t: &mut Topology, work: fn(&Click) -> bool) {
+    t.stream(CLICKS)
+        .event_time(|c| c.at)
+        .filter(move |c| !c.user.starts_with("bot-") && work(c))
+        .key_by(|c| c.page.clone())
+        .window(tumbling(mins(1)).grace(secs(10)))
+        .count("clicks-per-page")
+        .on_close()
+        .to(COUNTS);
+}
+
+fn two_hops(t: &mut Topology, work: fn(&Click) -> bool) {
+    t.stream(CLICKS)
+        .event_time(|c| c.at)
+        .filter(work)
+        .key_by(|c| c.user.clone())
+        .window(tumbling(mins(1)).grace(secs(10)))
+        .count("clicks-per-user")
+        .on_close()
+        .key_by(|&clicks| u32::try_from(clicks % 3).unwrap_or(0))
+        .window(tumbling(mins(5)).grace(secs(10)))
+        .aggregate("users-by-activity", |row: &mut Activity, clicks: u64| {
+            row.users += 1;
+            row.clicks += clicks;
+            row.most = row.most.max(clicks);
+        })
+        .on_close()
+        .to(ACTIVITY);
+    t.stream(CLICKS).key_by(|c| c.page.clone()).count("totals").to(TOTALS);
+}
+
+/// A click and the partition that it lies in.
+pub(crate) type Placed = (u32, Click);
+
+/// Clicks in bursts: partitions stand minutes apart, and clicks come up to 90 s late.
+pub(crate) struct Clicks {
+    random: Random,
+    clocks: Vec<i64>,
+}
+
+impl Clicks {
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        let clocks = (0..PARTITIONS).map(|p| i64::from(p) * 2 * MINUTE).collect();
+        Self { random: Random::new(seed), clocks }
+    }
+
+    /// At least so many more, in the order in which they are to be written.
+    pub(crate) fn more(&mut self, count: usize) -> Vec<Placed> {
+        let mut all = Vec::with_capacity(count + 40);
+        let mut below = |limit| self.random.below(limit);
+        while all.len() < count {
+            let partition = usize::try_from(below(u64::from(PARTITIONS))).unwrap();
+            for _ in 0..=below(40) {
+                self.clocks[partition] += i64::try_from(below(1_500)).unwrap();
+                let behind = if below(4) == 0 { below(90_000) } else { 0 };
+                let at = self.clocks[partition] - i64::try_from(behind).unwrap();
+                let kind = if below(20) == 0 { "bot" } else { "user" };
+                let (user, page) = (below(40), below(12));
+                let user = format!("{kind}-{user}");
+                let click = Click { user, page: format!("/page-{page}"), at };
+                all.push((u32::try_from(partition).unwrap(), click));
+            }
+        }
+        all
+    }
+}
+
+/// Takes a few microseconds, so that a commit covers hundreds of clicks and not a hundred thousand.
+pub(crate) fn ponder(click: &Click) -> bool {
+    let mut sum = click.at.unsigned_abs();
+    for _ in 0..3_000 {
+        sum = std::hint::black_box(sum.rotate_left(5) ^ 0x9e37_79b9);
+    }
+    sum != u64::MAX || click.at >= 0
+}
+
+/// One click for each partition that closes all windows before it.
+pub(crate) fn last_clicks(of: &[Placed]) -> Vec<Placed> {
+    let at = of.iter().map(|(_, click)| click.at).max().unwrap_or(0) + END_AFTER;
+    let click = Click { user: LAST_USER.to_owned(), page: LAST_PAGE.to_owned(), at };
+    (0..PARTITIONS).map(|partition| (partition, click.clone())).collect()
+}
+
+/// What a job must have written once it has read everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// Clicks per page and minute, with the largest event time.
+    pub(crate) counts: BTreeMap<(String, i64), (u64, i64)>,
+    /// By number of clicks modulo 3 and five minutes, with the largest event time.
+    pub(crate) activity: BTreeMap<(u32, i64), (Activity, i64)>,
+    /// Clicks per page, late ones and bots included.
+    pub(crate) totals: BTreeMap<String, u64>,
+    /// Clicks that came after their window had closed; those of bots only count in the second job.
+    pub(crate) late: u64,
+    /// Clicks that the filter of the first job drops.
+    pub(crate) filtered: u64,
+}
+
+impl Expected {
+    /// What stands in the output topics.
+    pub(crate) fn without_counters(self) -> Self {
+        Self { late: 0, filtered: 0, ..self }
+    }
+}
+
+/// The model: one pass over each partition in order.
+pub(crate) fn model(job: Job, input: &[Placed]) -> Expected {
+    let mut expected = Expected::default();
+    let mut clocks: BTreeMap<u32, i64> = BTreeMap::new();
+    let mut users: BTreeMap<(String, i64), (u64, i64)> = BTreeMap::new();
+    for (partition, click) in input {
+        let clock = clocks.entry(*partition).or_insert(i64::MIN);
+        *clock = (*clock).max(click.at);
+        *expected.totals.entry(click.page.clone()).or_default() += 1;
+        if job == Job::Clickstream && click.user.starts_with("bot-") {
+            expected.filtered += 1;
+            continue;
+        }
+        let start = click.at.div_euclid(MINUTE) * MINUTE;
+        if *clock >= start + MINUTE + GRACE {
+            expected.late += 1;
+            continue;
+        }
+        let (rows, key) = match job {
+            Job::Clickstream => (&mut expected.counts, &click.page),
+            Job::TwoHops => (&mut users, &click.user),
+        };
+        let row = rows.entry((key.clone(), start)).or_insert((0, i64::MIN));
+        *row = (row.0 + 1, row.1.max(click.at));
+    }
+    for ((user, _), (clicks, at)) in users {
+        if user == LAST_USER {
+            continue;
+        }
+        let start = at.div_euclid(5 * MINUTE) * 5 * MINUTE;
+        let key = (u32::try_from(clicks % 3).unwrap(), start);
+        let (row, newest) = expected.activity.entry(key).or_insert((Activity::default(), i64::MIN));
+        row.users += 1;
+        row.clicks += clicks;
+        row.most = row.most.max(clicks);
+        *newest = (*newest).max(at);
+    }
+    if job == Job::Clickstream {
+        expected.totals.clear();
+    }
+    expected
+}

@@ -1,0 +1,207 @@
+//! Stores on disk beside their changelogs, read without `streams`.
+//!
+//! Why by hand: what is checked is that RocksDB never holds more, less or other than the committed
+//! changelog says, at any moment at which the process may die. So this file knows the layouts
+//! (`store/layout.rs`, `operator/envelope.rs`) and nothing else of the runtime.
+//!
+//! ```text
+//!   changelog  |--- fold, read committed ---> C                     end
+//!   store      rows + time index            checkpoint C    tail: what a restart replays
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use core_log::Log;
+use rocksdb::{DB, IteratorMode, Options};
+
+use crate::compare::{first_difference, told};
+use crate::directory::{Stored, positions, read};
+use crate::jobs::{Job, PARTITIONS, Placed, model};
+
+const PREFIX: usize = 4;
+const KIND_CHECKPOINT: u8 = 0;
+const KIND_ROW: u8 = 1;
+const KIND_TIME_INDEX: u8 = 2;
+/// Where the offset lies in a checkpoint of version 1.
+const CHECKPOINT_OFFSET: usize = 37;
+
+/// Rows by key: timestamp and value.
+type Rows = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
+
+/// One partition of a store on disk.
+#[derive(Debug, Default)]
+struct OnDisk {
+    checkpoint: Option<i64>,
+    rows: Rows,
+    index: BTreeSet<Vec<u8>>,
+}
+
+fn be_i64(bytes: &[u8]) -> i64 {
+    i64::from_be_bytes(bytes[..8].try_into().unwrap())
+}
+
+/// What RocksDB has of a store, by partition; nothing if it was never opened.
+fn on_disk(dir: &Path, store: &str) -> BTreeMap<u32, OnDisk> {
+    let mut found: BTreeMap<u32, OnDisk> = BTreeMap::new();
+    let (state, options) = (dir.join("state"), Options::default());
+    let Ok(families) = DB::list_cf(&options, &state) else { return found };
+    if !families.iter().any(|family| family == store) {
+        return found;
+    }
+    let database = DB::open_cf_for_read_only(&options, &state, families, false).unwrap();
+    let family = database.cf_handle(store).unwrap();
+    for entry in database.iterator_cf(family, IteratorMode::Start) {
+        let (key, value) = entry.unwrap();
+        let partition = u32::from_be_bytes(key[..PREFIX].try_into().unwrap());
+        let (kind, key) = (key[PREFIX], key[PREFIX + 1..].to_vec());
+        let part = found.entry(partition).or_default();
+        match kind {
+            KIND_CHECKPOINT => part.checkpoint = Some(be_i64(&value[CHECKPOINT_OFFSET..])),
+            KIND_ROW => drop(part.rows.insert(key, (be_i64(&value), value[8..].to_vec()))),
+            KIND_TIME_INDEX => drop(part.index.insert(key)),
+            _ => panic!("{store}: an unknown kind of row: {kind}"),
+        }
+    }
+    found
+}
+
+/// The rows that changelog records of one partition leave, up to an offset.
+fn fold(records: &[Stored], partition: u32, end: i64) -> Rows {
+    let mut rows = Rows::new();
+    for record in records.iter().filter(|r| r.partition == partition && r.offset < end) {
+        let key = record.key.clone().unwrap();
+        match &record.value {
+            Some(value) => rows.insert(key, (record.timestamp, value.clone())),
+            None => rows.remove(&key),
+        };
+    }
+    rows
+}
+
+/// The time index entry of a windowed row: its end, then its key.
+fn index_entry(key: &[u8]) -> Vec<u8> {
+    let mut entry = key[key.len() - 8..].to_vec();
+    entry.extend_from_slice(key);
+    entry
+}
+
+/// What is wrong with the stores, and how many changelog records lie behind their checkpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Inspection {
+    pub(crate) problems: Vec<String>,
+    pub(crate) tail: u64,
+    pub(crate) changelog_records: u64,
+}
+
+/// Compares all stores of a job with their changelogs, at any point at which the process may have
+/// died.
+pub(crate) fn inspect(dir: &Path, log: &Log, job: Job) -> Inspection {
+    let mut found = Inspection::default();
+    for &(store, windowed) in job.stores() {
+        let changelog = read(log, &job.changelog(store));
+        let mut disk = on_disk(dir, store);
+        for partition in 0..PARTITIONS {
+            let part = disk.remove(&partition).unwrap_or_default();
+            let of_partition = || changelog.iter().filter(|r| r.partition == partition);
+            let reached = part.checkpoint.unwrap_or(0);
+            let rows = fold(&changelog, partition, reached);
+            found.changelog_records += u64::try_from(of_partition().count()).unwrap();
+            let behind = of_partition().filter(|record| record.offset >= reached).count();
+            found.tail += u64::try_from(behind).unwrap();
+            if let Some(difference) = first_difference(&rows, &part.rows) {
+                found.problems.push(format!("{store}-{partition} at {reached}: {difference}"));
+            }
+            let index: BTreeSet<_> =
+                rows.keys().filter(|_| windowed).map(|k| index_entry(k)).collect();
+            if index != part.index {
+                found.problems.push(format!("{store}-{partition} at {reached}: the time index"));
+            }
+            let end = of_partition().map(|record| record.offset + 1).max().unwrap_or(0);
+            if reached > end {
+                found.problems.push(format!(
+                    "{store}-{partition}: the checkpoint {reached} lies beyond the last committed \
+                     record, which ends at {end}"
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// After a clean stop: every store is the fold of its whole changelog. What is wrong.
+pub(crate) fn unlike_their_changelogs(dir: &Path, log: &Log, job: Job) -> Vec<String> {
+    let Inspection { mut problems, tail, .. } = inspect(dir, log, job);
+    if tail > 0 {
+        problems.push(format!("{tail} changelog records are in no store after a clean stop"));
+    }
+    problems
+}
+
+/// Whether the committed positions, outputs, stores and repartition records are one cut through the
+/// job: every click below the committed positions is in exactly one place. What is wrong.
+pub(crate) fn unaccounted(log: &Log, job: Job, input: &[Placed]) -> Option<String> {
+    let positions = positions(log, job);
+    let mut seen = [0_i64; PARTITIONS as usize];
+    let mut consumed = input.to_vec();
+    consumed.retain(|(partition, _)| {
+        let next = &mut seen[*partition as usize];
+        *next += 1;
+        positions.get(&("clicks".to_owned(), *partition)).is_some_and(|&end| *next <= end)
+    });
+    let expected = model(job, &consumed);
+    let store = if job == Job::Clickstream { "clicks-per-page" } else { "totals" };
+    let mut found: BTreeMap<(String, i64), u64> = BTreeMap::new();
+    let mut add = |page: &[u8], start: i64, clicks: u64| {
+        let page = String::from_utf8(page.to_vec()).unwrap();
+        *found.entry((page, start)).or_default() += clicks;
+    };
+    let repartition = job.repartition(store);
+    for record in read(log, &repartition).iter().filter(|record| record.key.is_some()) {
+        let at = positions.get(&(repartition.clone(), record.partition)).copied().unwrap_or(0);
+        let start = record.timestamp.div_euclid(60_000) * 60_000;
+        let source_time = record.timestamp + zigzag(&record.value.as_ref().unwrap()[1..]);
+        let late = job == Job::Clickstream && source_time >= start + 70_000;
+        if record.offset >= at && !late {
+            let start = if job == Job::Clickstream { start } else { 0 };
+            add(record.key.as_ref().unwrap(), start, 1);
+        }
+    }
+    let changelog = read(log, &job.changelog(store));
+    for partition in 0..PARTITIONS {
+        for (key, (_, value)) in fold(&changelog, partition, i64::MAX) {
+            let count = bincode_u64(&value);
+            match job {
+                Job::Clickstream => {
+                    let (page, times) = key.split_at(key.len() - 16);
+                    add(page, be_i64(times) ^ i64::MIN, count);
+                }
+                Job::TwoHops => add(&key, 0, count),
+            }
+        }
+    }
+    if job == Job::TwoHops {
+        let wanted = expected.totals.into_iter().map(|(page, n)| ((page, 0), n)).collect();
+        return first_difference(&wanted, &found);
+    }
+    for ((page, start), (count, _)) in told(log).counts {
+        add(page.as_bytes(), start, count);
+    }
+    let wanted = expected.counts.into_iter().map(|(key, (count, _))| (key, count)).collect();
+    first_difference(&wanted, &found)
+}
+
+fn zigzag(bytes: &[u8]) -> i64 {
+    let mut raw = 0_u64;
+    for (i, byte) in bytes.iter().enumerate() {
+        raw |= u64::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    (raw >> 1).cast_signed() ^ -(raw & 1).cast_signed()
+}
+
+fn bincode_u64(bytes: &[u8]) -> u64 {
+    bincode::serde::decode_from_slice(bytes, bincode::config::standard()).unwrap().0
+}
