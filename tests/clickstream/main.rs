@@ -4,6 +4,8 @@
 //! tested. The parts of the example that are pure run their own tests here as well, because cargo runs
 //! none in examples.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
+
 #[path = "../../examples/clickstream/access_log.rs"]
 mod access_log;
 #[path = "../../examples/clickstream/generator.rs"]
