@@ -13,6 +13,7 @@
 //!
 //! On crash: start it again; it goes on from its last commit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -127,6 +128,7 @@ impl App {
             self.settings.durability,
             self.settings.event_time_ahead_max_ms,
             self.settings.limits.commits_bytes_max,
+            self.settings.commit_every(),
         )?);
         let for_job: Arc<dyn Broker> = Arc::<EmbeddedBroker>::clone(&broker);
         JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?;
@@ -135,7 +137,9 @@ impl App {
         let thread = std::thread::Builder::new()
             .name(format!("streams-{}", self.settings.id))
             .spawn(move || {
-                let outcome = self.run_until_stopped(&for_job, &theirs.control);
+                let work = AssertUnwindSafe(|| self.run_until_stopped(&for_job, &theirs.control));
+                let outcome =
+                    catch_unwind(work).unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())));
                 let closed = for_job.close();
                 theirs.end(outcome.and(closed));
             })

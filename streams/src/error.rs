@@ -9,6 +9,7 @@
 //!
 //! Reference: KIP-1050 for the classes of `core_log::Error::recourse`.
 
+use std::any::Any;
 use std::path::PathBuf;
 
 use crate::ids::InvalidName;
@@ -165,6 +166,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// What a thread died of.
+    pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Panicked { reason: text.unwrap_or_else(|| "without a message".to_owned()) }
+    }
+
     /// The stable code that a person can look up: `S002`, `S004`, ...
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -9,6 +9,7 @@ mod equal;
 mod failures;
 mod fused;
 mod jobs;
+mod lifecycle;
 mod operators;
 mod settings;
 mod state;
