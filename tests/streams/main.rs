@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 mod checkers;
+mod determinism;
 mod equal;
 mod failures;
 mod fused;
