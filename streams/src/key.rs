@@ -3,6 +3,7 @@
 //! Why: a store iterates in byte order and a partitioner hashes bytes, so both need one form that
 //! never changes with the codec of the values.
 //!
+//! ```text
 //!   String, Vec<u8>   the bytes as they are
 //!   u64, u32          big-endian, 8 or 4 bytes
 //!   i64, i32          big-endian with the sign bit flipped
@@ -11,13 +12,14 @@
 //!                     | inner key | start (8, i64) | end (8, i64) |   inner key: plain
 //!                     +-----------+----------------+--------------+
 //!   NoKey             a null key, no bytes at all
+//! ```
 //!
-//! The member form ends by itself: integers as above; String and Vec<u8> with 0x00 written as
+//! The member form ends by itself: integers as above; String and `Vec<u8>` with 0x00 written as
 //! 0x00 0xff and closed by 0x00 0x00; tuples as all of their members in member form; a window as
 //! its inner key in member form, then start and end.
 //!
 //! Invariants
-//! * bytes compare as the keys do, for every key but a window of a String or Vec<u8>. There the
+//! * bytes compare as the keys do, for every key but a window of a String or `Vec<u8>`. There the
 //!   windows of one key come in the order of time, but rows of a longer key may lie between them:
 //!   the inner key is plain so that it hashes as it does in the topic it came from.
 //! * a window's last 16 bytes are its start and end, whatever the inner key is.
