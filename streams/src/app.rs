@@ -13,6 +13,7 @@
 //!
 //! On crash: start it again; it goes on from its last commit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -130,7 +131,9 @@ impl App {
         let thread = std::thread::Builder::new()
             .name(format!("streams-{}", self.settings.id))
             .spawn(move || {
-                let outcome = self.run_until_stopped(&for_job, &theirs.control);
+                let work = AssertUnwindSafe(|| self.run_until_stopped(&for_job, &theirs.control));
+                let outcome =
+                    catch_unwind(work).unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())));
                 let closed = for_job.close();
                 theirs.end(outcome.and(closed));
             })
@@ -197,6 +200,7 @@ impl App {
             settings.durability,
             settings.event_time_ahead_max_ms,
             settings.limits.commits_bytes_max,
+            settings.commit_every(),
         )?;
         opened.ok_or_else(|| Error::UnknownTopic {
             name: assembly.graph.first_source().unwrap_or_default().to_owned(),

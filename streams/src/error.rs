@@ -9,6 +9,7 @@
 //!
 //! Reference: KIP-1050 for the classes of `core_log::Error::recourse`.
 
+use std::any::Any;
 use std::path::PathBuf;
 
 use crate::ids::InvalidName;
@@ -165,6 +166,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// What a thread died of.
+    pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Panicked { reason: text.unwrap_or_else(|| "without a message".to_owned()) }
+    }
+
     /// The stable code that a person can look up: `S002`, `S004`, ...
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -203,7 +211,6 @@ impl Error {
     /// What to do about it: an edit or a command, one a line.
     #[must_use]
     pub fn help(&self) -> Vec<String> {
-        use core_log::Error as Log;
         let lines: &[&str] = match self {
             Self::Decode { .. } => &[
                 "mend the type or the producer: a new field wants #[serde(default)]",
@@ -212,64 +219,30 @@ impl Error {
             Self::NotCopartitioned { .. } => {
                 &["re-key one side (`.key_by(..)`), or create both topics with the same partitions"]
             }
-            Self::PositionLost { .. } | Self::Log(Log::OffsetOutOfRange { .. }) => {
-                &["state was not touched; keep records longer than the job may be down"]
-            }
-            Self::Panicked { .. } => &["the transaction was rolled back; nothing was written"],
-            Self::EventTimeAhead { .. } | Self::Log(Log::TimestampTooFarAhead { .. }) => &[
-                "mend the clock of the producer; nothing of this transaction was written",
-                "times that far ahead are wanted? `.event_time_ahead_max(..)`",
+            Self::PositionLost { .. } => POSITION_HELP,
+            Self::Panicked { .. } => &[
+                "the transaction was rolled back; nothing was written",
+                "mend the closure and start again: the job goes on from its last commit",
             ],
-            Self::Log(Log::ProducerFenced { .. }) => {
-                &["another instance took over; its output is whole. Nothing to repair"]
-            }
-            Self::Log(Log::DiskFull { .. }) => &["make room on the disk, then start again"],
-            Self::Log(Log::ReadOnlyDirectory { .. }) => {
-                &["make the directory writable, or choose another: STREAMS_LOG=./data2"]
-            }
-            Self::Log(Log::NotALog { .. } | Log::NotADirectory { .. }) => {
-                &["nothing was changed; choose an empty or a new directory: STREAMS_LOG=./data2"]
-            }
-            Self::Log(Log::DirectoryLocked { .. }) => {
-                &["stop it, or use another directory: STREAMS_LOG=./data2"]
-            }
-            Self::Log(
-                Log::CompressionUnsupported { .. }
-                | Log::Decode(core_log::DecodeError::CompressionUnsupported { .. }),
-            ) => &["write the topic without compression"],
-            Self::Unreadable { .. } | Self::Log(Log::DirectoryMissing { .. }) => {
-                &["check the path"]
+            Self::EventTimeAhead { .. } => AHEAD_HELP,
+            Self::Unreadable { .. } => PATH_HELP,
+            Self::Encode { .. } | Self::Store(StoreError::Encode { .. }) => {
+                &["mend the type, or keep less in one value: its codec refuses this one"]
             }
             Self::Store(_) => &[
                 "the store can be rebuilt from its changelog: move the `state` directory away and start again",
             ],
-            Self::Log(Log::Damaged { .. }) => {
-                &["nothing was cut or skipped; restore the file from a backup, or read up to it"]
-            }
-            Self::Topology { help, .. } => return vec![help.clone()],
-            Self::UnknownTopic { name, known, .. }
-            | Self::Log(Log::UnknownTopic { name, known }) => {
-                return unknown_topic_help(name, known);
-            }
-            Self::InvalidName(_) | Self::Log(Log::InvalidName { .. }) => {
-                &["choose another name: up to 249 letters, digits, `.`, `_` and `-`"]
-            }
-            Self::Log(Log::TopicExists { .. }) => {
-                &["it was left as it is: use it, or choose another name"]
-            }
-            Self::Encode { .. } => &["mend the type: its codec refuses this value"],
-            Self::Log(Log::BatchTooLarge { .. }) => {
-                &["one record is larger than its topic allows: write smaller records"]
-            }
-            Self::Log(Log::LogCrashed { .. } | Log::Io { .. }) | Self::System { .. } => &[
-                "look after what the operating system said, then start again: nothing committed is lost",
+            Self::Internal { .. } => &[
+                "nothing of this transaction was written; only the job itself may write this topic",
             ],
-            Self::Log(Log::Owner { .. }) => {
-                &["try again; the process that owns the log is busy or leaving"]
-            }
-            _ => &[],
+            Self::Topology { help, .. } => return vec![help.clone()],
+            Self::UnknownTopic { name, known, .. } => return unknown_topic_help(name, known),
+            Self::InvalidName(_) => NAME_HELP,
+            Self::System { .. } => SYSTEM_HELP,
+            Self::Log(error) => return log_help(error),
+            Self::Usage { .. } => &[],
         };
-        lines.iter().map(|&line| line.to_owned()).collect()
+        lines_of(lines)
     }
 
     /// Whether dropping everything in memory and starting over from the last commit may help.
@@ -285,6 +258,58 @@ impl Error {
             _ => false,
         }
     }
+}
+
+const POSITION_HELP: &[&str] =
+    &["state was not touched; keep records longer than the job may be down"];
+const AHEAD_HELP: &[&str] = &[
+    "mend the clock of the producer; nothing of this transaction was written",
+    "times that far ahead are wanted? `.event_time_ahead_max(..)`",
+];
+const PATH_HELP: &[&str] = &["check the path"];
+const NAME_HELP: &[&str] = &["choose another name: up to 249 letters, digits, `.`, `_` and `-`"];
+const SYSTEM_HELP: &[&str] =
+    &["look after what the operating system said, then start again: nothing committed is lost"];
+
+fn lines_of(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|&line| line.to_owned()).collect()
+}
+
+fn log_help(error: &core_log::Error) -> Vec<String> {
+    use core_log::Error as Log;
+    let lines: &[&str] = match error {
+        Log::UnknownTopic { name, known } => return unknown_topic_help(name, known),
+        Log::OffsetOutOfRange { .. } => POSITION_HELP,
+        Log::TimestampTooFarAhead { .. } => AHEAD_HELP,
+        Log::ProducerFenced { .. } => {
+            &["another instance took over; its output is whole. Nothing to repair"]
+        }
+        Log::DiskFull { .. } => &["make room on the disk, then start again"],
+        Log::ReadOnlyDirectory { .. } => {
+            &["make the directory writable, or choose another: STREAMS_LOG=./data2"]
+        }
+        Log::NotALog { .. } | Log::NotADirectory { .. } => {
+            &["nothing was changed; choose an empty or a new directory: STREAMS_LOG=./data2"]
+        }
+        Log::DirectoryLocked { .. } => &["stop it, or use another directory: STREAMS_LOG=./data2"],
+        Log::CompressionUnsupported { .. }
+        | Log::Decode(core_log::DecodeError::CompressionUnsupported { .. }) => {
+            &["write the topic without compression"]
+        }
+        Log::DirectoryMissing { .. } => PATH_HELP,
+        Log::Damaged { .. } => {
+            &["nothing was cut or skipped; restore the file from a backup, or read up to it"]
+        }
+        Log::InvalidName { .. } => NAME_HELP,
+        Log::TopicExists { .. } => &["it was left as it is: use it, or choose another name"],
+        Log::BatchTooLarge { .. } => {
+            &["one record is larger than its topic allows: write smaller records"]
+        }
+        Log::LogCrashed { .. } | Log::Io { .. } => SYSTEM_HELP,
+        Log::Owner { .. } => &["try again; the process that owns the log is busy or leaving"],
+        _ => &[],
+    };
+    lines_of(lines)
 }
 
 fn unknown_topic_help(name: &str, known: &[String]) -> Vec<String> {
@@ -325,6 +350,27 @@ fn edit_distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stops_a_job_says_what_to_do_and_the_advice_fits() {
+        let store = || crate::ids::StoreName::new("counts").expect("a good name");
+        let reason = || "why".to_owned();
+        let (topic, partition, offset) = ("t".to_owned(), 0, 7);
+        let large = StoreError::Encode { store: store(), reason: reason() };
+        let damaged = StoreError::Corrupt { store: store(), reason: reason() };
+        let cases: [(Error, &str, &str); 6] = [
+            (Error::Panicked { reason: reason() }, "S008", "mend the closure"),
+            (Error::Encode { topic: topic.clone(), reason: reason() }, "S025", "mend the type"),
+            (Error::Store(large), "S025", "mend the type"),
+            (Error::Store(damaged), "S026", "move the `state` directory away"),
+            (Error::Internal { topic, partition, offset, reason: "why" }, "S019", "only the job"),
+            (Error::Topology { reason: reason(), help: reason() }, "S018", "why"),
+        ];
+        for (error, code, advice) in cases {
+            assert_eq!(error.code(), code, "{error}");
+            assert!(error.help().iter().any(|line| line.contains(advice)), "{error}");
+        }
+    }
 
     #[test]
     fn a_mistyped_topic_finds_its_neighbour() {

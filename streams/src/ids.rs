@@ -4,7 +4,8 @@
 //! where it enters, and never again.
 //!
 //! Invariants
-//! * a `StoreName` is `[a-zA-Z0-9._-]{1,150}`, so `<id>-<store>-repartition` is a valid topic name.
+//! * a `StoreName` is `[a-zA-Z0-9._-]{1,150}`, so `<id>-<store>-repartition` is a valid topic name
+//!   unless the id is very long.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,22 @@ const STORE_NAME_MAX: usize = 150;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreName(Arc<str>);
 
+/// The most bytes that the name of a topic or a job may have.
+const NAME_MAX: usize = 249;
+
+/// Checks the name of a topic or a job by Kafka's rules for topics.
+pub(crate) fn check_name(kind: &'static str, name: &str) -> Result<(), InvalidName> {
+    if is_legal(name, NAME_MAX) && name != "." && name != ".." {
+        return Ok(());
+    }
+    Err(InvalidName { kind, name: name.to_owned() })
+}
+
+fn is_legal(name: &str, bytes_max: usize) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && name.len() <= bytes_max && name.chars().all(legal)
+}
+
 impl StoreName {
     /// Checks a name.
     ///
@@ -35,8 +52,7 @@ impl StoreName {
     /// [`InvalidName`]: empty, longer than 150 bytes, or a character outside
     ///   `[a-zA-Z0-9._-]`. Recourse: choose another name.
     pub fn new(name: &str) -> Result<Self, InvalidName> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || name.len() > STORE_NAME_MAX || !name.chars().all(legal) {
+        if !is_legal(name, STORE_NAME_MAX) {
             return Err(InvalidName { kind: "store", name: name.to_owned() });
         }
         Ok(Self(Arc::from(name)))

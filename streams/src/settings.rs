@@ -1,5 +1,7 @@
 //! What a job can be told besides its topology.
 
+use std::time::Duration;
+
 use crate::broker::Durability;
 use crate::store::CacheOptions;
 
@@ -77,5 +79,10 @@ impl Settings {
             limits: Limits::default(),
             mistake: None,
         }
+    }
+
+    /// How often a busy job commits.
+    pub(crate) fn commit_every(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.commit_every_ms).unwrap_or(0))
     }
 }

@@ -144,3 +144,44 @@ fn a_record_that_is_too_large_alone_stops_the_job_before_anything_of_its_transac
     d.crash();
     assert!(d.read_committed(COPIES).len() <= 1);
 }
+
+/// What a job writes for itself is its own: a user's topic of that name would be taken for rows.
+#[test]
+fn topics_that_the_job_keeps_for_itself_are_refused() {
+    fn to_its_changelog(t: &mut Topology) {
+        t.stream(IN).count("n").to(topic("test-n-changelog"));
+    }
+    fn from_its_repartition(t: &mut Topology) {
+        t.stream(IN).key_by(|n| *n).count("n").to(topic("counts"));
+        t.stream(topic::<u64, u64>("test-n-repartition")).to(topic("copy"));
+    }
+    for topology in [to_its_changelog, from_its_repartition] {
+        let error = TestDriver::new(topology).run().unwrap_err();
+        assert_eq!(error.code(), "S018", "{error}");
+    }
+}
+
+#[test]
+fn a_name_that_no_topic_can_have_is_refused_before_anything_is_created() {
+    fn bad_output(t: &mut Topology) {
+        t.stream(IN).to(OUT);
+        t.stream(IN).to(topic("no/good"));
+    }
+    let mut d = TestDriver::new(bad_output);
+    d.send(IN, "a".into(), 1);
+    for _ in 0..2 {
+        assert_eq!(d.run().unwrap_err().code(), "S024");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let start = |id: &str, topology: fn(&mut Topology)| {
+        App::new(id, topology).log(dir.path().join("log")).start().err().map(|e| e.code())
+    };
+    fn copy(t: &mut Topology) {
+        t.stream(IN).to(OUT);
+    }
+    assert_eq!(start("job", bad_output), Some("S024"));
+    assert_eq!(start("my job", copy), Some("S024"));
+    assert_eq!(start("", copy), Some("S024"));
+    assert_eq!(start(&"x".repeat(250), copy), Some("S024"));
+    assert!(!dir.path().join("log").exists(), "the log was not even opened");
+}

@@ -5,10 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 mod checkers;
+mod determinism;
 mod equal;
 mod failures;
 mod fused;
 mod jobs;
+mod lifecycle;
 mod operators;
 mod settings;
 mod state;

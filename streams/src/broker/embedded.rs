@@ -31,6 +31,9 @@ pub use core_log::Durability;
 
 /// How long a job waits for a directory: who looks at a log that nobody runs owns it for a moment.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// A transaction lasts as long as the commit interval says; beyond that and this it hangs. The log
+/// aborts it then, and the job could not tell that from another instance that took over.
+const TRANSACTION_PATIENCE: Duration = Duration::from_secs(60);
 /// How much is fetched at a time from one partition.
 const FETCH_BYTES: usize = 256 * 1024;
 /// Size of the segments of repartition topics: what is behind the commit is given up a segment at a
@@ -52,10 +55,12 @@ pub(crate) fn open_log(
     durability: Durability,
     event_time_ahead_max_ms: i64,
     commits_bytes_max: u64,
+    commit_every: Duration,
 ) -> Result<Option<EmbeddedBroker>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let options = LogOptions::new().clock(Arc::clone(&clock)).lock_timeout(LOCK_PATIENCE);
-    let options = options.commits_bytes_max(commits_bytes_max);
+    let timeout = commit_every.saturating_add(TRANSACTION_PATIENCE);
+    let options = options.commits_bytes_max(commits_bytes_max).transaction_timeout(timeout);
     match options.create(false).open(dir) {
         Ok(log) => Ok(Some(EmbeddedBroker::new(log, clock, durability, event_time_ahead_max_ms))),
         Err(core_log::Error::DirectoryMissing { .. }) => Ok(None),

@@ -9,6 +9,7 @@
 use std::marker::PhantomData;
 
 use super::children::Children;
+use super::window_aggregate::decode_key;
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::Result;
 use crate::ids::StoreName;
@@ -74,13 +75,14 @@ where
     }
 
     fn emit_updates(&mut self, ctx: &mut Context) -> Result<()> {
+        let store = self.rows.store().clone();
         for place in 0..self.rows.len() {
             let row = self.rows.at(place);
             if !row.take_unsent() {
                 continue;
             }
             let record = Record {
-                key: super::window_aggregate::decode_key::<K>(row.key())?,
+                key: decode_key::<K>(&store, row.key())?,
                 value: row.value.clone(),
                 timestamp: row.timestamp,
                 source_time: row.source_time,

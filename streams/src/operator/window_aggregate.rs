@@ -27,7 +27,7 @@ use crate::ids::StoreName;
 use crate::key::{Key, RecordKey, Windowed, split_windowed, windowed_key};
 use crate::processor::{Changelog, Context, Next, ProcessKeyed, Record, Shared, Stateful, Timed};
 use crate::record::Headers;
-use crate::store::{Checkpoint, Overlay, RowCache, layout};
+use crate::store::{Checkpoint, Overlay, RowCache, StoreError, layout};
 use crate::time::{Span, Stamp, TimeInputs, Tumbling};
 use crate::topology::Emit;
 
@@ -124,8 +124,10 @@ impl<K: Key, V, A: Data + Default> WindowAggregate<K, V, A> {
             let open = self.open_windows(&from, DUE_AT_A_TIME)?;
             let full = open.len() == DUE_AT_A_TIME;
             for entry in open {
-                let (end, key) = layout::split_time_index(&entry).ok_or_else(|| bad_key(&entry))?;
-                let (_, start, _) = split_windowed(key).ok_or_else(|| bad_key(key))?;
+                let store = self.rows.store();
+                let (end, key) =
+                    layout::split_time_index(&entry).ok_or_else(|| no_window(store, &entry))?;
+                let (_, start, _) = split_windowed(key).ok_or_else(|| no_window(store, key))?;
                 if !self.is_due(end, start, time) {
                     self.earliest_end = Some(end);
                     return Ok(());
@@ -166,7 +168,7 @@ impl<K: Key, V, A: Data + Default> WindowAggregate<K, V, A> {
 
     fn pass_on(&mut self, ctx: &mut Context, key: &[u8], value: A, timestamp: i64) -> Result<()> {
         let record = Record {
-            key: decode_key::<Windowed<K>>(key)?,
+            key: decode_key::<Windowed<K>>(self.rows.store(), key)?,
             value: Some(value),
             timestamp,
             source_time: timestamp,
@@ -177,18 +179,17 @@ impl<K: Key, V, A: Data + Default> WindowAggregate<K, V, A> {
 }
 
 /// The typed key of a row of our own.
-pub(crate) fn decode_key<K: RecordKey>(bytes: &[u8]) -> Result<Option<K>> {
-    K::decode(Some(bytes)).map_err(|e| Error::Encode {
-        topic: "a store".to_owned(),
-        reason: format!("its key {} does not decode: {e}", bytes.escape_ascii()),
-    })
+pub(crate) fn decode_key<K: RecordKey>(store: &StoreName, bytes: &[u8]) -> Result<Option<K>> {
+    K::decode(Some(bytes)).map_err(|e| bad_key(store, bytes, &e.to_string()))
 }
 
-fn bad_key(bytes: &[u8]) -> Error {
-    Error::Encode {
-        topic: "a store".to_owned(),
-        reason: format!("its key {} has no window", bytes.escape_ascii()),
-    }
+fn bad_key(store: &StoreName, bytes: &[u8], what: &str) -> Error {
+    let reason = format!("the key {} of a row: {what}", bytes.escape_ascii());
+    StoreError::Corrupt { store: store.clone(), reason }.into()
+}
+
+fn no_window(store: &StoreName, bytes: &[u8]) -> Error {
+    bad_key(store, bytes, "it has no window")
 }
 
 impl<K: Key, V, A: Data + Default> ProcessKeyed<V> for Shared<WindowAggregate<K, V, A>> {
@@ -224,10 +225,12 @@ impl<K: Key, V, A: Data + Default> Stateful for WindowAggregate<K, V, A> {
     fn open(&mut self, rows: RowCache) -> Result<()> {
         self.rows.open(rows);
         let first = self.open_windows(&[layout::KIND_TIME_INDEX], 1)?;
-        self.earliest_end = match first.first() {
-            Some(entry) => Some(layout::split_time_index(entry).ok_or_else(|| bad_key(entry))?.0),
-            None => None,
+        let store = self.rows.store();
+        let end = |entry: &Vec<u8>| {
+            let split = layout::split_time_index(entry);
+            split.map(|(end, _)| end).ok_or_else(|| no_window(store, entry))
         };
+        self.earliest_end = first.first().map(end).transpose()?;
         Ok(())
     }
 

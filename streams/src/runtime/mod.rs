@@ -3,7 +3,7 @@
 //! ```text
 //!   threads.rs     Coordinator ---- Prepare / Committed ----> one thread per worker
 //!                      |                                          |
-//!   commit.rs      Committer: one transaction                 Worker::step(now)
+//!   commit.rs      Committer: one transaction                 Worker::step(task)
 //!                      |                                          |
 //!                      `------- positions, watermarks <------- Task (sub-topology x partition)
 //! ```
@@ -17,6 +17,7 @@
 //!
 //! On crash: drop everything in memory, start over from the last commit.
 
+mod bell;
 mod commit;
 mod input;
 mod plan;

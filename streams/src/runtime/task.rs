@@ -18,6 +18,7 @@
 //! On crash: the next task starts from the committed positions and the changelogs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::input::{Input, InputTime, choose, smallest};
 use super::plan::JobPlan;
@@ -206,9 +207,12 @@ impl Task {
         self.stores.iter().map(|store| store.op.borrow().changed_rows()).sum()
     }
 
-    /// Processes at most `budget` records and returns how many there were.
-    pub(crate) fn run(&mut self, budget: usize) -> Result<usize> {
+    /// Processes at most `budget` records, fewer when called to a commit, and returns how many.
+    pub(crate) fn run(&mut self, budget: usize, called: &AtomicBool) -> Result<usize> {
         for done in 0..budget {
+            if done > 0 && called.load(Ordering::Relaxed) {
+                return Ok(done);
+            }
             let Some(chosen) = self.choose()? else { return Ok(done) };
             self.process(chosen)?;
         }

@@ -17,17 +17,17 @@
 //! Invariants
 //! * a commit comes when the interval has passed or an overlay is full, and earlier, though not within
 //!   10 ms of the last one, when all input has been read.
+//! * a worker is busy until it has looked at all inputs and found nothing, also right after the start.
 //! * the first error ends the job: nothing is committed after it.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::thread::{Builder, Scope};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
+use super::bell::Bell;
 use super::commit::Committer;
 use super::plan::JobPlan;
 use super::progress::ProgressCell;
@@ -39,9 +39,9 @@ use crate::ids::TaskId;
 
 /// A quiet job commits at once, though not more often than this.
 const COMMIT_PAUSE: Duration = Duration::from_millis(10);
-/// How long an idle worker sleeps when nobody rings.
-const NAP: Duration = Duration::from_millis(20);
-/// How long the coordinator waits for the log before it looks for a stop request.
+/// How long an idle worker sleeps when nobody rings: whatever there is to do rings.
+const NAP: Duration = Duration::from_secs(10);
+/// How long the coordinator waits for its workers before it looks for a stop request.
 const WATCH: Duration = Duration::from_millis(50);
 
 /// What a handle and the threads share.
@@ -87,31 +87,6 @@ enum Event {
     Failed(Error),
 }
 
-/// Wakes idle workers.
-#[derive(Default)]
-struct Bell {
-    rung: Mutex<u64>,
-    wakes: Condvar,
-}
-
-impl Bell {
-    fn ring(&self) {
-        *self.rung.lock() += 1;
-        self.wakes.notify_all();
-    }
-
-    fn count(&self) -> u64 {
-        *self.rung.lock()
-    }
-
-    fn wait(&self, seen: u64, at_most: Duration) {
-        let mut rung = self.rung.lock();
-        if *rung == seen {
-            self.wakes.wait_for(&mut rung, at_most);
-        }
-    }
-}
-
 /// Runs a job until it is stopped or fails.
 pub(crate) fn run(
     plan: &JobPlan,
@@ -125,10 +100,10 @@ pub(crate) fn run(
     let (events, inbox) = channel();
     control.progress.busy();
     std::thread::scope(|scope| {
+        let ends = EndsWatch(&bell);
         let mut workers = Vec::new();
         for (index, ids) in shares.iter().enumerate() {
             let (commands, orders) = channel();
-            let events = events.clone();
             let thread = WorkerThread {
                 index,
                 plan,
@@ -136,15 +111,13 @@ pub(crate) fn run(
                 bell: &bell,
                 progress: &control.progress,
                 orders,
-                events,
+                events: events.clone(),
             };
-            std::thread::Builder::new()
-                .name(format!("streams-worker-{index}"))
-                .spawn_scoped(scope, move || thread.run(ids, stores))
-                .map_err(|source| Error::System { what: "a worker thread", source })?;
+            spawn(scope, format!("streams-worker-{index}"), move || thread.run(ids, stores))?;
             workers.push(commands);
         }
         drop(events);
+        spawn(scope, "streams-watch".to_owned(), || bell.watch(broker.as_ref()))?;
         let count = workers.len();
         let mut coordinator = Coordinator {
             plan,
@@ -154,19 +127,37 @@ pub(crate) fn run(
             bell: &bell,
             workers,
             inbox,
-            busy: vec![false; count],
+            busy: vec![true; count],
             looked: vec![None; count],
             idle_since: None,
             dirty: vec![false; count],
             last_commit: broker.monotonic(),
-            seen_changes: 0,
         };
         let outcome = coordinator.run();
         if outcome.is_err() {
             coordinator.give_up();
         }
+        drop(ends);
         outcome
     })
+}
+
+/// Ends the watch of the log however the job ends, or else its scope would wait for it for ever.
+struct EndsWatch<'a>(&'a Bell);
+
+impl Drop for EndsWatch<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+fn spawn<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: String,
+    work: impl FnOnce() + Send + 'scope,
+) -> Result<()> {
+    let spawned = Builder::new().name(name).spawn_scoped(scope, work);
+    spawned.map(drop).map_err(|source| Error::System { what: "a worker thread", source })
 }
 
 fn threads_for(plan: &JobPlan) -> usize {
@@ -198,7 +189,6 @@ struct Coordinator<'a> {
     idle_since: Option<Duration>,
     dirty: Vec<bool>,
     last_commit: Duration,
-    seen_changes: u64,
 }
 
 impl Coordinator<'_> {
@@ -271,8 +261,7 @@ impl Coordinator<'_> {
 
     /// Returns when a commit is due, or a clean stop with nothing to commit.
     fn wait_until_due(&mut self) -> Result<()> {
-        let interval =
-            Duration::from_millis(u64::try_from(self.plan.settings.commit_every_ms).unwrap_or(0));
+        let interval = self.plan.settings.commit_every();
         loop {
             if self.control.is_stopping() {
                 return Ok(());
@@ -287,35 +276,29 @@ impl Coordinator<'_> {
             let Some(left) = pause.checked_sub(since).filter(|left| !left.is_zero()) else {
                 return Ok(());
             };
-            if let Some(Event::Full) = self.receive(Some(left))? {
+            if let Some(Event::Full) = self.receive(Some(left.min(WATCH)))? {
                 return Ok(());
             }
         }
     }
 
-    /// Nothing to do: waits for the log, then wakes the workers. The job is idle once every worker has
-    /// looked since the last change, however long it had to wait for a core.
+    /// Nothing to do: waits until a worker has found something. The job is idle once every worker has
+    /// looked since the last ring, however long it had to wait for a core.
     fn idle(&mut self) -> Result<()> {
         let rung = self.bell.count();
         if self.looked.iter().all(|&looked| looked == Some(rung)) {
             let since = *self.idle_since.get_or_insert_with(|| self.broker.monotonic());
             self.control.progress.idle(since);
-        }
-        let changes = self.broker.watch(self.seen_changes, WATCH);
-        if changes != self.seen_changes {
-            self.seen_changes = changes;
+        } else {
             self.control.progress.busy();
-            self.bell.ring();
-            // Not back to the log at once: a commit is due as soon as a worker says that it is busy.
-            self.receive(Some(NAP))?;
         }
-        while self.receive(Some(Duration::ZERO))?.is_some() {}
-        Ok(())
+        self.receive(Some(WATCH)).map(drop)
     }
 
     fn commit(&mut self) -> Result<()> {
         let span = tracing::debug_span!("commit", job = %self.plan.settings.id);
         let _entered = span.enter();
+        self.bell.call();
         self.tell(|| Command::Prepare);
         let mut prepared = Vec::with_capacity(self.workers.len());
         while prepared.len() < self.workers.len() {
@@ -323,6 +306,7 @@ impl Coordinator<'_> {
                 prepared.push(part);
             }
         }
+        self.bell.release();
         self.dirty.fill(false);
         self.last_commit = self.broker.monotonic();
         if prepared.iter().all(Prepared::is_empty) {
@@ -351,6 +335,7 @@ impl Coordinator<'_> {
     /// After an error: workers end when their orders do; the transaction must not become visible.
     fn give_up(&mut self) {
         self.workers.clear();
+        self.bell.call();
         self.bell.ring();
         if let Err(error) = self.committer.abort() {
             tracing::warn!(%error, "the running transaction could not be aborted; recovery will");
@@ -374,7 +359,7 @@ impl WorkerThread<'_> {
         let failed = match outcome {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
-            Err(panic) => Error::Panicked { reason: panic_message(panic.as_ref()) },
+            Err(panic) => Error::panicked(panic.as_ref()),
         };
         self.say(Event::Failed(failed));
     }
@@ -387,7 +372,7 @@ impl WorkerThread<'_> {
     fn work(&self, ids: &[TaskId], stores: &OpenStores) -> Result<()> {
         let mut worker = Worker::open(self.plan, ids, self.broker, stores, false)?;
         self.say(Event::Opened { restored: worker.restored(), marks: worker.marks() });
-        let mut busy = false;
+        let mut busy = true;
         loop {
             match self.orders.recv() {
                 Ok(Command::Begin(transaction)) => worker.begin(transaction),
@@ -421,28 +406,24 @@ impl WorkerThread<'_> {
                 Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => {}
             }
-            // Said BEFORE the step, or else a job looks idle for as long as its first step takes.
-            if !*busy && worker.has_input()? {
-                *busy = true;
-                self.say(Event::Busy(self.index));
-            }
-            let step = worker.step(self.broker.now_ms())?;
-            if step.appended {
-                self.bell.ring();
-            }
-            if step.is_idle() {
-                if *busy || told != Some(seen) {
-                    (*busy, told) = (false, Some(seen));
+            let Some(task) = worker.next_task()? else {
+                if worker.flush()? {
+                    self.bell.ring();
+                    continue;
+                }
+                worker.step_stores(self.broker.now_ms())?;
+                if std::mem::take(busy) || told != Some(seen) {
+                    told = Some(seen);
                     let dirty = worker.is_dirty();
                     self.say(Event::Idle { worker: self.index, dirty, rung: seen });
                 }
                 self.bell.wait(seen, NAP);
                 continue;
-            }
-            if !*busy {
-                *busy = true;
+            };
+            if !std::mem::replace(busy, true) {
                 self.say(Event::Busy(self.index));
             }
+            worker.step(task, self.bell.called())?;
             let records_in = worker.records_in();
             self.progress.read(records_in - counted);
             counted = records_in;
@@ -459,8 +440,5 @@ impl WorkerThread<'_> {
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned())
-}
+#[cfg(test)]
+mod tests;

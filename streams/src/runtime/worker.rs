@@ -7,6 +7,7 @@
 //! * what was emitted is handed to the log when nothing else is left to do, and at the commit.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::plan::JobPlan;
 use super::task::{Stores, Task, UpstreamMark};
@@ -32,22 +33,6 @@ impl Prepared {
     /// Whether nothing was read, and so nothing written.
     pub(crate) fn is_empty(&self) -> bool {
         self.positions.is_empty()
-    }
-}
-
-/// What a step did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Step {
-    /// Records processed.
-    pub(crate) records: usize,
-    /// Whether records were handed to the log that other tasks may wait for.
-    pub(crate) appended: bool,
-}
-
-impl Step {
-    /// Whether there was nothing to do.
-    pub(crate) fn is_idle(self) -> bool {
-        self.records == 0 && !self.appended
     }
 }
 
@@ -91,29 +76,26 @@ impl Worker {
         self.transaction = Some(transaction);
     }
 
-    /// Whether a record waits to be processed.
-    pub(crate) fn has_input(&mut self) -> Result<bool> {
-        for task in &mut self.tasks {
-            if task.has_input()? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Runs the task that is least far in event time, or hands over what was emitted. With nothing to
-    /// run, stores may flush what has waited long enough at `now_ms`, wall clock.
-    pub(crate) fn step(&mut self, now_ms: i64) -> Result<Step> {
+    /// The next task to run: of those with input, the one that is least far in event time.
+    pub(crate) fn next_task(&mut self) -> Result<Option<usize>> {
         let mut order: Vec<usize> = (0..self.tasks.len()).collect();
         order.sort_by_key(|&i| self.tasks[i].clock());
         for i in order {
             if self.tasks[i].has_input()? {
-                let records = self.tasks[i].run(STEP_RECORDS)?;
-                return Ok(Step { records, appended: false });
+                return Ok(Some(i));
             }
         }
-        self.tasks.iter_mut().try_for_each(|task| task.step_stores(now_ms))?;
-        Ok(Step { records: 0, appended: self.flush()? })
+        Ok(None)
+    }
+
+    /// Runs one task for a while, shorter when called to a commit.
+    pub(crate) fn step(&mut self, task: usize, called: &AtomicBool) -> Result<()> {
+        self.tasks[task].run(STEP_RECORDS, called).map(|_records| ())
+    }
+
+    /// With nothing to run: stores may flush what has waited long enough at `now_ms`, wall clock.
+    pub(crate) fn step_stores(&mut self, now_ms: i64) -> Result<()> {
+        self.tasks.iter_mut().try_for_each(|task| task.step_stores(now_ms))
     }
 
     /// Hands over what was emitted; whether there was anything.
@@ -137,7 +119,7 @@ impl Worker {
 
     /// Runs one task, chosen by the caller: the simulator's interleaving.
     pub(crate) fn step_task(&mut self, task: usize, budget: usize) -> Result<usize> {
-        self.tasks[task].run(budget)
+        self.tasks[task].run(budget, &AtomicBool::new(false))
     }
 
     /// Raises the clocks of all source partitions.

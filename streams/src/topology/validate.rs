@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Graph, Kind};
+use super::{Graph, Kind, Node, changelog_topic};
 use crate::error::{Error, Result};
+use crate::ids::check_name;
 use crate::time::Ms;
 
 impl Graph {
@@ -19,6 +20,7 @@ impl Graph {
         if self.nodes.is_empty() {
             return refuse("it has no steps", "start with `t.stream(TOPIC)`");
         }
+        self.check_names()?;
         let mut stores = BTreeSet::new();
         let mut read = BTreeSet::new();
         for node in &self.nodes {
@@ -56,6 +58,35 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// Names of topics and of the job, and that no topic of the user is one of the job's own.
+    fn check_names(&self) -> Result<()> {
+        check_name("job", &self.id)?;
+        let own: BTreeSet<String> = self.nodes.iter().filter_map(|n| self.own_topic(n)).collect();
+        own.iter().try_for_each(|topic| check_name("topic", topic))?;
+        for node in &self.nodes {
+            let (Kind::Source { topic, .. } | Kind::Sink { topic }) = &node.kind else { continue };
+            check_name("topic", topic)?;
+            if own.contains(topic) {
+                return refuse(
+                    &format!("it keeps topic `{topic}` for itself"),
+                    "use a topic of another name, or give the store another one",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The internal topic that a step brings with it.
+    fn own_topic(&self, node: &Node) -> Option<String> {
+        match &node.kind {
+            Kind::Aggregate { store, .. } | Kind::WindowAggregate { store, .. } => {
+                Some(changelog_topic(&self.id, store))
+            }
+            Kind::RepartitionSink { topic, .. } => Some(topic.clone()),
+            _ => None,
+        }
     }
 }
 
