@@ -161,3 +161,28 @@ impl SimulatedLog {
         self.storage = self.storage.crash_image(Keep::Random(seed));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Broker;
+
+    /// The rows of a committed transaction go to their store with this end. Taken for "nothing was
+    /// written", a log that failed in between would have them dropped in silence.
+    #[test]
+    fn the_end_of_a_transaction_is_an_error_when_the_log_is_gone() {
+        let mut log = SimulatedLog::new(1, 0);
+        log.ensure_topic("changelog", 2).unwrap();
+        let broker = log.broker(i64::MAX).unwrap();
+        let topic = broker.topics().unwrap().remove(0);
+        let transaction = broker.producer("job").unwrap().begin().unwrap();
+        let mut batch = broker.batch();
+        batch.push(0, Some(b"k"), Some(b"v"), &Headers::none()).unwrap();
+        transaction.append(&topic, 0, batch.as_mut()).unwrap();
+        assert_eq!(transaction.end(&topic, 0).unwrap().map(|end| end.offset), Some(1));
+        assert_eq!(transaction.end(&topic, 1).unwrap(), None, "nothing was written there");
+        transaction.commit("job", &[]).unwrap();
+        broker.close().unwrap();
+        assert!(transaction.end(&topic, 0).is_err());
+    }
+}
