@@ -28,6 +28,8 @@ pub(crate) use embedded::{open_log, partition_for};
 
 #[cfg(feature = "test-util")]
 pub use simulated::Broken;
+#[cfg(test)]
+pub(crate) use simulated::Call;
 pub(crate) use simulated::SimulatedLog;
 
 use crate::error::Result;

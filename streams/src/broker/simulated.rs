@@ -15,6 +15,10 @@ use core_log::{BatchBuilder, Clock, Log, LogOptions, ManualClock, Producer, Topi
 
 #[cfg(feature = "test-util")]
 pub use core_log::Broken;
+#[cfg(test)]
+pub(crate) use core_log::storage::memory::Call;
+#[cfg(test)]
+use core_log::storage::memory::{At, Effect, Fault};
 
 use super::embedded::header;
 use super::{Durability, EmbeddedBroker};
@@ -153,6 +157,13 @@ impl SimulatedLog {
             *position = reader.position();
         }
         Ok(found)
+    }
+
+    /// The next call of this kind on a file whose path contains this text fails, once.
+    #[cfg(test)]
+    pub(crate) fn fail_next(&self, call: Call, path: &str) {
+        let effect = Effect::Error(std::io::ErrorKind::Other);
+        self.storage.inject(Fault::once(At::Path(call, path.to_owned()), effect));
     }
 
     /// The process is gone, and the power with it: of what was not synced, any part may be left.
