@@ -31,9 +31,6 @@ use crate::settings::Settings;
 use crate::store::{Backend, Flusher};
 use crate::time::duration_ms;
 
-/// How often in a row a job starts over without a commit in between.
-const RESTARTS_MAX: u64 = 5;
-
 /// A job that can be started.
 ///
 /// ```no_run
@@ -131,7 +128,10 @@ impl App {
         let thread = std::thread::Builder::new()
             .name(format!("streams-{}", self.settings.id))
             .spawn(move || {
-                let work = AssertUnwindSafe(|| self.run_until_stopped(&for_job, &theirs.control));
+                let work = AssertUnwindSafe(|| {
+                    let control = &theirs.control;
+                    runtime::run_until_stopped(control, || self.run_once(&for_job, control))
+                });
                 let outcome =
                     catch_unwind(work).unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref())));
                 let closed = for_job.close();
@@ -207,25 +207,6 @@ impl App {
             log: self.log.display().to_string(),
             known: Vec::new(),
         })
-    }
-
-    fn run_until_stopped(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {
-        let mut without_commit = 0;
-        loop {
-            let commits = control.progress.get().commits;
-            let error = match self.run_once(broker, control) {
-                Ok(()) => return Ok(()),
-                Err(error) if !error.is_passing() => return Err(error),
-                Err(error) => error,
-            };
-            let went_on = control.progress.get().commits > commits;
-            without_commit = if went_on { 1 } else { without_commit + 1 };
-            if without_commit > RESTARTS_MAX {
-                return Err(error);
-            }
-            tracing::warn!(%error, "the job starts over from its last commit");
-            control.progress.restarted();
-        }
     }
 
     fn run_once(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {

@@ -245,16 +245,16 @@ impl Error {
         lines_of(lines)
     }
 
-    /// Whether dropping everything in memory and starting over from the last commit may help.
+    /// Whether dropping everything in memory and starting over from the last commit may help. After a
+    /// failed write or sync the log has reopened by itself: a disk that stays broken shows soon enough.
     #[must_use]
     pub(crate) fn is_passing(&self) -> bool {
+        use core_log::{Error as Log, Recourse};
         match self {
+            Self::Log(Log::Io { .. }) => true,
             // There is no room for the next attempt either.
-            Self::Log(core_log::Error::DiskFull { .. }) => false,
-            Self::Log(e) => matches!(
-                e.recourse(),
-                core_log::Recourse::Retry | core_log::Recourse::AbortTransaction
-            ),
+            Self::Log(Log::DiskFull { .. }) => false,
+            Self::Log(e) => matches!(e.recourse(), Recourse::Retry | Recourse::AbortTransaction),
             _ => false,
         }
     }

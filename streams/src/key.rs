@@ -115,7 +115,8 @@ pub trait RecordKey: Serialize + Clone + Send + 'static {
 #[diagnostic::on_unimplemented(
     message = "this stream has no key, so it cannot be grouped, windowed or joined",
     label = "needs a key",
-    note = "choose one first: `.key_by(|click| click.user.clone())`"
+    note = "choose one first: `.key_by(|click| click.user.clone())`",
+    note = "keys are String, u64, u32, i64, i32, Vec<u8>, tuples of two or three of them, and Windowed<K>"
 )]
 pub trait Key: RecordKey + Ord + Hash {
     /// Appends the form that ends by itself, for a member of a tuple that is not the last.

@@ -258,3 +258,35 @@ fn a_null_value_has_no_event_time_and_moves_no_clock() {
     assert_eq!(d.late(), 0);
     assert_eq!(d.nulls(), (0, 1), "it cannot be given a key, and says so");
 }
+
+/// A step that is added later has its own repartition topic, which must hear of all clocks, also of
+/// those that stand still.
+#[test]
+fn a_window_added_to_a_running_jobs_topology_closes_like_the_others() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    const ADDED: Topic<Windowed<String>, u64> = topic("added");
+    let is_added = Arc::new(AtomicBool::new(false));
+    let says = Arc::clone(&is_added);
+    let topology = move |t: &mut Topology| {
+        clickstream(t);
+        if says.load(Ordering::Relaxed) {
+            let clicks = t.stream(CLICKS).key_by(|c| c.user.clone());
+            clicks.window(tumbling(mins(1))).count("clicks-per-user").on_close().to(ADDED);
+        }
+    };
+    let mut d = TestDriver::new(topology).partitions(2);
+    d.send_to(CLICKS, 0, NoKey, click("ana", "/", 500_000));
+    d.send_to(CLICKS, 1, NoKey, click("bob", "/", 700_000));
+    d.stop();
+    is_added.store(true, Ordering::Relaxed);
+    d.send_to(CLICKS, 0, NoKey, click("ana", "/", 510_000));
+    d.send_to(CLICKS, 0, NoKey, click("ana", "/", 600_000));
+    let minute = |key: &str| Windowed { key: key.to_owned(), start: 480_000, end: 540_000 };
+    assert_eq!(d.read(COUNTS), [(minute("/"), 2)]);
+    assert_eq!(d.read(ADDED), [(minute("ana"), 1)], "partition 1 has been past it all the time");
+    let commits = d.commits();
+    d.stop();
+    d.run().unwrap();
+    assert_eq!(d.commits(), commits, "saying it again is not worth a commit of its own");
+}

@@ -312,10 +312,12 @@ impl Transaction for EmbeddedTransaction {
         Ok(())
     }
 
-    fn end(&self, topic: &TopicRef, partition: u32) -> Option<End> {
-        let offset = *self.ends.lock().get(&(topic.id, partition))?;
-        let offsets = self.log.offsets(TopicId(topic.id), partition).ok()?;
-        Some(End { offset, leader_epoch: offsets.leader_epoch })
+    fn end(&self, topic: &TopicRef, partition: u32) -> Result<Option<End>> {
+        let Some(offset) = self.ends.lock().get(&(topic.id, partition)).copied() else {
+            return Ok(None);
+        };
+        let offsets = self.log.offsets(TopicId(topic.id), partition)?;
+        Ok(Some(End { offset, leader_epoch: offsets.leader_epoch }))
     }
 
     fn commit(&self, group: &str, positions: &[Position]) -> Result<()> {

@@ -28,6 +28,8 @@ pub(crate) use embedded::{open_log, partition_for};
 
 #[cfg(feature = "test-util")]
 pub use simulated::Broken;
+#[cfg(test)]
+pub(crate) use simulated::Call;
 pub(crate) use simulated::SimulatedLog;
 
 use crate::error::Result;
@@ -142,7 +144,11 @@ pub trait Transaction: Send + Sync {
     /// The log's own; the transaction can then only be aborted.
     fn append(&self, topic: &TopicRef, partition: u32, batch: &mut dyn Batch) -> Result<()>;
     /// Where the records appended so far to a partition end; `None` if there are none.
-    fn end(&self, topic: &TopicRef, partition: u32) -> Option<End>;
+    ///
+    /// # Errors
+    ///
+    /// The log's own.
+    fn end(&self, topic: &TopicRef, partition: u32) -> Result<Option<End>>;
     /// Ends the transaction: its records and these positions become visible together. The workers
     /// have let go of it by then; it takes nothing more.
     ///

@@ -15,6 +15,10 @@ use core_log::{BatchBuilder, Clock, Log, LogOptions, ManualClock, Producer, Topi
 
 #[cfg(feature = "test-util")]
 pub use core_log::Broken;
+#[cfg(test)]
+pub(crate) use core_log::storage::memory::Call;
+#[cfg(test)]
+use core_log::storage::memory::{At, Effect, Fault};
 
 use super::embedded::header;
 use super::{Durability, EmbeddedBroker};
@@ -155,9 +159,41 @@ impl SimulatedLog {
         Ok(found)
     }
 
+    /// The next call of this kind on a file whose path contains this text fails, once.
+    #[cfg(test)]
+    pub(crate) fn fail_next(&self, call: Call, path: &str) {
+        let effect = Effect::Error(std::io::ErrorKind::Other);
+        self.storage.inject(Fault::once(At::Path(call, path.to_owned()), effect));
+    }
+
     /// The process is gone, and the power with it: of what was not synced, any part may be left.
     pub(crate) fn power_cut(&mut self, seed: u64) {
         self.open = None;
         self.storage = self.storage.crash_image(Keep::Random(seed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Broker;
+
+    /// The rows of a committed transaction go to their store with this end. Taken for "nothing was
+    /// written", a log that failed in between would have them dropped in silence.
+    #[test]
+    fn the_end_of_a_transaction_is_an_error_when_the_log_is_gone() {
+        let mut log = SimulatedLog::new(1, 0);
+        log.ensure_topic("changelog", 2).unwrap();
+        let broker = log.broker(i64::MAX).unwrap();
+        let topic = broker.topics().unwrap().remove(0);
+        let transaction = broker.producer("job").unwrap().begin().unwrap();
+        let mut batch = broker.batch();
+        batch.push(0, Some(b"k"), Some(b"v"), &Headers::none()).unwrap();
+        transaction.append(&topic, 0, batch.as_mut()).unwrap();
+        assert_eq!(transaction.end(&topic, 0).unwrap().map(|end| end.offset), Some(1));
+        assert_eq!(transaction.end(&topic, 1).unwrap(), None, "nothing was written there");
+        transaction.commit("job", &[]).unwrap();
+        broker.close().unwrap();
+        assert!(transaction.end(&topic, 0).is_err());
     }
 }

@@ -31,7 +31,7 @@ pub(crate) use commit::Committer;
 pub(crate) use plan::JobPlan;
 pub use progress::Progress;
 pub(crate) use task::OpenStores;
-pub(crate) use threads::{Control, run};
+pub(crate) use threads::{Control, run, run_until_stopped};
 pub(crate) use worker::{Prepared, Worker};
 
 use std::sync::Arc;

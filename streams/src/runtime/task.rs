@@ -342,7 +342,7 @@ impl Task {
     /// After the commit point: overlays become committed rows.
     pub(crate) fn committed(&mut self, transaction: &dyn Transaction, now_ms: i64) -> Result<()> {
         for store in &self.stores {
-            let end = transaction.end(&store.changelog, self.id.partition);
+            let end = transaction.end(&store.changelog, self.id.partition)?;
             let checkpoint = end.map(|end| Checkpoint {
                 log_id: self.log_id,
                 topic_id: store.changelog.id,

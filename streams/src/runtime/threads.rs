@@ -39,6 +39,8 @@ use crate::ids::TaskId;
 
 /// A quiet job commits at once, though not more often than this.
 const COMMIT_PAUSE: Duration = Duration::from_millis(10);
+/// How often in a row a job starts over without a commit in between.
+const RESTARTS_MAX: u64 = 5;
 /// How long an idle worker sleeps when nobody rings: whatever there is to do rings.
 const NAP: Duration = Duration::from_secs(10);
 /// How long the coordinator waits for its workers before it looks for a stop request.
@@ -85,6 +87,29 @@ enum Event {
     Prepared(Prepared),
     Closed,
     Failed(Error),
+}
+
+/// Runs a job until it is stopped or fails for good: a passing failure starts it over.
+pub(crate) fn run_until_stopped(
+    control: &Control,
+    mut run_once: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let mut without_commit = 0;
+    loop {
+        let commits = control.progress.get().commits;
+        let error = match run_once() {
+            Ok(()) => return Ok(()),
+            Err(error) if !error.is_passing() => return Err(error),
+            Err(error) => error,
+        };
+        let went_on = control.progress.get().commits > commits;
+        without_commit = if went_on { 1 } else { without_commit + 1 };
+        if without_commit > RESTARTS_MAX {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the job starts over from its last commit");
+        control.progress.restarted();
+    }
 }
 
 /// Runs a job until it is stopped or fails.

@@ -80,7 +80,6 @@ pub(crate) struct Overlay<A> {
     behind: Option<RowCache>,
     prepared: Vec<(Bytes, Option<Bytes>)>,
     scratch: Vec<u8>,
-    batch_changes: usize,
 }
 
 impl<A> Overlay<A>
@@ -96,7 +95,6 @@ where
             behind: None,
             prepared: Vec::new(),
             scratch: Vec::new(),
-            batch_changes: 0,
         }
     }
 
@@ -187,7 +185,6 @@ where
                 self.prepared.push((key.into(), None));
             }
         }
-        self.batch_changes = self.prepared.len();
         Ok(())
     }
 
@@ -196,13 +193,12 @@ where
         self.prepared.push((key.into(), present.then(Bytes::new)));
     }
 
-    /// After the commit point: what was prepared is committed now, and the transaction is over.
+    /// After the commit point: what was prepared is committed now, and the transaction is over. `None`:
+    /// the changelog got no record, as no row had changed.
     pub(crate) fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
         let prepared = std::mem::take(&mut self.prepared);
         if let Some(checkpoint) = checkpoint {
             self.behind().commit(prepared, checkpoint, now_ms);
-        } else {
-            debug_assert!(self.batch_changes == 0, "changed rows without a changelog record");
         }
         self.rows.clear();
         self.places.clear();

@@ -1,10 +1,11 @@
 //! The threads of a job on a log in memory, to which a test writes while they run.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use super::*;
-use crate::broker::SimulatedLog;
+use crate::broker::{Call, SimulatedLog};
 use crate::dsl::{Topology, topic};
 use crate::record::Headers;
 use crate::settings::Settings;
@@ -26,32 +27,39 @@ fn now() -> Instant {
 fn beside(log: &mut SimulatedLog, test: impl FnOnce(&mut SimulatedLog, &Control)) {
     log.ensure_topic("in", 2).unwrap();
     let broker: Arc<dyn Broker> = Arc::new(log.broker(i64::MAX).unwrap());
+    let backend = MemoryBackend::new(1);
+    let control = Control::default();
+    std::thread::scope(|scope| {
+        let job =
+            scope.spawn(|| run_until_stopped(&control, || run_once(&broker, &backend, &control)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| test(log, &control)));
+        control.stop();
+        let ended = job.join().unwrap();
+        outcome.unwrap_or_else(|panic| resume_unwind(panic));
+        ended.unwrap();
+    });
+}
+
+fn run_once(broker: &Arc<dyn Broker>, backend: &MemoryBackend, control: &Control) -> Result<()> {
     let settings = Settings { threads: 3, ..Settings::new("job") };
-    let mut plan = JobPlan::new(settings, Arc::new(topology), broker.as_ref()).unwrap();
-    let producer = broker.producer("job").unwrap();
-    plan.load_positions(broker.as_ref()).unwrap();
+    let mut plan = JobPlan::new(settings, Arc::new(topology), broker.as_ref())?;
+    let producer = broker.producer("job")?;
+    plan.load_positions(broker.as_ref())?;
     let names = plan.stores();
-    let opened = MemoryBackend::new(1).open(&names).unwrap();
+    let opened = backend.open(&names)?;
     let stores = OpenStores {
         by_name: names.into_iter().zip(opened).collect(),
         options: plan.settings.cache,
         flusher: Flusher::inline(),
     };
-    let committer = Committer::new(&plan, Arc::clone(&broker), producer).unwrap();
-    let control = Control::default();
-    std::thread::scope(|scope| {
-        let job = scope.spawn(|| run(&plan, &broker, committer, &stores, &control));
-        let outcome = catch_unwind(AssertUnwindSafe(|| test(log, &control)));
-        control.stop();
-        job.join().unwrap().unwrap();
-        outcome.unwrap_or_else(|panic| resume_unwind(panic));
-    });
+    let committer = Committer::new(&plan, Arc::clone(broker), producer)?;
+    run(&plan, broker, committer, &stores, control)
 }
 
 /// Waits for the job, whose clock moves meanwhile.
-fn wait_until(log: &SimulatedLog, what: &str, done: impl Fn() -> bool) {
+fn wait_until(log: &mut SimulatedLog, what: &str, mut done: impl FnMut(&mut SimulatedLog) -> bool) {
     let start = now();
-    while !done() {
+    while !done(log) {
         assert!(now() - start < NAP / 2, "nobody was woken: {what}");
         log.advance_clock(Duration::from_millis(1));
         std::thread::yield_now();
@@ -66,11 +74,51 @@ fn a_record_wakes_an_idle_job_and_is_committed() {
     beside(&mut log, |log, control| {
         let progress = &control.progress;
         for n in 0..20_u8 {
-            wait_until(log, "idle", || progress.idle_for(Duration::MAX).is_some());
+            wait_until(log, "idle", |_| progress.idle_for(Duration::MAX).is_some());
             let value = [b'0' + n % 10];
             log.append("in", u32::from(n % 2), 0, Some(b"k"), Some(&value), &Headers::none())
                 .unwrap();
-            wait_until(log, "committed", || progress.get().records_out > u64::from(n));
+            wait_until(log, "committed", |_| progress.get().records_out > u64::from(n));
+        }
+    });
+}
+
+/// The last count of each key, read committed.
+fn counts(log: &mut SimulatedLog) -> BTreeMap<Vec<u8>, u64> {
+    let records = log.read("out", &mut Vec::new()).unwrap_or_default();
+    let count = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap();
+    records.into_iter().map(|r| (r.key.unwrap(), count(&r.value.unwrap()))).collect()
+}
+
+/// A failed write or sync is a crash of the log, wherever in a transaction it falls, and also where it
+/// leaves open whether the transaction is committed: the job starts over and counts each record once.
+#[test]
+fn a_job_outlives_failed_writes_and_syncs_and_counts_each_record_once() {
+    let faults = [
+        (Call::Write, "job-counts-repartition-"),
+        (Call::Write, "job-counts-changelog-"),
+        (Call::Sync, "job-counts-changelog-"),
+        (Call::Write, "out-"),
+        (Call::Sync, "out-"),
+        (Call::Write, "__commits-"),
+        (Call::Sync, "__commits-"),
+    ];
+    let mut log = SimulatedLog::new(1, 0);
+    beside(&mut log, |log, control| {
+        let progress = &control.progress;
+        for (round, (call, path)) in (1..).zip(faults) {
+            wait_until(log, path, |_| progress.idle_for(Duration::MAX).is_some());
+            for value in [b"0", b"1", b"2"] {
+                log.append("in", 0, 0, Some(b"k"), Some(value), &Headers::none()).unwrap();
+            }
+            log.fail_next(call, path);
+            for value in [b"0", b"1", b"2"] {
+                let again = || log.append("in", 1, 0, Some(b"k"), Some(value), &Headers::none());
+                std::iter::repeat_with(again).find(Result::is_ok);
+            }
+            wait_until(log, path, |_| progress.get().restarts >= round);
+            let expected = ["k0", "k1", "k2"].map(|key| (key.as_bytes().to_vec(), 2 * round));
+            wait_until(log, path, |log| counts(log) == BTreeMap::from(expected.clone()));
         }
     });
 }
