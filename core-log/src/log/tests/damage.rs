@@ -69,6 +69,33 @@ fn rot_in_a_record_is_found_by_its_reader() {
     assert!(matches!(reader.next_batch(1 << 20), Err(Error::Decode(_))));
 }
 
+/// Rot that makes records look like a marker, or like a batch that goes on for ever: no reader passes.
+#[test]
+fn rot_in_a_header_lets_no_reader_skip_records_however_often_it_tries() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    for value in ["a", "b", "c"] {
+        producer.append(&topic, 0, &mut batch(&[value])).unwrap();
+    }
+    let path = log_file(&storage, "t-0");
+    let second = storage.read_file(&path).unwrap().len() / 3;
+    // The control bit, and the highest bit of the last offset delta.
+    for (position, mask) in [(second + 22, 1 << 5), (second + 23, 1 << 6)] {
+        storage.rot(&path, position, mask).unwrap();
+        let mut reader =
+            crate::PartitionReader::new(log.clone(), &topic, 0, 0, FetchBound::LastStable);
+        assert!(reader.next_batch(1 << 20).unwrap().is_some());
+        for _ in 0..3 {
+            let refused = reader.next_batch(1 << 20);
+            assert!(matches!(refused, Err(Error::Decode(_))), "{refused:?}");
+            assert_eq!(reader.position(), 1);
+        }
+        storage.rot(&path, position, mask).unwrap();
+    }
+}
+
 #[test]
 fn a_commit_marker_without_its_record_shows_that_the_commit_records_are_damaged() {
     let storage = MemoryStorage::new(1);
