@@ -96,6 +96,44 @@ fn rot_in_a_header_lets_no_reader_skip_records_however_often_it_tries() {
     }
 }
 
+/// The marker lies behind the damage, so nobody knows that the records in front of it were aborted.
+#[test]
+fn damage_in_front_of_a_marker_shows_no_records_of_its_transaction() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let settings = TopicSettings { segment_bytes: 400, ..TopicSettings::default() };
+    let topic = log.create_topic("t", settings).unwrap();
+    let mut producer = log.transactional_producer("job", Durability::Sync).unwrap();
+    let mut plain = log.producer(Durability::Sync).unwrap();
+    for n in 0..6 {
+        let transaction = producer.begin().unwrap();
+        append(&transaction, &topic, &["never"]);
+        plain.append(&topic, 0, &mut batch(&[&n.to_string()])).unwrap();
+        transaction.abort().unwrap();
+    }
+    plain.append(&topic, 0, &mut batch(&["last"])).unwrap();
+    log.close().unwrap();
+    let dir = Path::new(DIR).join("t-0");
+    let names = storage.list(&dir).unwrap();
+    let logs: Vec<_> = names.iter().filter(|name| name.ends_with(".log")).collect();
+    assert!(logs.len() > 3);
+    for name in logs {
+        let size = storage.read_file(&dir.join(name)).unwrap().len() as u64;
+        for cut in (0..size).step_by(20) {
+            let image = storage.kill_image();
+            image.open(&dir.join(name)).unwrap().set_len(cut).unwrap();
+            let log = open(&image);
+            assert!(log.recovery().partitions[0].damage.is_some(), "{name} cut to {cut}");
+            let mut reader = crate::PartitionReader::new(log, &topic, 0, 0, FetchBound::LastStable);
+            while let Ok(Some(found)) = reader.next_batch(1 << 20) {
+                let is_aborted = |r: crate::RecordRef<'_>| r.value == Some(b"never");
+                let is_wrong = found.records().any(|record| is_aborted(record.unwrap()));
+                assert!(!is_wrong, "{name} cut to {cut}: an aborted record is seen");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_commit_marker_without_its_record_shows_that_the_commit_records_are_damaged() {
     let storage = MemoryStorage::new(1);
