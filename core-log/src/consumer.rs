@@ -4,8 +4,10 @@
 //! in the same way.
 //!
 //! Invariants
-//! * A batch that is handed out has its checksum verified, is no marker, and is not aborted.
-//! * The position only moves over what was handed out or skipped for good.
+//! * A batch that is handed out or skipped has its checksum verified; one that is handed out is no
+//!   marker, and is not aborted.
+//! * The position only moves over what was handed out or skipped for good: after an error the same
+//!   call gives the same error.
 
 use std::time::Duration;
 
@@ -221,22 +223,35 @@ impl<S: FetchSource> PartitionReader<S> {
                 self.fetched = fetched.batches;
                 self.aborted = fetched.aborted;
             }
-            while let Some(batch) = RecordBatch::split_from(&mut self.fetched)? {
-                let header = batch.header();
-                let next = header.next_offset();
-                if next <= self.position {
-                    continue;
-                }
-                if header.is_control() || is_aborted(header, &self.aborted) {
-                    self.position = next;
-                    continue;
-                }
-                batch.verify_crc()?;
-                let first_wanted_offset = self.position;
-                self.position = next;
+            let taken = self.take_fetched();
+            if let Some(found) = taken.inspect_err(|_bad| self.fetched.clear())? {
+                return Ok(Some(found));
+            }
+        }
+    }
+
+    /// The next batch with records of what was fetched; an error when nothing in it leads on.
+    fn take_fetched(&mut self) -> Result<Option<ReadBatch>, DecodeError> {
+        let before = self.position;
+        while let Some(batch) = RecordBatch::split_from(&mut self.fetched)? {
+            // Must be BEFORE anything that the header says is believed, or else rot could make records
+            // look like a marker, or like aborted ones.
+            batch.verify_crc()?;
+            let header = batch.header();
+            let next = header.next_offset();
+            if next <= self.position {
+                continue;
+            }
+            let first_wanted_offset = self.position;
+            self.position = next;
+            if !header.is_control() && !is_aborted(header, &self.aborted) {
                 return Ok(Some(ReadBatch { batch, first_wanted_offset }));
             }
         }
+        if self.position == before {
+            return Err(DecodeError::InvalidField { field: "fetched up to offset", value: before });
+        }
+        Ok(None)
     }
 }
 

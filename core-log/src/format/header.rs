@@ -34,6 +34,9 @@ use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp};
 /// The size of a batch's header in bytes.
 pub const HEADER_LEN: usize = 61;
 
+/// The largest offset at which a batch can begin, so that the one behind its last record is an offset.
+pub const BASE_OFFSET_MAX: Offset = i64::MAX - i32::MAX as i64 - 1;
+
 /// Bytes in front of what the length field counts.
 pub(super) const LENGTH_END: usize = 12;
 /// Where the part begins that the checksum covers.
@@ -145,7 +148,7 @@ impl BatchHeader {
         if self.last_offset_delta < 0 {
             return invalid("last offset delta", self.last_offset_delta.into());
         }
-        if self.base_offset < 0 || self.base_offset > i64::MAX - i64::from(i32::MAX) - 1 {
+        if !(0..=BASE_OFFSET_MAX).contains(&self.base_offset) {
             return invalid("base offset", self.base_offset);
         }
         if i64::from(self.record_count) > i64::from(self.last_offset_delta) + 1

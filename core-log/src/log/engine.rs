@@ -397,7 +397,8 @@ impl Table {
 fn partition_report(topic: &Topic, opened: &Opened) -> Option<PartitionRecovery> {
     let Opened { partition, tail, .. } = opened;
     let damage = partition.damage().map(|damage| partition.place().damaged(damage).to_string());
-    let is_noteworthy = tail.cut_bytes > 0 || tail.rewritten_bytes > 0 || damage.is_some();
+    let is_noteworthy =
+        tail.cut_bytes > 0 || tail.rewritten_bytes > 0 || damage.is_some() || opened.log_start_lost;
     is_noteworthy.then(|| PartitionRecovery {
         topic: topic.name().clone(),
         partition: partition.id().partition,
@@ -406,6 +407,7 @@ fn partition_report(topic: &Topic, opened: &Opened) -> Option<PartitionRecovery>
         rewritten_bytes: tail.rewritten_bytes,
         quarantine_path: tail.quarantine_path.clone(),
         damage,
+        log_start_lost: opened.log_start_lost,
     })
 }
 

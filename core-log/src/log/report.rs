@@ -25,6 +25,9 @@ pub struct PartitionRecovery {
     pub quarantine_path: Option<PathBuf>,
     /// What is damaged: the partition can be read up to there and not be written.
     pub damage: Option<String>,
+    /// Whether the file that says where the log starts is damaged: records that were deleted, and whose
+    /// segment is still there, are back.
+    pub log_start_lost: bool,
 }
 
 /// A transaction that recovery ended in one partition.
@@ -88,6 +91,9 @@ impl fmt::Display for RecoveryReport {
                     "{name}: cut {bytes} bytes at offset {end}, kept in {}",
                     path.display()
                 )?;
+            }
+            if partition.log_start_lost {
+                writeln!(f, "{name}: its log start is lost, deleted records may be back")?;
             }
             if partition.rewritten_bytes > 0 {
                 writeln!(f, "{name}: wrote {} bytes again", partition.rewritten_bytes)?;

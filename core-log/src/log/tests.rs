@@ -5,6 +5,7 @@ mod damage;
 mod disk;
 mod hazards;
 mod limits;
+mod mutations;
 mod power_cut;
 mod variants;
 

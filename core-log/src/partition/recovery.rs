@@ -33,6 +33,7 @@ use super::text_file::{self, Text};
 use super::trim::LOG_START_FILE;
 use super::{Partition, PartitionOptions, Shared, Writer, snapshot};
 use crate::error::{Error, Result};
+use crate::format::header::BASE_OFFSET_MAX;
 use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
 use crate::ids::{Offset, Timestamp, TopicPartition};
 use crate::segment::{
@@ -57,6 +58,8 @@ pub(crate) struct OpenRequest {
 pub(crate) struct Opened {
     pub(crate) partition: Partition,
     pub(crate) tail: TailReport,
+    /// The file that keeps the log start cannot be believed.
+    pub(crate) log_start_lost: bool,
     /// The largest producer id in any batch that was looked at, and in the snapshots.
     pub(crate) producer_id_max: i64,
     /// The largest claim of a commit marker that a commit record was synced; see `commit`.
@@ -78,15 +81,16 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     let log_start = stored.unwrap_or_else(|| bases.first().copied().unwrap_or(0));
     remove_below(shared, &request, &mut bases, log_start)?;
     let mut replay = Replay::new(shared.clock.now_ms(), read_epochs(shared, &request)?);
-    let mut found = Found { log_start, ..Found::default() };
+    let log_start_lost = stored.is_none();
+    let mut found = Found { log_start, log_start_lost, ..Found::default() };
     let witness = request.witness.max(log_start);
     if let Some(&first) = bases.first().filter(|first| **first > log_start) {
         // Must not be taken for a later start: that is written down before a segment goes.
         found.damage = Some(missing(dir, log_start, &format!("the log goes on at offset {first}")));
     } else if let Some((&last, sealed)) = bases.split_last() {
         found.open_sealed(shared, &request, sealed, last)?;
+        found.load_producers(shared, &request, last, &mut replay)?;
         if found.damage.is_none() {
-            found.load_producers(shared, &request, last, &mut replay)?;
             found.open_active(shared, &request, last, witness, &mut replay)?;
         }
     } else if witness > log_start {
@@ -111,13 +115,12 @@ fn missing(dir: &Path, base_offset: Offset, why: &str) -> Damage {
 fn read_log_start(shared: &Shared, request: &OpenRequest) -> Result<Option<Offset>> {
     let path = request.place.dir.join(LOG_START_FILE);
     let stored = match text_file::read(shared.storage.as_ref(), &path)? {
-        Text::Proven(text) => text.trim_end().parse().ok(),
-        Text::Missing => return Ok(Some(0)),
+        Text::Proven(text) => {
+            text.trim_end().parse().ok().filter(|start| (0..=BASE_OFFSET_MAX).contains(start))
+        }
+        Text::Missing => Some(0),
         Text::Damaged => None,
     };
-    if stored.is_none() {
-        tracing::warn!(path = %path.display(), "it cannot be believed: deleted records may be back");
-    }
     Ok(stored)
 }
 
@@ -216,10 +219,18 @@ impl Replay {
         }
     }
 
-    /// Replays a sealed segment; answers what was aborted in it.
-    fn segment(&mut self, segment: &Segment) -> Result<Vec<AbortedTransaction>> {
-        segment.visit(segment.base_offset(), &mut |header, marker| self.visit(header, marker))?;
-        Ok(std::mem::take(&mut self.aborted))
+    /// Replays a sealed segment up to its end, or to damage; answers what was aborted in it.
+    fn segment(&mut self, segment: &Segment) -> Result<(Vec<AbortedTransaction>, Option<Damage>)> {
+        let base_offset = segment.base_offset();
+        let visited = segment.visit(base_offset, &mut |header, marker| self.visit(header, marker));
+        let damage = match visited {
+            Ok(()) => None,
+            Err(Error::Damaged { path, position, offset, reason, .. }) => {
+                Some(Damage { path, position, offset, reason })
+            }
+            Err(error) => return Err(error),
+        };
+        Ok((std::mem::take(&mut self.aborted), damage))
     }
 }
 
@@ -237,6 +248,7 @@ fn claim_of(header: &BatchHeader) -> Claim {
 #[derive(Debug, Default)]
 struct Found {
     log_start: Offset,
+    log_start_lost: bool,
     segments: Vec<Arc<Segment>>,
     /// Sealed segments whose index of aborted transactions must be made again.
     aborted_lost: Vec<Offset>,
@@ -282,9 +294,10 @@ impl Found {
         Ok(())
     }
 
-    /// Finds out what was known of the producers at the base of the active segment.
+    /// Finds out what was known of the producers at the base of the active segment, or where damage
+    /// begins: what is open there must not be seen, as nobody knows its fate.
     fn load_producers(
-        &self,
+        &mut self,
         shared: &Shared,
         request: &OpenRequest,
         last: Offset,
@@ -292,12 +305,16 @@ impl Found {
     ) -> Result<()> {
         let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
         let first_base = self.segments.first().map_or(last, |segment| segment.base_offset());
+        let last_base = match (&self.damage, self.segments.last()) {
+            (Some(_), Some(damaged)) => damaged.base_offset(),
+            _ => last,
+        };
         let first_doubtful =
             if replay.epochs_lost { Some(first_base) } else { self.aborted_lost.first().copied() };
         let usable = |base: Offset| first_doubtful.is_none_or(|doubtful| base <= doubtful);
         let mut from = 0;
         for base in snapshot::list(storage, dir)?.into_iter().rev() {
-            if base > last || !usable(base) {
+            if base > last_base || !usable(base) {
                 continue;
             }
             if let Some(producers) = snapshot::read(storage, dir, base)? {
@@ -306,10 +323,19 @@ impl Found {
                 break;
             }
         }
-        for segment in self.segments.iter().filter(|segment| segment.base_offset() >= from) {
-            let aborted = replay.segment(segment)?;
+        for index in 0..self.segments.len() {
+            let segment = Arc::clone(&self.segments[index]);
+            if segment.base_offset() < from {
+                continue;
+            }
+            let (aborted, damage) = replay.segment(&segment)?;
             if self.aborted_lost.contains(&segment.base_offset()) {
                 segment.replace_aborted(aborted)?;
+            }
+            if damage.is_some() {
+                self.damage = damage;
+                self.segments.truncate(index + 1);
+                break;
             }
         }
         Ok(())
@@ -342,6 +368,7 @@ impl Found {
                 self.writer = Some(writer);
             }
             Recovered::Damaged { segment, damage } => {
+                segment.replace_aborted(std::mem::take(&mut replay.aborted))?;
                 self.segments.push(segment);
                 self.damage = Some(damage);
             }
@@ -392,6 +419,7 @@ impl Found {
         Ok(Opened {
             partition,
             tail: self.tail,
+            log_start_lost: self.log_start_lost,
             producer_id_max: replay.producer_id_max,
             commit_claim: replay.commit_claim,
         })

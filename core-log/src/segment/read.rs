@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Invariants
-//! * A read hands out batches that follow each other without a gap; a bad header ends it, and is an
-//!   error when it is the first.
+//! * A read hands out batches that follow each other without a gap, from one whose place is known on;
+//!   a bad header ends it, and is an error when it is the first.
 //! * An index entry counts only when the batch that it points at says the same.
 //!
 //! Reference: Kafka `LogSegment.read`, `FileRecords.searchForTimestamp`.
@@ -40,6 +40,24 @@ struct Start {
     distance: u64,
     /// The batch's size, when it is known.
     first_len: u64,
+    first: First,
+}
+
+/// What the batch at a start must be: its base offset lies outside its own checksum.
+#[derive(Clone, Copy, Debug)]
+enum First {
+    BeginsAt(Offset),
+    EndsWith(Offset),
+}
+
+impl First {
+    /// Where the batch with this header must begin.
+    fn base_offset(self, header: &BatchHeader) -> Offset {
+        match self {
+            Self::BeginsAt(base_offset) => base_offset,
+            Self::EndsWith(last_offset) => last_offset - Offset::from(header.last_offset_delta),
+        }
+    }
 }
 
 impl Segment {
@@ -64,18 +82,15 @@ impl Segment {
         let bytes = self.read_bytes(start.position, wanted.min(size - start.position))?;
         let mut first = 0;
         let mut header = self.header_in(&bytes, first, start.position, offset)?;
+        self.require_base(start.position, start.first.base_offset(&header), &header)?;
         while header.last_offset() < offset {
             first += header.total_len();
+            let (position, expected) = (start.position + first as u64, header.next_offset());
             header = match bytes.get(first..).filter(|rest| rest.len() >= HEADER_LEN) {
-                Some(_) => self.header_in(&bytes, first, start.position, header.next_offset())?,
-                None => {
-                    self.read_header(start.position + first as u64, header.next_offset(), size)?
-                }
+                Some(_) => self.header_in(&bytes, first, start.position, expected)?,
+                None => self.read_header(position, expected, size)?,
             };
-        }
-        if header.base_offset > offset {
-            let gap = BadBatch::Gap { expected: offset, found: header.base_offset };
-            return Err(self.damaged(start.position + first as u64, offset, gap));
+            self.require_base(position, expected, &header)?;
         }
         let length = header.total_len();
         let position = start.position + first as u64;
@@ -230,6 +245,15 @@ impl Segment {
         self.place.damaged(&self.damage(position, offset, reason))
     }
 
+    /// Offsets follow each other without a gap.
+    fn require_base(&self, position: u64, expected: Offset, header: &BatchHeader) -> Result<()> {
+        let found = header.base_offset;
+        if found == expected {
+            return Ok(());
+        }
+        Err(self.damaged(position, expected, BadBatch::Gap { expected, found }))
+    }
+
     fn read_bytes(&self, position: u64, len: u64) -> Result<Vec<u8>> {
         let len = usize::try_from(len).expect("no more than a segment, which is in memory's range");
         let mut bytes = vec![0; len];
@@ -271,19 +295,25 @@ impl Segment {
             }
         };
         let mut position = floor.entry.map_or(0, |entry| u64::from(entry.position));
+        let mut first = match floor.entry {
+            Some(entry) => First::EndsWith(self.base_offset + Offset::from(entry.relative)),
+            None => First::BeginsAt(self.base_offset),
+        };
         let next = floor.next_position.map_or(size, |next| u64::from(next).min(size));
         let gap = next.saturating_sub(position);
         if gap <= 2 * u64::from(self.index_interval_bytes) {
-            return Ok(Start { position, distance: gap, first_len: 0 });
+            return Ok(Start { position, distance: gap, first_len: 0, first });
         }
         // Large batches: stepping over headers costs less than reading what lies between.
         loop {
             let header = self.read_header(position, offset, size)?;
+            self.require_base(position, first.base_offset(&header), &header)?;
             let first_len = header.total_len() as u64;
             if header.last_offset() >= offset {
-                return Ok(Start { position, distance: 0, first_len });
+                return Ok(Start { position, distance: 0, first_len, first });
             }
             position += first_len;
+            first = First::BeginsAt(header.next_offset());
         }
     }
 
@@ -322,7 +352,10 @@ impl Segment {
         while let Some(step) = walk.step().map_err(|e| self.io(Kind::Log, "read", e))? {
             // The entries in front of damage are good; a read that meets the damage says so.
             let Step::Batch { position, header, header_bytes } = step else { break };
-            let position = u32::try_from(position).expect("a segment is smaller than 4 GiB");
+            let Some(position) = u32::try_from(position).ok().filter(|_| tracker.can_hold(&header))
+            else {
+                break;
+            };
             if let Some(new) = tracker.note(&header, &header_bytes, position) {
                 entries.push(new.offset);
             }
@@ -336,6 +369,7 @@ impl Segment {
         let size = self.size();
         let start = self.start_for(offset.max(self.base_offset), size)?;
         let header = self.read_header(start.position, offset, size)?;
+        self.require_base(start.position, start.first.base_offset(&header), &header)?;
         Ok(Walk::new(&**self.log()?, start.position, header.base_offset, size))
     }
 

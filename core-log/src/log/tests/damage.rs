@@ -69,6 +69,71 @@ fn rot_in_a_record_is_found_by_its_reader() {
     assert!(matches!(reader.next_batch(1 << 20), Err(Error::Decode(_))));
 }
 
+/// Rot that makes records look like a marker, or like a batch that goes on for ever: no reader passes.
+#[test]
+fn rot_in_a_header_lets_no_reader_skip_records_however_often_it_tries() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    for value in ["a", "b", "c"] {
+        producer.append(&topic, 0, &mut batch(&[value])).unwrap();
+    }
+    let path = log_file(&storage, "t-0");
+    let second = storage.read_file(&path).unwrap().len() / 3;
+    // The control bit, and the highest bit of the last offset delta.
+    for (position, mask) in [(second + 22, 1 << 5), (second + 23, 1 << 6)] {
+        storage.rot(&path, position, mask).unwrap();
+        let mut reader =
+            crate::PartitionReader::new(log.clone(), &topic, 0, 0, FetchBound::LastStable);
+        assert!(reader.next_batch(1 << 20).unwrap().is_some());
+        for _ in 0..3 {
+            let refused = reader.next_batch(1 << 20);
+            assert!(matches!(refused, Err(Error::Decode(_))), "{refused:?}");
+            assert_eq!(reader.position(), 1);
+        }
+        storage.rot(&path, position, mask).unwrap();
+    }
+}
+
+/// The marker lies behind the damage, so nobody knows that the records in front of it were aborted.
+#[test]
+fn damage_in_front_of_a_marker_shows_no_records_of_its_transaction() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let settings = TopicSettings { segment_bytes: 400, ..TopicSettings::default() };
+    let topic = log.create_topic("t", settings).unwrap();
+    let mut producer = log.transactional_producer("job", Durability::Sync).unwrap();
+    let mut plain = log.producer(Durability::Sync).unwrap();
+    for n in 0..6 {
+        let transaction = producer.begin().unwrap();
+        append(&transaction, &topic, &["never"]);
+        plain.append(&topic, 0, &mut batch(&[&n.to_string()])).unwrap();
+        transaction.abort().unwrap();
+    }
+    plain.append(&topic, 0, &mut batch(&["last"])).unwrap();
+    log.close().unwrap();
+    let dir = Path::new(DIR).join("t-0");
+    let names = storage.list(&dir).unwrap();
+    let logs: Vec<_> = names.iter().filter(|name| name.ends_with(".log")).collect();
+    assert!(logs.len() > 3);
+    for name in logs {
+        let size = storage.read_file(&dir.join(name)).unwrap().len() as u64;
+        for cut in (0..size).step_by(20) {
+            let image = storage.kill_image();
+            image.open(&dir.join(name)).unwrap().set_len(cut).unwrap();
+            let log = open(&image);
+            assert!(log.recovery().partitions[0].damage.is_some(), "{name} cut to {cut}");
+            let mut reader = crate::PartitionReader::new(log, &topic, 0, 0, FetchBound::LastStable);
+            while let Ok(Some(found)) = reader.next_batch(1 << 20) {
+                let is_aborted = |r: crate::RecordRef<'_>| r.value == Some(b"never");
+                let is_wrong = found.records().any(|record| is_aborted(record.unwrap()));
+                assert!(!is_wrong, "{name} cut to {cut}: an aborted record is seen");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_commit_marker_without_its_record_shows_that_the_commit_records_are_damaged() {
     let storage = MemoryStorage::new(1);
