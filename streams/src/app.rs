@@ -222,7 +222,8 @@ impl App {
     fn open_stores(&self, names: &[StoreName]) -> Result<OpenStores> {
         #[cfg(feature = "rocksdb")]
         let backend = crate::store::RocksBackend::open(
-            &self.log.join("state"),
+            // A directory for each job, so that stores of the same name do not meet.
+            &self.log.join("state").join(&self.settings.id),
             &crate::store::RocksBudget {
                 write_buffer_bytes: self.settings.limits.write_buffer_bytes,
                 ..Default::default()

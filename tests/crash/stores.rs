@@ -42,9 +42,9 @@ fn be_i64(bytes: &[u8]) -> i64 {
 }
 
 /// What RocksDB has of a store, by partition; nothing if it was never opened.
-fn on_disk(dir: &Path, store: &str) -> BTreeMap<u32, OnDisk> {
+fn on_disk(dir: &Path, job: Job, store: &str) -> BTreeMap<u32, OnDisk> {
     let mut found: BTreeMap<u32, OnDisk> = BTreeMap::new();
-    let (state, options) = (dir.join("state"), Options::default());
+    let (state, options) = (dir.join("state").join(job.id()), Options::default());
     let Ok(families) = DB::list_cf(&options, &state) else { return found };
     if !families.iter().any(|family| family == store) {
         return found;
@@ -100,7 +100,7 @@ pub(crate) fn inspect(dir: &Path, log: &Log, job: Job) -> Inspection {
     let mut found = Inspection::default();
     for &(store, windowed) in job.stores() {
         let changelog = read(log, &job.changelog(store));
-        let mut disk = on_disk(dir, store);
+        let mut disk = on_disk(dir, job, store);
         for partition in 0..PARTITIONS {
             let part = disk.remove(&partition).unwrap_or_default();
             let of_partition = || changelog.iter().filter(|r| r.partition == partition);

@@ -156,3 +156,17 @@ fn slow_records_hold_up_neither_a_commit_nor_a_stop() {
     assert!((10..1_000).contains(&done), "{done} records were finished first");
     assert_eq!(done + rest(dir.path()), 1_000);
 }
+
+/// Two jobs with a store of the same name on one directory, in turn: each finds its own rows on disk.
+#[test]
+fn jobs_that_take_turns_on_a_directory_keep_their_stores_apart() {
+    let dir = directory(2, 500);
+    let run = |id: &str| {
+        let handle = App::new(id, sums).log(dir.path()).start().unwrap();
+        wait_until_idle(&handle);
+        handle.stop();
+        handle.wait().unwrap()
+    };
+    assert_eq!(["one", "two"].map(|id| run(id).records_in), [1_000, 1_000]);
+    assert_eq!(["one", "two"].map(|id| run(id).restored_records), [0, 0]);
+}

@@ -184,3 +184,22 @@ fn output_partitions_are_chosen_by_the_inner_key_of_a_window() {
     assert_eq!(out.len(), 40);
     assert!(out.iter().all(|r| r.partition == out[0].partition));
 }
+
+/// A value may take more bytes in a job's own topics than it took in its source.
+#[test]
+fn values_that_grow_in_bincode_pass_a_repartition_and_a_store() {
+    const LISTS: Topic<String, Vec<f64>> = topic("lists");
+    const LAST: Topic<String, Vec<f64>> = topic("last");
+    fn topology(t: &mut Topology) {
+        t.stream(LISTS)
+            .key_by(|list| list.len().to_string())
+            .aggregate("last", |last: &mut Vec<f64>, list| *last = list)
+            .to(LAST);
+    }
+    let mut d = TestDriver::new(topology).partitions(2);
+    d.send(LISTS, "a".into(), vec![0.0; 200_000]);
+    d.run().unwrap();
+    d.crash();
+    let last = d.read(LAST);
+    assert_eq!((last.len(), last[0].1.len()), (1, 200_000));
+}

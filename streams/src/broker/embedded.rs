@@ -38,7 +38,10 @@ const TRANSACTION_PATIENCE: Duration = Duration::from_secs(60);
 const FETCH_BYTES: usize = 256 * 1024;
 /// Size of the segments of repartition topics: what is behind the commit is given up a segment at a
 /// time.
-const REPARTITION_SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
+const REPARTITION_SEGMENT_BYTES: u32 = 32 * 1024 * 1024;
+/// A value in bincode may be larger than it was in its topic, as JSON: whatever the codec can write, with
+/// its key and headers, goes into one batch of a job's own topics.
+const INTERNAL_BATCH_BYTES_MAX: u32 = 20 * 1024 * 1024;
 
 /// No record of a batch is smaller.
 const RECORD_BYTES_MIN: usize = 7;
@@ -145,6 +148,7 @@ impl Broker for EmbeddedBroker {
             retention_ms: None,
             segment_ms: i64::MAX,
             timestamp_after_max_ms: i64::MAX,
+            max_batch_bytes: INTERNAL_BATCH_BYTES_MAX,
             ..defaults.clone()
         };
         let settings = match kind {

@@ -72,6 +72,11 @@ impl RocksBackend {
     pub(crate) fn open(dir: &Path, budget: &RocksBudget) -> Result<Self, StoreError> {
         let options = store_options(budget);
         let database_options = database_options(budget);
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
+            operation: "create",
+            path: dir.to_owned(),
+            source,
+        })?;
         let opened = existing_stores(&database_options, dir).and_then(|names| {
             let family = |name| ColumnFamilyDescriptor::new(name, options.clone());
             let families: Vec<_> = names.into_iter().map(family).collect();
