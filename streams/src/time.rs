@@ -108,8 +108,9 @@ impl Tumbling {
 
     /// The window that a timestamp belongs to.
     pub(crate) fn window_of(&self, timestamp: i64) -> Span {
-        let size = i128::from(self.size_ms);
-        let start = i128::from(timestamp).div_euclid(size) * size;
+        // Divided in 64 bits, as a division of 128 is a call; only the product needs more.
+        let (index, size) = (timestamp.div_euclid(self.size_ms), i128::from(self.size_ms));
+        let start = i128::from(index) * size;
         Span { start: clamp(start), end: clamp(start + size) }
     }
 
