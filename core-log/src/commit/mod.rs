@@ -347,9 +347,9 @@ impl Commits {
         self.state.lock().offsets.group(group)
     }
 
-    /// The offset behind the last record, for the witness of a clean close.
-    pub(crate) fn end_offset(&self) -> Offset {
-        self.state.lock().journal.next_offset()
+    /// Every record below this offset is on the disk: the witness of a clean close.
+    pub(crate) fn synced(&self) -> Offset {
+        self.syncs.durable()
     }
 
     /// Waits until nobody writes or syncs; the log has crashed, so nobody begins again.

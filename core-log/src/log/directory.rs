@@ -177,7 +177,7 @@ fn parse_topic(line: &str) -> Option<Topic> {
 /// What a clean close left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CleanShutdown {
-    /// The end of `__commits`.
+    /// Up to where `__commits` was synced.
     pub(crate) commits_end: Offset,
     pub(crate) witnesses: BTreeMap<TopicPartition, Offset>,
 }

@@ -286,7 +286,7 @@ impl Engine {
         let is_synced = partitions.iter().all(|p| p.synced() == p.log_end());
         if partitions.len() == targets.len() && is_synced {
             let witnesses = targets.iter().map(|(p, _)| (p.id(), p.synced())).collect();
-            let clean = CleanShutdown { commits_end: commits.end_offset(), witnesses };
+            let clean = CleanShutdown { commits_end: commits.synced(), witnesses };
             directory::write_clean(self.shared.storage.as_ref(), &self.dir, &clean)?;
         }
         Ok(())
