@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{DIR, batch, committed, open, read};
 use crate::config::{Durability, TopicSettings};
 use crate::error::{Error, Recourse};
+use crate::format::{BatchBuilder, NO_HEADERS};
 use crate::partition::FetchBound;
 use crate::partition::append::Appended;
 use crate::storage::memory::{At, Call, Effect, Fault, Keep, MemoryStorage};
@@ -88,4 +89,44 @@ fn another_batch_after_a_doubtful_one_is_not_taken_for_it() {
     assert_eq!(other, Appended::At { first_offset: 1, last_offset: 1 });
     assert_ne!(producer.producer_id(), before);
     assert_eq!(committed(&log, &topic), ["a", "z"]);
+}
+
+fn fail_next_sync(storage: &MemoryStorage, path: &str) {
+    let at = At::Path(Call::Sync, path.to_owned());
+    storage.inject(Fault::once(at, Effect::Error(std::io::ErrorKind::Other)));
+}
+
+/// Two ticks of a clock differ by their time alone.
+#[test]
+fn a_batch_that_differs_from_a_doubtful_one_by_its_time_only_is_another_one() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    fail_next_sync(&storage, "/t-0/");
+    let mut tick = batch(&["tick"]);
+    assert!(producer.append(&topic, 0, &mut tick).is_err());
+    let mut later = BatchBuilder::new();
+    later.push(1_000_005, None, Some(b"tick"), NO_HEADERS).unwrap();
+    let appended = producer.append(&topic, 0, &mut later).unwrap();
+    assert_eq!(appended, Appended::At { first_offset: 1, last_offset: 1 });
+    assert_eq!(committed(&log, &topic), ["tick", "tick"]);
+}
+
+/// The producer gives up on one partition's batch; that of the other one is still sent again.
+#[test]
+fn a_fresh_id_in_one_partition_leaves_the_doubts_about_others() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::with_partitions(2)).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    let (mut first, mut second) = (batch(&["given up"]), batch(&["once"]));
+    fail_next_sync(&storage, "/t-0/");
+    assert!(producer.append(&topic, 0, &mut first).is_err());
+    fail_next_sync(&storage, "/t-1/");
+    assert!(producer.append(&topic, 1, &mut second).is_err());
+    producer.append(&topic, 0, &mut batch(&["instead"])).unwrap();
+    let again = producer.append(&topic, 1, &mut second).unwrap();
+    assert_eq!(again, Appended::Duplicate { first_offset: 0, last_offset: 0 });
+    assert_eq!(read(&log, &topic, 1, FetchBound::LastStable), ["once"]);
 }
