@@ -215,18 +215,15 @@ impl Commits {
         id: &TransactionalId,
     ) -> Result<ProducerId> {
         let producer = self.new_producer_id()?;
-        let mut table = self.table.lock();
-        let Some(before) = table.take_over(id, producer) else { return Ok(producer) };
-        if let Some(ending) = table.abort(before) {
-            drop(table);
-            self.write_aborts(log, before, &ending)?;
-            return Ok(producer);
+        let before = self.table.lock().take_over(id, producer);
+        for running in before {
+            self.abort(log, running)?;
+            let mut table = self.table.lock();
+            while table.is_ending(running) {
+                self.shared.health.check()?;
+                self.ended.wait(&mut table);
+            }
         }
-        while table.is_ending(before) {
-            self.shared.health.check()?;
-            self.ended.wait(&mut table);
-        }
-        drop(table);
         self.shared.health.check()?;
         Ok(producer)
     }
