@@ -43,8 +43,7 @@ pub(crate) fn path(dir: &Path, base_offset: Offset) -> PathBuf {
 /// The base offsets of all snapshot files in `dir`, ascending.
 pub(crate) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<Offset>> {
     let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
-    let offset = |name: &String| name.strip_suffix(SUFFIX)?.parse().ok();
-    Ok(names.iter().filter_map(offset).collect())
+    Ok(names.iter().filter_map(|name| text_file::numbered(name, SUFFIX)).collect())
 }
 
 /// Writes what is known at `base_offset`.
