@@ -186,7 +186,12 @@ impl Commits {
         let mut state = self.state.lock();
         self.shared.health.check()?;
         if state.producer_id_next >= state.producer_ids_end {
-            let end = state.producer_id_next + PRODUCER_ID_BLOCK;
+            let end = state.producer_id_next.saturating_add(PRODUCER_ID_BLOCK);
+            if end == i64::MAX {
+                let producer_id = ProducerId(state.producer_id_next);
+                let reason = "there are no producer ids above it";
+                return Err(Error::InvalidTxnState { producer_id, reason });
+            }
             let commits_synced = self.syncs.durable();
             let now = self.shared.clock.now_ms();
             let record = CommitsRecord::ProducerIds { end, commits_synced };

@@ -237,7 +237,8 @@ impl Engine {
         let storage = self.shared.storage.as_ref();
         let mut partitions = Vec::new();
         for partition in 0..topic.partitions() {
-            let request = request(&self.dir, topic, partition, 0, false);
+            let request =
+                OpenRequest { is_new: true, ..request(&self.dir, topic, partition, 0, false) };
             partitions.push(Arc::new(open_partition(&self.shared, request)?.partition));
         }
         storage.sync_dir(&self.dir).map_err(|e| Error::io(&self.dir, "sync", e))?;
@@ -345,6 +346,7 @@ fn request(
         options: topic.settings().partition_options(),
         witness,
         may_have_lost,
+        is_new: false,
     }
 }
 
