@@ -11,7 +11,8 @@
 //! was promised is on the disk; so the log reads it again.
 //!
 //! Invariants
-//! * One process owns a directory, from `open` until the last handle is gone or `close`.
+//! * One process owns a directory, from `open` until the last handle is gone or `close`; a log that was
+//!   closed, in order or not, never opens its files again.
 //! * Producers and transactions belong to one life; readers do not.
 //!
 //! On crash: dropping all handles without `close` is what a killed process does.
@@ -25,6 +26,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -77,6 +79,8 @@ pub(crate) struct Inner {
     changes: Arc<Changes>,
     settings: LogSettings,
     engine: RwLock<Arc<Engine>>,
+    /// Set under the lock of `engine`: from then on no life follows this one.
+    is_closed: AtomicBool,
     lock: Mutex<Option<Lock>>,
     background: Mutex<Option<Background>>,
 }
@@ -109,6 +113,7 @@ impl Inner {
             changes,
             settings,
             engine: RwLock::new(Arc::new(engine)),
+            is_closed: AtomicBool::new(false),
             lock: Mutex::new(Some(Lock { _guard: guard })),
             background: Mutex::new(None),
         })
@@ -132,6 +137,10 @@ impl Inner {
 
     fn reopen(&self) -> Result<Arc<Engine>> {
         let mut current = self.engine.write();
+        if self.is_closed.load(Ordering::Acquire) {
+            // The directory may be another owner's by now.
+            return Err(Error::Closed);
+        }
         if !current.shared.health.has_crashed() {
             current.shared.health.check()?;
             return Ok(Arc::clone(&current));
@@ -306,13 +315,20 @@ impl Log {
     pub fn close(&self) -> Result<()> {
         let background = self.inner.background.lock().take();
         drop(background);
-        let engine = Arc::clone(&self.inner.engine.read());
-        let outcome = match engine.close() {
-            Err(Error::Closed) => Ok(()),
-            outcome => outcome,
+        let mut lock = self.inner.lock.lock();
+        if lock.is_none() {
+            return Ok(());
+        }
+        let engine = {
+            let current = self.inner.engine.write();
+            self.inner.is_closed.store(true, Ordering::Release);
+            Arc::clone(&current)
         };
+        let outcome = engine.close();
         engine.shared.health.close();
-        *self.inner.lock.lock() = None;
+        // Must be BEFORE the directory is let go, or else a write could land in another owner's files.
+        engine.quiesce();
+        *lock = None;
         self.inner.changes.notify();
         outcome
     }

@@ -83,15 +83,18 @@ pub struct Producer {
 }
 
 /// Where a producer is in one partition.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Sequence {
+    /// The id that numbers the batches of this partition.
+    producer_id: ProducerId,
     next: i32,
     /// Checksum of the records whose append failed: they may have been written.
     in_doubt: Option<u32>,
 }
 
 impl Producer {
-    /// The producer's id.
+    /// The producer's id: in partitions that it has not written to yet, and in others as long as it
+    /// needs no fresh one.
     #[must_use]
     pub fn producer_id(&self) -> ProducerId {
         self.producer_id
@@ -117,14 +120,14 @@ impl Producer {
         let target = engine.require(id)?;
         let sequence = self.sequence_for(&engine, id, batch)?;
         let author = Author {
-            producer_id: self.producer_id,
+            producer_id: sequence.producer_id,
             producer_epoch: ProducerEpoch(0),
             kind: AuthorKind::Idempotent { first_sequence: sequence.next },
         };
         let outcome = target.append(batch, author, self.durability.promise()).and_then(|outcome| {
             let Outcome::Appended(appended) = outcome else {
                 return Err(Error::InvalidTxnState {
-                    producer_id: self.producer_id,
+                    producer_id: sequence.producer_id,
                     reason: "a plain producer joins no transaction",
                 });
             };
@@ -134,7 +137,10 @@ impl Producer {
             Ok(appended)
         });
         let known = match &outcome {
-            Ok(_) => Sequence { next: advance(sequence.next, batch.count()), in_doubt: None },
+            Ok(_) => {
+                let next = advance(sequence.next, batch.count());
+                Sequence { next, in_doubt: None, ..sequence }
+            }
             Err(_) if engine.shared.health.is_down() => {
                 Sequence { in_doubt: Some(fingerprint(batch)), ..sequence }
             }
@@ -145,25 +151,28 @@ impl Producer {
     }
 
     /// The number for this batch. When another batch is in doubt its number cannot be given away, so
-    /// the producer goes on with a fresh id.
+    /// this partition goes on with a fresh id; batches that are in doubt elsewhere keep theirs.
     fn sequence_for(
         &mut self,
         engine: &Engine,
         id: TopicPartition,
         batch: &BatchBuilder,
     ) -> Result<Sequence> {
-        let known = self.sequences.get(&id).copied().unwrap_or_default();
+        let first = |producer_id| Sequence { producer_id, next: 0, in_doubt: None };
+        let known = self.sequences.get(&id).copied();
+        let known = known.unwrap_or_else(|| first(self.producer_id));
         if known.in_doubt.is_none_or(|doubtful| doubtful == fingerprint(batch)) {
             return Ok(known);
         }
         self.producer_id = engine.commits()?.new_producer_id()?;
-        self.sequences.clear();
-        Ok(Sequence::default())
+        Ok(first(self.producer_id))
     }
 }
 
+/// Tells batches apart: by their records, which count time from the first one, and by that time.
 fn fingerprint(batch: &BatchBuilder) -> u32 {
-    crc32c::crc32c(&batch.bytes()[HEADER_LEN..])
+    let newest = batch.max_timestamp().unwrap_or(-1);
+    crc32c::crc32c_append(crc32c::crc32c(&batch.bytes()[HEADER_LEN..]), &newest.to_be_bytes())
 }
 
 fn advance(sequence: i32, records: i32) -> i32 {

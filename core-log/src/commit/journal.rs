@@ -11,8 +11,10 @@
 //! Invariants
 //! * A file begins with a snapshot that was synced before the file got its name.
 //! * The file with the largest base offset is the one that counts; older ones are removed.
-//! * A record that carries a witness beyond a bad record proves damage; a bad record without one is a
-//!   torn tail, and everything behind it goes to quarantine with it.
+//! * A record that carries a witness beyond a bad record proves damage, and so does one that is whole
+//!   and not what it should be; any other bad record is a torn tail, and everything behind it goes to
+//!   quarantine with it.
+//! * A quarantine file is never replaced by another one.
 //!
 //! On crash: what is kept is written again in place and synced, then the rest is cut and that is
 //! synced: never cut first, or a second crash could lose what the first one had kept.
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use super::record::{CommitsRecord, Snapshot};
 use crate::error::{Error, Result};
 use crate::format::{
-    Attributes, BatchBuilder, BatchHeader, BatchView, HEADER_LEN, NO_HEADERS, Stamp,
+    Attributes, BatchBuilder, BatchHeader, BatchView, DecodeError, HEADER_LEN, NO_HEADERS, Stamp,
 };
 use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp};
 use crate::partition::text_file;
@@ -170,7 +172,7 @@ impl Journal {
 
 fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<Offset>> {
     let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
-    Ok(names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect())
+    Ok(names.iter().filter_map(|name| text_file::numbered(name, SUFFIX)).collect())
 }
 
 /// Reads the file that counts; `None` when there is none. Changes nothing.
@@ -195,7 +197,7 @@ fn parse(path: PathBuf, bytes: Vec<u8>, base_offset: Offset) -> Contents {
         kept_end: 0,
         damage: None,
     };
-    let mut why = None;
+    let mut why: Option<Bad> = None;
     while contents.kept_end < bytes.len() {
         match next_record(&bytes[contents.kept_end..], contents.next_offset) {
             Ok((CommitsRecord::Snapshot(snapshot), length)) if contents.kept_end == 0 => {
@@ -208,17 +210,18 @@ fn parse(path: PathBuf, bytes: Vec<u8>, base_offset: Offset) -> Contents {
                 contents.kept_end += length;
             }
             Ok(_) => {
-                why = Some("the file does not begin with a snapshot".to_owned());
+                why = Some(Bad::Whole("it is no snapshot, or not the first record".to_owned()));
                 break;
             }
-            Err(reason) => {
-                why = Some(reason);
+            Err(bad) => {
+                why = Some(bad);
                 break;
             }
         }
         contents.next_offset += 1;
     }
     let is_proven = contents.kept_end == 0
+        || matches!(why, Some(Bad::Whole(_)))
         || (contents.kept_end..bytes.len())
             .any(|at| proves_damage(&bytes[at..], contents.next_offset));
     if is_proven {
@@ -226,25 +229,44 @@ fn parse(path: PathBuf, bytes: Vec<u8>, base_offset: Offset) -> Contents {
             path: contents.path.clone(),
             position: size(&bytes[..contents.kept_end]),
             offset: contents.next_offset,
-            reason: why.unwrap_or_else(|| "the file is empty".to_owned()),
+            reason: why.map_or_else(|| "the file is empty".to_owned(), Bad::into_reason),
         });
     }
     contents.bytes = bytes;
     contents
 }
 
-/// The record at the front of `bytes`, and its length.
-fn next_record(bytes: &[u8], offset: Offset) -> Result<(CommitsRecord, usize), String> {
-    let batch = BatchView::parse(bytes).map_err(|bad| bad.to_string())?;
-    if batch.header().base_offset != offset {
-        return Err(format!("offset {offset} is expected"));
+/// Why there is no record where one should be.
+#[derive(Debug)]
+enum Bad {
+    /// The bytes are not a batch that was written as a whole.
+    Torn(String),
+    /// They are, so no power cut explains that they are not the record that is expected: rot in what
+    /// the checksum does not cover, or a record that a later version wrote.
+    Whole(String),
+}
+
+impl Bad {
+    fn into_reason(self) -> String {
+        match self {
+            Self::Torn(reason) | Self::Whole(reason) => reason,
+        }
     }
-    batch.verify_crc().map_err(|bad| bad.to_string())?;
-    let record =
-        batch.records().next().ok_or("the batch is empty")?.map_err(|bad| bad.to_string())?;
-    let decoded =
-        CommitsRecord::decode(record.key.unwrap_or_default(), record.value.unwrap_or_default())
-            .map_err(|bad| bad.to_string())?;
+}
+
+/// The record at the front of `bytes`, and its length.
+fn next_record(bytes: &[u8], offset: Offset) -> Result<(CommitsRecord, usize), Bad> {
+    let torn = |bad: DecodeError| Bad::Torn(bad.to_string());
+    let whole = |reason: &dyn ToString| Bad::Whole(reason.to_string());
+    let batch = BatchView::parse(bytes).map_err(torn)?;
+    batch.verify_crc().map_err(torn)?;
+    if batch.header().base_offset != offset {
+        return Err(whole(&format!("offset {offset} is expected")));
+    }
+    let record = batch.records().next().ok_or_else(|| whole(&"the batch is empty"))?;
+    let record = record.map_err(|bad| whole(&bad))?;
+    let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+    let decoded = CommitsRecord::decode(key, value).map_err(|bad| whole(&bad))?;
     Ok((decoded, batch.header().total_len()))
 }
 
@@ -307,9 +329,17 @@ impl Contents {
 
     fn quarantine(&self, storage: &dyn Storage, dir: &Path, torn: &[u8]) -> Result<PathBuf> {
         let stem = self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("journal");
-        let name = format!("{stem}.{}.quarantine", self.kept_end);
-        text_file::replace(storage, dir, &name, torn)?;
-        Ok(dir.join(name))
+        let mut attempt = 0;
+        loop {
+            let name = format!("{stem}.{}.{attempt}.quarantine", self.kept_end);
+            let path = dir.join(&name);
+            if storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
+                attempt += 1;
+                continue;
+            }
+            text_file::replace(storage, dir, &name, torn)?;
+            return Ok(path);
+        }
     }
 }
 

@@ -186,7 +186,12 @@ impl Commits {
         let mut state = self.state.lock();
         self.shared.health.check()?;
         if state.producer_id_next >= state.producer_ids_end {
-            let end = state.producer_id_next + PRODUCER_ID_BLOCK;
+            let end = state.producer_id_next.saturating_add(PRODUCER_ID_BLOCK);
+            if end == i64::MAX {
+                let producer_id = ProducerId(state.producer_id_next);
+                let reason = "there are no producer ids above it";
+                return Err(Error::InvalidTxnState { producer_id, reason });
+            }
             let commits_synced = self.syncs.durable();
             let now = self.shared.clock.now_ms();
             let record = CommitsRecord::ProducerIds { end, commits_synced };
@@ -215,18 +220,15 @@ impl Commits {
         id: &TransactionalId,
     ) -> Result<ProducerId> {
         let producer = self.new_producer_id()?;
-        let mut table = self.table.lock();
-        let Some(before) = table.take_over(id, producer) else { return Ok(producer) };
-        if let Some(ending) = table.abort(before) {
-            drop(table);
-            self.write_aborts(log, before, &ending)?;
-            return Ok(producer);
+        let before = self.table.lock().take_over(id, producer);
+        for running in before {
+            self.abort(log, running)?;
+            let mut table = self.table.lock();
+            while table.is_ending(running) {
+                self.shared.health.check()?;
+                self.ended.wait(&mut table);
+            }
         }
-        while table.is_ending(before) {
-            self.shared.health.check()?;
-            self.ended.wait(&mut table);
-        }
-        drop(table);
         self.shared.health.check()?;
         Ok(producer)
     }
@@ -347,9 +349,9 @@ impl Commits {
         self.state.lock().offsets.group(group)
     }
 
-    /// The offset behind the last record, for the witness of a clean close.
-    pub(crate) fn end_offset(&self) -> Offset {
-        self.state.lock().journal.next_offset()
+    /// Every record below this offset is on the disk: the witness of a clean close.
+    pub(crate) fn synced(&self) -> Offset {
+        self.syncs.durable()
     }
 
     /// Waits until nobody writes or syncs; the log has crashed, so nobody begins again.

@@ -131,7 +131,7 @@ pub(crate) fn decide(
     decisions.rolled_back = roll_back(&mut live, log);
     let reserved =
         if settings.makes(Broken::ReuseProducerIds) { 0 } else { loaded.producer_ids_end };
-    let producer_id_next = reserved.max(producer_id_max + 1);
+    let producer_id_next = reserved.max(producer_id_max.saturating_add(1));
     let synced = journal.next_offset();
     let commits = Commits {
         shared: shared.clone(),
@@ -167,7 +167,7 @@ fn state(
         live: live.into_iter().map(|(at, record)| (at, Live { record, needs: None })).collect(),
         producer_id_next,
         // The snapshot at the end of recovery makes the block durable.
-        producer_ids_end: producer_id_next + PRODUCER_ID_BLOCK,
+        producer_ids_end: producer_id_next.saturating_add(PRODUCER_ID_BLOCK),
     }
 }
 

@@ -71,12 +71,17 @@ pub(crate) struct TransactionTable {
 }
 
 impl TransactionTable {
-    /// Makes `producer` the holder of `id`, and fences the one before, which is answered.
+    /// Makes `producer` the holder of `id`, and fences those before; answers the ones whose transaction
+    /// has not ended. There can be several: the last holder may itself still wait for one before it.
     pub(crate) fn take_over(
         &mut self,
         id: &TransactionalId,
         producer: ProducerId,
-    ) -> Option<ProducerId> {
+    ) -> Vec<ProducerId> {
+        let is_before = |holder: &Holder| holder.transactional_id == *id;
+        self.holders.retain(|_, holder| !(is_before(holder) && holder.phase == Phase::Idle));
+        let running = self.holders.iter().filter(|(_, holder)| is_before(holder));
+        let running = running.map(|(producer, _)| *producer).collect();
         self.holders.insert(
             producer,
             Holder {
@@ -86,12 +91,8 @@ impl TransactionTable {
                 partitions: BTreeSet::new(),
             },
         );
-        let before = self.current.insert(id.clone(), producer)?;
-        if self.holders.get(&before).is_some_and(|holder| holder.phase == Phase::Idle) {
-            self.holders.remove(&before);
-            return None;
-        }
-        Some(before)
+        self.current.insert(id.clone(), producer);
+        running
     }
 
     fn is_current(&self, producer: ProducerId, holder: &Holder) -> bool {
@@ -263,7 +264,7 @@ mod tests {
 
     fn open() -> TransactionTable {
         let mut table = TransactionTable::default();
-        assert_eq!(table.take_over(&id(), P), None);
+        assert_eq!(table.take_over(&id(), P), []);
         assert_eq!(table.begin(P, Duration::ZERO), Ok(E));
         table.join(P, E, partition(0), Duration::ZERO).unwrap();
         table
@@ -274,7 +275,7 @@ mod tests {
         let mut table = open();
         table.decide(P, E).unwrap();
         assert_eq!(table.abort(P), None);
-        assert_eq!(table.take_over(&id(), ProducerId(2)), Some(P));
+        assert_eq!(table.take_over(&id(), ProducerId(2)), [P]);
         assert_eq!(table.abort(P), None);
         assert!(table.timed_out(Duration::MAX, Duration::ZERO).is_empty());
         assert!(table.is_ending(P));
@@ -286,13 +287,27 @@ mod tests {
     #[test]
     fn a_new_holder_fences_the_one_before() {
         let mut table = open();
-        assert_eq!(table.take_over(&id(), ProducerId(2)), Some(P));
+        assert_eq!(table.take_over(&id(), ProducerId(2)), [P]);
         assert_eq!(table.join(P, E, partition(1), Duration::ZERO), Err(Refusal::Fenced));
         assert_eq!(table.decide(P, E), Err(Refusal::Fenced));
         let ending = table.abort(P).unwrap();
         assert_eq!(ending.partitions, BTreeSet::from([partition(0)]));
         table.finish(P);
         assert_eq!(table.begin(ProducerId(2), Duration::ZERO), Ok(E));
+    }
+
+    /// The second holder waits for the first one's commit; a third must too, or it would read positions
+    /// that the commit on its way is about to replace.
+    #[test]
+    fn a_third_holder_is_told_of_a_commit_that_the_second_still_waits_for() {
+        let mut table = open();
+        table.decide(P, E).unwrap();
+        assert_eq!(table.take_over(&id(), ProducerId(2)), [P]);
+        assert_eq!(table.take_over(&id(), ProducerId(3)), [P]);
+        assert_eq!(table.begin(ProducerId(2), Duration::ZERO), Err(Refusal::Fenced));
+        table.finish(P);
+        assert_eq!(table.take_over(&id(), ProducerId(4)), []);
+        assert_eq!(table.holders.len(), 1);
     }
 
     #[test]

@@ -19,7 +19,7 @@
 //! On crash: every file is replaced as a whole. `clean-shutdown` is removed before anything is served.
 //! Reference: Kafka `meta.properties`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -113,7 +113,13 @@ pub(crate) fn read_topics(storage: &dyn Storage, dir: &Path) -> Result<Vec<Topic
         Text::Proven(text) => text,
     };
     let topics: Option<Vec<Topic>> = text.lines().map(parse_topic).collect();
-    topics.ok_or_else(|| damaged(path, "a line is not a topic"))
+    let topics = topics.ok_or_else(|| damaged(path.clone(), "a line is not a topic"))?;
+    let names: BTreeSet<_> = topics.iter().map(Topic::name).collect();
+    let ids: BTreeSet<_> = topics.iter().map(Topic::id).collect();
+    if names.len() < topics.len() || ids.len() < topics.len() {
+        return Err(damaged(path, "a topic is there twice"));
+    }
+    Ok(topics)
 }
 
 /// Replaces the list of topics.
@@ -171,13 +177,14 @@ fn parse_topic(line: &str) -> Option<Topic> {
             _ => return None,
         }
     }
+    settings.validate().ok()?;
     Some(Topic::new(name, id, settings))
 }
 
 /// What a clean close left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CleanShutdown {
-    /// The end of `__commits`.
+    /// Up to where `__commits` was synced.
     pub(crate) commits_end: Offset,
     pub(crate) witnesses: BTreeMap<TopicPartition, Offset>,
 }
@@ -249,6 +256,11 @@ mod tests {
     fn lines_that_are_not_topics_are_refused() {
         for bad in ["", "x", "0 name", "00000000-0000-4000-8000-000000000000 ../up partitions=1"] {
             assert_eq!(parse_topic(bad), None, "{bad:?}");
+        }
+        let id = "00000000-0000-4000-8000-000000000000";
+        assert!(parse_topic(&format!("{id} t partitions=10000 segment.bytes=256")).is_some());
+        for bad in ["partitions=0", "partitions=4294967295", "segment.bytes=0", "segment.ms=-1"] {
+            assert_eq!(parse_topic(&format!("{id} t {bad}")), None, "{bad}");
         }
     }
 }

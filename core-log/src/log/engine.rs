@@ -237,7 +237,8 @@ impl Engine {
         let storage = self.shared.storage.as_ref();
         let mut partitions = Vec::new();
         for partition in 0..topic.partitions() {
-            let request = request(&self.dir, topic, partition, 0, false);
+            let request =
+                OpenRequest { is_new: true, ..request(&self.dir, topic, partition, 0, false) };
             partitions.push(Arc::new(open_partition(&self.shared, request)?.partition));
         }
         storage.sync_dir(&self.dir).map_err(|e| Error::io(&self.dir, "sync", e))?;
@@ -286,7 +287,7 @@ impl Engine {
         let is_synced = partitions.iter().all(|p| p.synced() == p.log_end());
         if partitions.len() == targets.len() && is_synced {
             let witnesses = targets.iter().map(|(p, _)| (p.id(), p.synced())).collect();
-            let clean = CleanShutdown { commits_end: commits.end_offset(), witnesses };
+            let clean = CleanShutdown { commits_end: commits.synced(), witnesses };
             directory::write_clean(self.shared.storage.as_ref(), &self.dir, &clean)?;
         }
         Ok(())
@@ -345,6 +346,7 @@ fn request(
         options: topic.settings().partition_options(),
         witness,
         may_have_lost,
+        is_new: false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The public API on the in-memory storage: the plain path.
 
+mod closing;
 mod commits;
 mod damage;
 mod disk;

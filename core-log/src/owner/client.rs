@@ -2,8 +2,10 @@
 //!
 //! Invariants
 //! * One request at a time per connection; clones share it.
+//! * A connection that failed is never used again: an answer that came late would be taken for that of
+//!   the next request. The next request connects anew.
 
-use std::io::{BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +29,32 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct AttachedLog {
     dir: Arc<Path>,
-    connection: Arc<Mutex<BufReader<UnixStream>>>,
+    /// `None` once it has failed.
+    connection: Arc<Mutex<Option<BufReader<UnixStream>>>>,
+}
+
+fn connect(dir: &Path) -> io::Result<BufReader<UnixStream>> {
+    let stream = with_socket_path(dir, |path| UnixStream::connect(path))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(BufReader::new(stream))
+}
+
+fn exchange(
+    connection: &mut BufReader<UnixStream>,
+    request: &Request,
+) -> io::Result<(Answer, Bytes)> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    connection.get_mut().write_all(&line)?;
+    let line = read_line(connection, ANSWER_LINE_BYTES_MAX)?
+        .ok_or_else(|| io::Error::other("the owner hung up"))?;
+    let answer: Answer = serde_json::from_str(&line)?;
+    let batches = match &answer {
+        Answer::Fetched(fetched) => read_bytes(connection, fetched.bytes)?,
+        _ => Bytes::new(),
+    };
+    Ok((answer, batches))
 }
 
 impl AttachedLog {
@@ -38,32 +65,17 @@ impl AttachedLog {
     /// [`Error::Owner`]: nobody answers.
     pub fn connect(dir: impl AsRef<Path>) -> Result<Self> {
         let dir: Arc<Path> = Arc::from(dir.as_ref());
-        let connect = |path: &Path| {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            Ok(stream)
-        };
-        let stream = with_socket_path(&dir, connect).map_err(failed(&dir))?;
-        Ok(Self { dir, connection: Arc::new(Mutex::new(BufReader::new(stream))) })
+        let connection = connect(&dir).map_err(failed(&dir))?;
+        Ok(Self { dir, connection: Arc::new(Mutex::new(Some(connection))) })
     }
 
     fn ask(&self, request: &Request) -> Result<(Answer, Bytes)> {
-        let mut connection = self.connection.lock();
-        let mut exchange = || {
-            let mut line = serde_json::to_vec(request)?;
-            line.push(b'\n');
-            connection.get_mut().write_all(&line)?;
-            let line = read_line(&mut *connection, ANSWER_LINE_BYTES_MAX)?
-                .ok_or_else(|| std::io::Error::other("the owner hung up"))?;
-            let answer: Answer = serde_json::from_str(&line)?;
-            let batches = match &answer {
-                Answer::Fetched(fetched) => read_bytes(&mut *connection, fetched.bytes)?,
-                _ => Bytes::new(),
-            };
-            Ok((answer, batches))
-        };
-        let (answer, batches) = exchange().map_err(failed(&self.dir))?;
+        let mut kept = self.connection.lock();
+        let taken = kept.take().map_or_else(|| connect(&self.dir), Ok);
+        let mut connection = taken.map_err(failed(&self.dir))?;
+        let (answer, batches) = exchange(&mut connection, request).map_err(failed(&self.dir))?;
+        *kept = Some(connection);
+        drop(kept);
         self.refusal(answer).map(|answer| (answer, batches))
     }
 
@@ -85,13 +97,13 @@ impl AttachedLog {
                     reason,
                 })
             }
-            Answer::Failed(reason) => Err(failed(&self.dir)(std::io::Error::other(reason))),
+            Answer::Failed(reason) => Err(failed(&self.dir)(io::Error::other(reason))),
             answer => Ok(answer),
         }
     }
 
     fn unexpected<T>(&self) -> Result<T> {
-        Err(failed(&self.dir)(std::io::Error::other("the answer does not fit the request")))
+        Err(failed(&self.dir)(io::Error::other("the answer does not fit the request")))
     }
 }
 

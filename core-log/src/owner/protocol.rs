@@ -130,7 +130,7 @@ impl From<&Topic> for TopicLine {
 }
 
 impl TopicLine {
-    /// `None` when name or id are not valid.
+    /// `None` when name, id or settings are not valid.
     pub(super) fn to_topic(&self) -> Option<Topic> {
         let settings = TopicSettings {
             partitions: self.partitions,
@@ -143,6 +143,7 @@ impl TopicLine {
             timestamp_after_max_ms: self.timestamp_after_max_ms,
             timestamp_before_max_ms: self.timestamp_before_max_ms,
         };
+        settings.validate().ok()?;
         Some(Topic::new(TopicName::new(&self.name).ok()?, self.id.parse().ok()?, settings))
     }
 }

@@ -22,9 +22,11 @@ use crate::log::directory::SOCKET;
 use crate::log::{Inner, Log};
 
 const CLIENTS_MAX: usize = 16;
+/// How long the server waits after a client could not be taken.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// The listening socket; it goes when this is dropped.
+/// The listening socket: nobody answers once this is dropped. Its file is removed by the next owner.
 #[derive(Debug)]
 pub(crate) struct Server {
     dir: Arc<Path>,
@@ -65,7 +67,11 @@ fn accept(listener: &UnixListener, log: &Weak<Inner>, is_stopped: &AtomicBool) {
         if is_stopped.load(Ordering::Acquire) {
             return;
         }
-        let Ok(stream) = stream else { return };
+        let Ok(stream) = stream else {
+            // Too many open files, or a client that left while it waited: neither lasts.
+            std::thread::park_timeout(ACCEPT_RETRY);
+            continue;
+        };
         if clients.fetch_add(1, Ordering::AcqRel) >= CLIENTS_MAX {
             clients.fetch_sub(1, Ordering::AcqRel);
             let refused =

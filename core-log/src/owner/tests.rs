@@ -163,3 +163,29 @@ fn a_log_survives_a_killed_owner_whose_socket_stayed() {
     assert_eq!(values(log, &topic, FetchBound::LastStable), ["a"]);
     assert!(AttachedLog::connect(dir.path()).is_err());
 }
+
+/// An answer that comes after its reader gave up must not be taken for that of the next request.
+#[test]
+fn a_late_answer_is_not_taken_for_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(crate::log::directory::SOCKET);
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for answers in [&["nonsense\n{\"Changes\":1}\n"][..], &["{\"Changes\":2}\n"]] {
+                let (stream, _) = listener.accept().unwrap();
+                let mut input = BufReader::new(&stream);
+                for answer in answers {
+                    read_line(&mut input, REQUEST_BYTES_MAX).unwrap().unwrap();
+                    (&stream).write_all(answer.as_bytes()).unwrap();
+                }
+                assert_eq!(read_line(&mut input, REQUEST_BYTES_MAX).unwrap_or(None), None);
+            }
+        });
+        let attached = AttachedLog::connect(dir.path()).unwrap();
+        let follower = attached.clone();
+        assert!(matches!(attached.changes(), Err(Error::Owner { .. })));
+        assert_eq!(follower.changes().unwrap(), 2);
+        drop((attached, follower));
+    });
+}

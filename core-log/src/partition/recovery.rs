@@ -51,6 +51,8 @@ pub(crate) struct OpenRequest {
     pub(crate) witness: Offset,
     /// What was not synced may be gone without a trace: the machine has been started again.
     pub(crate) may_have_lost: bool,
+    /// The partition is being made: nothing of it needs to be there.
+    pub(crate) is_new: bool,
 }
 
 /// What opening a partition found.
@@ -74,12 +76,21 @@ pub(crate) struct Opened {
 pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     let storage = &shared.storage;
     let dir = &request.place.dir;
+    let is_there = storage.exists(dir).map_err(|e| Error::io(dir, "look for", e))?;
+    if !is_there && !request.is_new {
+        let mut found = Found::default();
+        // Must not be made again, or else nobody would miss what was in it.
+        found.damage = Some(missing(dir, 0, "its directory is missing too"));
+        return found.finish(shared, request, Replay::new(0, Some(LeaderEpochs::default())));
+    }
     storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
     let mut bases = Segment::list(storage.as_ref(), &request.place)?;
     let stored = read_log_start(shared, &request)?;
     // A start that cannot be read is where the files begin.
     let log_start = stored.unwrap_or_else(|| bases.first().copied().unwrap_or(0));
-    remove_below(shared, &request, &mut bases, log_start)?;
+    if stored.is_some() {
+        remove_below(shared, &request, &mut bases, log_start)?;
+    }
     let mut replay = Replay::new(shared.clock.now_ms(), read_epochs(shared, &request)?);
     let log_start_lost = stored.is_none();
     let mut found = Found { log_start, log_start_lost, ..Found::default() };
@@ -93,7 +104,8 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
         if found.damage.is_none() {
             found.open_active(shared, &request, last, witness, &mut replay)?;
         }
-    } else if witness > log_start {
+    } else if !request.is_new {
+        // The first segment is on the disk before a topic is in the list.
         let reason = format!("the log was synced up to offset {witness}");
         found.damage = Some(missing(dir, log_start, &reason));
     } else {
@@ -131,19 +143,10 @@ fn remove_below(
     bases: &mut Vec<Offset>,
     log_start: Offset,
 ) -> Result<()> {
-    let mut removed = false;
-    while bases.len() > 1 && bases[1] <= log_start {
-        let base = bases.remove(0);
-        let opened =
-            Segment::open_sealed(&shared.storage, &request.place, base, request.options.segment)?;
-        opened.segment.remove_files()?;
-        removed = true;
-    }
-    let dir = &request.place.dir;
-    if removed {
-        shared.storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))?;
-    }
-    Ok(())
+    let gone = bases.windows(2).take_while(|pair| pair[1] <= log_start).count();
+    let below = bases.get(gone).map_or(log_start, |first_kept| log_start.min(*first_kept));
+    bases.drain(..gone);
+    Segment::remove_files_below(shared.storage.as_ref(), &request.place, below)
 }
 
 /// The epochs of the file; `None` when it must be made again.

@@ -43,8 +43,7 @@ pub(crate) fn path(dir: &Path, base_offset: Offset) -> PathBuf {
 /// The base offsets of all snapshot files in `dir`, ascending.
 pub(crate) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<Offset>> {
     let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
-    let offset = |name: &String| name.strip_suffix(SUFFIX)?.parse().ok();
-    Ok(names.iter().filter_map(offset).collect())
+    Ok(names.iter().filter_map(|name| text_file::numbered(name, SUFFIX)).collect())
 }
 
 /// Writes what is known at `base_offset`.
@@ -99,13 +98,17 @@ fn decode(bytes: &[u8]) -> Option<ProducerState> {
     }
     let mut state = ProducerState::default();
     for mut fields in body.chunks_exact(ENTRY_LEN) {
-        let (id, entry) = decode_entry(&mut fields);
+        let (id, entry) = decode_entry(&mut fields)?;
+        if state.get(id).is_some() {
+            return None;
+        }
         state.insert(id, entry);
     }
     Some(state)
 }
 
-fn decode_entry(fields: &mut &[u8]) -> (ProducerId, ProducerEntry) {
+/// One producer; `None` when its numbers are none that a log can have.
+fn decode_entry(fields: &mut &[u8]) -> Option<(ProducerId, ProducerEntry)> {
     let id = ProducerId(fields.get_i64());
     let producer_epoch = ProducerEpoch(fields.get_i16());
     let last_sequence = fields.get_i32();
@@ -114,18 +117,22 @@ fn decode_entry(fields: &mut &[u8]) -> (ProducerId, ProducerEntry) {
     let last_seen = fields.get_i64();
     let coordinator_epoch = fields.get_i32();
     let open_from = fields.get_i64();
+    let first_offset = last_offset.checked_sub(delta.into())?;
+    let end_offset = last_offset.checked_add(1)?;
+    if delta < 0 || (last_sequence >= 0 && first_offset < 0) {
+        return None;
+    }
     let mut batches = VecDeque::with_capacity(BATCHES_KEPT);
     if last_sequence >= 0 {
         batches.push_back(BatchSpan {
             first_sequence: last_sequence.wrapping_sub(delta) & i32::MAX,
             last_sequence,
-            first_offset: last_offset - Offset::from(delta),
+            first_offset,
             last_offset,
         });
     }
-    let open = (open_from >= 0)
-        .then_some(OpenSpan { first_offset: open_from, end_offset: last_offset + 1 });
-    (id, ProducerEntry { producer_epoch, batches, coordinator_epoch, last_seen, open })
+    let open = (open_from >= 0).then_some(OpenSpan { first_offset: open_from, end_offset });
+    Some((id, ProducerEntry { producer_epoch, batches, coordinator_epoch, last_seen, open }))
 }
 
 #[cfg(test)]
@@ -169,6 +176,24 @@ mod tests {
             },
         );
         assert_eq!(decode(&encode(&again)).as_ref(), Some(&again));
+    }
+
+    /// The checksum fits, so the numbers are what somebody wrote; no log did.
+    #[test]
+    fn a_snapshot_with_impossible_numbers_is_not_used() {
+        for (field, bytes) in [
+            (14, i64::MIN.to_be_bytes().to_vec()),
+            (14, i64::MAX.to_be_bytes().to_vec()),
+            (22, i32::MIN.to_be_bytes().to_vec()),
+            (22, i32::MAX.to_be_bytes().to_vec()),
+        ] {
+            let mut crafted = hex(OF_KAFKA);
+            let at = CHECKED_FROM + 4 + field;
+            crafted[at..at + bytes.len()].copy_from_slice(&bytes);
+            let crc = crc32c::crc32c(&crafted[CHECKED_FROM..]);
+            crafted[2..CHECKED_FROM].copy_from_slice(&crc.to_be_bytes());
+            assert_eq!(decode(&crafted), None, "{field}: {bytes:?}");
+        }
     }
 
     #[test]

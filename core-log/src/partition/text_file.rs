@@ -14,6 +14,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::ids::Offset;
 use crate::storage::Storage;
 
 /// What was found.
@@ -26,6 +27,14 @@ pub(crate) enum Text {
 }
 
 const LABEL: &str = "crc32c ";
+
+/// The offset in the name of a file that is called `<20 digits><suffix>`; `None` for any other name, so
+/// that somebody else's file is never taken for one of the log.
+pub(crate) fn numbered(name: &str, suffix: &str) -> Option<Offset> {
+    let digits = name.strip_suffix(suffix)?;
+    let is_number = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    if is_number { digits.parse().ok() } else { None }
+}
 
 /// Replaces the file `name` in `dir`; durable when this returns.
 pub(crate) fn write(storage: &dyn Storage, dir: &Path, name: &str, text: &str) -> Result<()> {

@@ -13,6 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::format::header::BASE_OFFSET_MAX;
 use crate::ids::Offset;
 
 /// The kinds of files that a segment has.
@@ -55,9 +56,16 @@ pub(super) fn quarantine(dir: &Path, base_offset: Offset, position: u64, attempt
 
 /// The base offset of a `.log` file, `None` for every other name.
 pub(super) fn base_offset_of_log(name: &str) -> Option<Offset> {
-    let stem = name.strip_suffix(".log")?;
-    let digits = stem.len() == 20 && stem.bytes().all(|digit| digit.is_ascii_digit());
-    if digits { stem.parse().ok() } else { None }
+    base_offset(name).filter(|_| name.ends_with(".log"))
+}
+
+/// The base offset of any of a segment's files, `None` for every other name.
+pub(super) fn base_offset(name: &str) -> Option<Offset> {
+    let (digits, suffix) = name.split_once('.')?;
+    let is_number = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let is_ours = Kind::ALL.iter().any(|kind| kind.suffix() == suffix);
+    let base_offset = digits.parse().ok().filter(|base| *base <= BASE_OFFSET_MAX);
+    if is_number && is_ours { base_offset } else { None }
 }
 
 #[cfg(test)]
@@ -73,6 +81,9 @@ mod tests {
             assert_eq!(base_offset_of_log(other), None, "{other}");
         }
         assert_eq!(base_offset_of_log("99999999999999999999.log"), None);
+        assert_eq!(base_offset_of_log("09223372036854775807.log"), None);
+        assert_eq!(base_offset("00000000000000000042.seal"), Some(42));
+        assert_eq!(base_offset("00000000000000000042.7.quarantine"), None);
         assert_eq!(
             quarantine(Path::new("/d"), 42, 7, 1),
             Path::new("/d/00000000000000000042.7.1.quarantine")

@@ -284,6 +284,30 @@ impl Segment {
         Ok(())
     }
 
+    /// Removes every file of segments that begin below `offset`, and of such that have lost their
+    /// `.log` file to a removal that a power cut interrupted. They are not looked into: a full disk
+    /// could not take what a look makes again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: a file could not be removed. Calling this again removes the rest.
+    pub fn remove_files_below(storage: &dyn Storage, place: &Place, offset: Offset) -> Result<()> {
+        let dir = &place.dir;
+        let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
+        let is_below = |name: &&String| file_name::base_offset(name).is_some_and(|at| at < offset);
+        // The .log goes last: whoever finds it still knows that there are others.
+        let (logs, others): (Vec<_>, Vec<_>) =
+            names.iter().filter(is_below).partition(|name| name.ends_with(".log"));
+        if logs.is_empty() && others.is_empty() {
+            return Ok(());
+        }
+        for name in others.into_iter().chain(logs) {
+            let path = dir.join(name);
+            storage.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+        }
+        storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))
+    }
+
     fn remove_file(&self, kind: Kind) -> Result<bool> {
         match self.storage.remove_file(&self.place.path(self.base_offset, kind)) {
             Ok(()) => Ok(true),

@@ -74,6 +74,13 @@ impl Seal {
         bytes
     }
 
+    /// Whether it can be the seal of a segment with this base offset: its indexes must express it.
+    pub(super) fn fits(&self, base_offset: Offset) -> bool {
+        let offsets = self.end_offset.checked_sub(base_offset);
+        offsets.is_some_and(|count| (0..=1 << 31).contains(&count))
+            && u32::try_from(self.log_len).is_ok()
+    }
+
     /// The seal, or `None` when the bytes are none, or not as they were written.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; SEAL_LEN] = bytes.try_into().ok()?;
@@ -121,6 +128,15 @@ mod tests {
         let bytes = SEAL.encode();
         assert_eq!(crate::format::oracle::to_hex(&bytes[..68]), expected);
         assert_eq!(Seal::decode(&bytes), Some(SEAL));
+    }
+
+    #[test]
+    fn a_seal_that_no_segment_can_have_fits_none() {
+        assert!(SEAL.fits(0) && SEAL.fits(SEAL.end_offset));
+        assert!(!SEAL.fits(SEAL.end_offset + 1));
+        assert!(!Seal { end_offset: i64::MAX, ..SEAL }.fits(0));
+        assert!(!Seal { end_offset: i64::MIN, ..SEAL }.fits(i64::MAX));
+        assert!(!Seal { log_len: 1 << 32, ..SEAL }.fits(0));
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl Segment {
         let mut bytes = [0; SEAL_LEN];
         let file = self.storage.open_read_only(&path).map_err(|e| Error::io(&path, "open", e))?;
         file.read_exact_at(&mut bytes, 0).map_err(|e| Error::io(&path, "read", e))?;
-        Ok(Seal::decode(&bytes))
+        Ok(Seal::decode(&bytes).filter(|seal| seal.fits(self.base_offset)))
     }
 
     /// Whether the transaction index is the one that was sealed.

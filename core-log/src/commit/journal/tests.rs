@@ -129,3 +129,61 @@ fn a_power_cut_during_the_replacement_leaves_the_old_file_or_the_new_one() {
         }
     }
 }
+
+/// A whole batch was written as a whole: that this build does not know it, or that its offset rotted,
+/// which the checksum does not cover, is no reason to cut it.
+#[test]
+fn a_whole_record_that_is_not_what_it_should_be_is_damage_and_no_torn_tail() {
+    let (memory, _, mut journal) = new_journal();
+    journal.append(&commit(0), 0).unwrap();
+    let path = Path::new(DIR).join(file_name(0));
+    let start = read_image(&memory).snapshot_end;
+    let rotten = memory.kill_image();
+    rotten.rot(&path, start + 7, 0x02).unwrap();
+    assert_eq!(read_image(&rotten).damage.map(|damage| damage.offset), Some(1));
+    // A record of a kind that does not exist yet.
+    let mut later = BatchBuilder::new();
+    later.push(0, Some(&[0, 0, 0, 9]), Some(b"?"), NO_HEADERS).unwrap();
+    later.stamp(&Stamp {
+        base_offset: 2,
+        leader_epoch: 0,
+        attributes: Attributes::NONE,
+        producer_id: ProducerId::NONE,
+        producer_epoch: ProducerEpoch::NONE,
+        base_sequence: -1,
+    });
+    let (file, _) = journal.file();
+    file.write_all_at(later.bytes(), journal.size_bytes()).unwrap();
+    let contents = read_image(&memory);
+    assert_eq!((offsets(&contents), contents.damage.map(|d| d.offset)), (vec![1], Some(2)));
+}
+
+#[test]
+fn a_second_torn_tail_at_the_same_place_leaves_the_first_ones_copy() {
+    let (memory, storage, mut journal) = new_journal();
+    let mut copies = Vec::new();
+    for torn in [&b"first"[..], b"second"] {
+        let (file, _) = journal.file();
+        file.write_all_at(torn, journal.size_bytes()).unwrap();
+        let contents = read_image(&memory);
+        let (again, repair) = contents.repair(&storage, Path::new(DIR)).unwrap();
+        copies.push((repair.quarantine_path.unwrap(), torn));
+        journal = again;
+    }
+    for (path, torn) in copies {
+        assert_eq!(memory.read_file(&path).unwrap(), torn);
+    }
+}
+
+#[test]
+fn files_that_are_called_otherwise_are_not_the_logs() {
+    let (memory, _, mut journal) = new_journal();
+    for name in ["7.log", "+0000000000000000009.log", "notes.log"] {
+        memory.create(&Path::new(DIR).join(name)).unwrap();
+    }
+    journal.append(&commit(0), 0).unwrap();
+    journal.replace(Snapshot::default(), 0).unwrap();
+    let contents = read_image(&memory);
+    assert_eq!((contents.next_offset, contents.damage.is_some()), (3, false));
+    assert!(memory.exists(&Path::new(DIR).join("7.log")).unwrap());
+}

@@ -254,3 +254,30 @@ fn damage_rolls_no_commit_back() {
     assert!(report.rolled_back.is_empty(), "{report}");
     assert_eq!(log.committed(&group()).unwrap(), [position(&topic, 2)]);
 }
+
+/// Its first segment is on the disk before a topic is in the list: without it something was lost, also
+/// where no witness says so.
+#[test]
+fn a_partition_without_files_is_damaged_and_not_an_empty_one() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::with_partitions(2)).unwrap();
+    log.producer(Durability::Sync).unwrap().append(&topic, 0, &mut batch(&["a"])).unwrap();
+    let dir = Path::new(DIR).join("t-0");
+    let without_file = storage.kill_image();
+    without_file.remove_file(&log_file(&storage, "t-0")).unwrap();
+    let without_dir = storage.kill_image();
+    without_dir.remove_dir_all(&dir).unwrap();
+    for image in [without_file, without_dir.clone()] {
+        let log = open(&image);
+        let [hurt] = &log.recovery().partitions[..] else { panic!("{}", log.recovery()) };
+        assert!(hurt.damage.is_some() && hurt.partition == 0);
+        let read = log.fetch(topic.id(), 0, 0, 100, FetchBound::LogEnd);
+        assert!(matches!(read, Err(Error::Damaged { offset: 0, .. })), "{read:?}");
+        let mut producer = log.producer(Durability::Sync).unwrap();
+        assert!(producer.append(&topic, 0, &mut batch(&["b"])).is_err());
+        producer.append(&topic, 1, &mut batch(&["b"])).unwrap();
+        log.close().unwrap();
+    }
+    assert!(!without_dir.exists(&dir).unwrap(), "nothing was changed");
+}

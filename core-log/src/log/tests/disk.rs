@@ -5,8 +5,10 @@ use std::path::Path;
 use super::{DIR, batch, committed, open, read};
 use crate::config::{Durability, TopicSettings};
 use crate::error::{Error, Recourse};
+use crate::format::{BatchBuilder, NO_HEADERS};
 use crate::partition::FetchBound;
 use crate::partition::append::Appended;
+use crate::storage::Storage;
 use crate::storage::memory::{At, Call, Effect, Fault, Keep, MemoryStorage};
 
 #[test]
@@ -70,7 +72,7 @@ fn a_purge_gives_back_whole_segments_and_stays_durable() {
     assert!(matches!(below, Err(Error::OffsetOutOfRange { requested: 10, start: 11, .. })));
     assert!(read(&log, &topic, 0, FetchBound::LogEnd).len() <= 1);
     let files = storage.crash_image(Keep::None);
-    let names = crate::storage::Storage::list(&files, &Path::new(DIR).join("t-0")).unwrap();
+    let names = Storage::list(&files, &Path::new(DIR).join("t-0")).unwrap();
     assert!(!names.contains(&"00000000000000000000.log".to_owned()), "{names:?}");
 }
 
@@ -88,4 +90,83 @@ fn another_batch_after_a_doubtful_one_is_not_taken_for_it() {
     assert_eq!(other, Appended::At { first_offset: 1, last_offset: 1 });
     assert_ne!(producer.producer_id(), before);
     assert_eq!(committed(&log, &topic), ["a", "z"]);
+}
+
+fn fail_next_sync(storage: &MemoryStorage, path: &str) {
+    let at = At::Path(Call::Sync, path.to_owned());
+    storage.inject(Fault::once(at, Effect::Error(std::io::ErrorKind::Other)));
+}
+
+/// Two ticks of a clock differ by their time alone.
+#[test]
+fn a_batch_that_differs_from_a_doubtful_one_by_its_time_only_is_another_one() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    fail_next_sync(&storage, "/t-0/");
+    let mut tick = batch(&["tick"]);
+    assert!(producer.append(&topic, 0, &mut tick).is_err());
+    let mut later = BatchBuilder::new();
+    later.push(1_000_005, None, Some(b"tick"), NO_HEADERS).unwrap();
+    let appended = producer.append(&topic, 0, &mut later).unwrap();
+    assert_eq!(appended, Appended::At { first_offset: 1, last_offset: 1 });
+    assert_eq!(committed(&log, &topic), ["tick", "tick"]);
+}
+
+/// The producer gives up on one partition's batch; that of the other one is still sent again.
+#[test]
+fn a_fresh_id_in_one_partition_leaves_the_doubts_about_others() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let topic = log.create_topic("t", TopicSettings::with_partitions(2)).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    let (mut first, mut second) = (batch(&["given up"]), batch(&["once"]));
+    fail_next_sync(&storage, "/t-0/");
+    assert!(producer.append(&topic, 0, &mut first).is_err());
+    fail_next_sync(&storage, "/t-1/");
+    assert!(producer.append(&topic, 1, &mut second).is_err());
+    producer.append(&topic, 0, &mut batch(&["instead"])).unwrap();
+    let again = producer.append(&topic, 1, &mut second).unwrap();
+    assert_eq!(again, Appended::Duplicate { first_offset: 0, last_offset: 0 });
+    assert_eq!(read(&log, &topic, 1, FetchBound::LastStable), ["once"]);
+}
+
+/// A power cut in the middle of a removal leaves any of a segment's files; the next start removes the
+/// rest, and needs no space for that.
+#[test]
+fn what_a_removal_left_goes_at_the_next_start_also_on_a_full_disk() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage);
+    let small = TopicSettings { segment_bytes: 300, ..TopicSettings::default() };
+    let topic = log.create_topic("t", small).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    for n in 0..12 {
+        producer.append(&topic, 0, &mut batch(&[&format!("value-{n}")])).unwrap();
+    }
+    let dir = Path::new(DIR).join("t-0");
+    let below = |image: &MemoryStorage, offset: i64| {
+        let mut names = Storage::list(image, &dir).unwrap();
+        names.retain(|name| name.len() > 20 && name[..20].parse::<i64>().unwrap() < offset);
+        names.retain(|name| !name.ends_with(".snapshot"));
+        names
+    };
+    assert!(below(&storage, 7).len() > 6);
+    // The log start is durable, and no file is gone yet.
+    let at = At::Path(Call::Name, "/t-0/00000000000000000000".to_owned());
+    storage.inject(Fault::once(at, Effect::Error(std::io::ErrorKind::Other)));
+    assert!(log.delete_records(topic.id(), 0, 7).is_err());
+    for gone in ["seal", "log"] {
+        let image = storage.kill_image();
+        image.remove_file(&dir.join(format!("{:020}.{gone}", 0))).unwrap();
+        for suffix in [".index", ".timeindex", ".seal"] {
+            let full = Effect::Error(std::io::ErrorKind::StorageFull);
+            image.inject(Fault::forever(At::Path(Call::Write, suffix.to_owned()), full));
+        }
+        let log = open(&image);
+        let start = log.offsets(topic.id(), 0).unwrap().log_start_offset;
+        assert_eq!(start, 7);
+        let first_kept = below(&image, 99)[0].clone();
+        assert!(first_kept[..20].parse::<i64>().unwrap() > 0, "{gone}: {first_kept}");
+    }
 }

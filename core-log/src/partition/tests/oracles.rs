@@ -118,6 +118,7 @@ fn start(
         options: options(config),
         witness,
         may_have_lost: false,
+        is_new: true,
     };
     open(&shared(memory, clock), request).unwrap().partition
 }
