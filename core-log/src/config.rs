@@ -53,7 +53,8 @@ pub struct TopicSettings {
     pub segment_ms: i64,
     /// Bytes between two entries of a segment's indexes; default 4096 (`index.interval.bytes`).
     pub index_interval_bytes: u32,
-    /// Milliseconds for which records are kept; default 7 days, `None` for ever (`retention.ms`).
+    /// Milliseconds for which records are kept, by their own timestamps; default 7 days, `None` for ever
+    /// (`retention.ms`). Records with negative timestamps have no age and stay.
     pub retention_ms: Option<i64>,
     /// Bytes that a partition keeps; default `None`, all (`retention.bytes`).
     pub retention_bytes: Option<u64>,

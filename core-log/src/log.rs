@@ -191,6 +191,7 @@ fn shared(storage: &Arc<dyn Storage>, clock: &Arc<dyn Clock>, changes: &Arc<Chan
         clock: Arc::clone(clock),
         health: Arc::new(Health::default()),
         changes: Arc::clone(changes),
+        has_intervals: Arc::default(),
     }
 }
 

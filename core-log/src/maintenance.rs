@@ -9,6 +9,7 @@
 //!   believed only after an hour.
 
 use std::fmt::Debug;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::ids::Timestamp;
 use crate::log::Inner;
 use crate::log::engine::Engine;
 
-/// How often the thread looks for intervals that have ended.
+/// How often the thread looks for intervals that have ended, and for transactions that take too long.
 const TICK: Duration = Duration::from_millis(10);
 /// How long it waits after something went wrong: a log that cannot reopen, on a full disk for example,
 /// is not helped by trying all the time.
@@ -35,10 +36,7 @@ const JUMP_DOUBT: Duration = Duration::from_secs(3_600);
 
 /// Everything, once.
 pub(crate) fn run(engine: &Engine, transaction_timeout: Duration, now: Timestamp) -> Result<()> {
-    sync_due(engine)?;
-    if let Ok(commits) = engine.commits() {
-        commits.abort_timed_out(engine, transaction_timeout)?;
-    }
+    end_what_is_due(engine, transaction_timeout)?;
     for partition in engine.partitions() {
         partition.retain(now)?;
         partition.expire_producers(now.saturating_sub(PRODUCER_EXPIRY_MS));
@@ -46,12 +44,19 @@ pub(crate) fn run(engine: &Engine, transaction_timeout: Duration, now: Timestamp
     Ok(())
 }
 
-fn sync_due(engine: &Engine) -> Result<()> {
+/// Intervals and transactions whose time is up.
+fn end_what_is_due(engine: &Engine, transaction_timeout: Duration) -> Result<()> {
     let monotonic = engine.shared.clock.monotonic();
-    for partition in engine.partitions() {
-        if partition.damage().is_none() {
-            partition.sync_if_due(monotonic)?;
+    if engine.shared.has_intervals.swap(false, Ordering::AcqRel) {
+        for partition in engine.partitions() {
+            if partition.damage().is_none() {
+                partition.sync_if_due(monotonic)?;
+            }
         }
+    }
+    if let Ok(commits) = engine.commits() {
+        commits.sync_if_due(engine, monotonic)?;
+        commits.abort_timed_out(engine, transaction_timeout)?;
     }
     Ok(())
 }
@@ -142,7 +147,7 @@ fn work(log: &Weak<Inner>, stop: &Stop) {
                 retained = monotonic;
                 return run(&engine, log.settings().transaction_timeout, date);
             }
-            sync_due(&engine)
+            end_what_is_due(&engine, log.settings().transaction_timeout)
         });
         tick = TICK;
         if let Err(error) = outcome {

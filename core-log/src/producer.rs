@@ -67,7 +67,7 @@ impl Log {
                 transactional_id,
                 producer_id,
                 producer_epoch: ProducerEpoch(0),
-                survives_power_loss: durability == Durability::Sync,
+                promise: durability.promise(),
             },
         })
     }

@@ -31,6 +31,7 @@ pub(crate) mod transactions;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -38,7 +39,7 @@ use crate::error::{Error, Result};
 use crate::format::{ControlType, EndTransactionMarker};
 use crate::ids::{GroupId, Offset, ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
 use crate::partition::sync_group::SyncGroup;
-use crate::partition::{Partition, Shared};
+use crate::partition::{Partition, Promise, Shared};
 use crate::segment::Damage;
 use journal::Journal;
 use offsets::OffsetTable;
@@ -126,6 +127,8 @@ struct State {
     producer_ids_end: i64,
     /// The size right after the last snapshot.
     size_after_snapshot: u64,
+    /// When the interval of a commit ends, by the monotonic clock.
+    sync_due: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -142,11 +145,16 @@ pub(crate) struct TransactionRef {
     pub(crate) transactional_id: TransactionalId,
     pub(crate) producer_id: ProducerId,
     pub(crate) producer_epoch: ProducerEpoch,
-    /// Whether its commit survives a power cut.
-    pub(crate) survives_power_loss: bool,
+    /// How durable its commit is.
+    pub(crate) promise: Promise,
 }
 
 impl TransactionRef {
+    /// Whether its commit survives a power cut from the moment on at which it is acknowledged.
+    fn survives_power_loss(&self) -> bool {
+        self.promise == Promise::Durable
+    }
+
     fn refused(&self, refusal: Refusal) -> Error {
         let (producer_id, producer_epoch) = (self.producer_id, self.producer_epoch);
         match refusal {
@@ -308,11 +316,7 @@ impl Commits {
     }
 
     /// Aborts and fences transactions that are open for too long.
-    pub(crate) fn abort_timed_out(
-        &self,
-        log: &dyn Directory,
-        most: std::time::Duration,
-    ) -> Result<()> {
+    pub(crate) fn abort_timed_out(&self, log: &dyn Directory, most: Duration) -> Result<()> {
         let now = self.shared.clock.monotonic();
         let late = {
             let mut table = self.table.lock();

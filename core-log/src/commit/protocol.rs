@@ -19,7 +19,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::format::{ControlType, EndTransactionMarker};
 use crate::ids::{Offset, TopicPartition};
-use crate::partition::Partition;
+use crate::partition::{Partition, Promise};
 
 impl Commits {
     /// Commits a transaction and the offsets it consumed; answers whether there was anything to commit.
@@ -90,7 +90,7 @@ impl Commits {
         let joined = self.table.lock().partitions(producer, epoch).map_err(refused)?;
         let written: Vec<_> = joined.iter().filter_map(|id| log.partition(*id)).collect();
         let consumed = consumed(log, offsets)?;
-        if transaction.survives_power_loss {
+        if transaction.survives_power_loss() {
             let mut targets: Vec<_> = written
                 .iter()
                 .filter_map(|p| Some((Arc::clone(p), p.open_end(producer)?)))
@@ -113,7 +113,7 @@ impl Commits {
         offsets: &[OffsetCommit],
     ) -> Result<()> {
         let producer = transaction.producer_id;
-        let is_synced = transaction.survives_power_loss;
+        let is_synced = transaction.survives_power_loss();
         let ends: Vec<_> =
             written.iter().filter_map(|p| Some((Arc::clone(p), p.open_end(producer)?))).collect();
         let at = {
@@ -151,9 +151,16 @@ impl Commits {
                     .map(|c| PartitionOffset { partition: c.partition.id(), offset: c.offset }),
             );
         }
-        if let Some(live) = self.state.lock().live.get_mut(&at) {
+        let mut state = self.state.lock();
+        if let Some(live) = state.live.get_mut(&at) {
             live.needs = Some(needs);
         }
+        if let Promise::Within(interval) = transaction.promise {
+            // Must be AFTER its needs are known, or else the sync would leave them out.
+            let due = self.shared.clock.monotonic().saturating_add(interval);
+            state.sync_due = Some(state.sync_due.map_or(due, |earlier| earlier.min(due)));
+        }
+        drop(state);
         self.shared.changes.notify();
         Ok(())
     }
@@ -179,7 +186,7 @@ impl Commits {
             transactional_id: transaction.transactional_id.clone(),
             producer_id: transaction.producer_id,
             producer_epoch: transaction.producer_epoch,
-            survives_power_loss: transaction.survives_power_loss,
+            survives_power_loss: transaction.survives_power_loss(),
             commits_synced: self.syncs.durable(),
             written,
             witnesses: witnesses
@@ -198,7 +205,7 @@ impl Commits {
         partition.synced()
     }
 
-    fn lead_sync(&self) -> Result<Offset> {
+    pub(super) fn lead_sync(&self) -> Result<Offset> {
         self.shared.health.check()?;
         let ((file, path), end) = {
             let state = self.state.lock();

@@ -161,6 +161,7 @@ fn state(
     }
     State {
         size_after_snapshot: journal.size_bytes(),
+        sync_due: None,
         journal,
         base,
         offsets,

@@ -9,10 +9,12 @@
 //! On crash: the snapshot is synced before it gets its name, so either file is whole; see `journal`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::record::{PartitionOffset, Snapshot};
 use super::{Broken, Commits, Directory, Live, State, sync_all};
 use crate::error::Result;
+use crate::ids::Offset;
 use crate::partition::Partition;
 
 impl Commits {
@@ -29,17 +31,24 @@ impl Commits {
         if has_lazy { self.write_snapshot(log) } else { Ok(()) }
     }
 
+    /// Makes commits whose interval has ended survive a power cut, as a whole.
+    pub(crate) fn sync_if_due(&self, log: &dyn Directory, monotonic: Duration) -> Result<()> {
+        let (targets, end) = {
+            let mut state = self.state.lock();
+            if state.sync_due.is_none_or(|due| due > monotonic) {
+                return Ok(());
+            }
+            state.sync_due = None;
+            (state.needed(log), state.journal.next_offset())
+        };
+        // Must be BEFORE the records, or else a power cut in between would roll them back.
+        sync_all(&targets, self.settings.parallel_syncs)?;
+        self.syncs.wait(end, || self.lead_sync())
+    }
+
     /// Replaces the file by a snapshot of what is live.
     pub(crate) fn write_snapshot(&self, log: &dyn Directory) -> Result<()> {
-        let needs: Vec<PartitionOffset> = {
-            let state = self.state.lock();
-            state.live.values().filter_map(|live| live.needs.as_ref()).flatten().copied().collect()
-        };
-        let targets: Vec<_> = needs
-            .iter()
-            .filter_map(|need| Some((log.partition(need.partition)?, need.offset)))
-            .filter(|(partition, _)| partition.damage().is_none())
-            .collect();
+        let targets = self.state.lock().needed(log);
         let folds_early = self.settings.makes(Broken::FoldEarly);
         if !folds_early {
             sync_all(&targets, self.settings.parallel_syncs)?;
@@ -64,6 +73,15 @@ impl Commits {
 }
 
 impl State {
+    /// Up to where partitions must be synced so that all that is live is whole on the disk.
+    fn needed(&self, log: &dyn Directory) -> Vec<(Arc<Partition>, Offset)> {
+        let needs = self.live.values().filter_map(|live| live.needs.as_ref()).flatten();
+        needs
+            .filter_map(|need| Some((log.partition(need.partition)?, need.offset)))
+            .filter(|(partition, _)| partition.damage().is_none())
+            .collect()
+    }
+
     /// Folds commits of which everything they need is synced.
     fn fold(&mut self, is_synced: impl Fn(&PartitionOffset) -> bool) {
         let Self { live, base, .. } = self;

@@ -16,7 +16,8 @@
 //! * A directory that holds something else and no `meta.properties` is not touched.
 //! * A topic is there once `topics.checkpoint` names it; its partitions' directories are there before.
 //!
-//! On crash: every file is replaced as a whole. `clean-shutdown` is removed before anything is served.
+//! On crash: every file is replaced as a whole. `clean-shutdown` is removed before anything is served,
+//! and the names that were found are synced.
 //! Reference: Kafka `meta.properties`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -220,14 +221,14 @@ pub(crate) fn write_clean(storage: &dyn Storage, dir: &Path, clean: &CleanShutdo
     text_file::write(storage, dir, CLEAN, &text)
 }
 
-/// Removes the word of a clean close: the log is about to be written again.
+/// Removes the word of a clean close: the log is about to be written again. What was read here is on the
+/// disk when this returns: whoever wrote it may have died, or failed, before the names were synced.
 pub(crate) fn remove_clean(storage: &dyn Storage, dir: &Path) -> Result<()> {
     let path = dir.join(CLEAN);
     if storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
         storage.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
-        storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))?;
     }
-    Ok(())
+    storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod closing;
 mod commits;
 mod damage;
 mod disk;
+mod faults;
 mod hazards;
 mod limits;
 mod mutations;

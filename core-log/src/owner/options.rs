@@ -142,27 +142,32 @@ fn prepare(storage: &dyn Storage, dir: &Path, create: bool) -> Result<()> {
     if storage.exists(dir).map_err(failed("look for"))? {
         // Must be BEFORE a file in it is looked for, or else a file would be told as damage.
         storage.list(dir).map_err(failed("list"))?;
-        return match directory::read_meta(storage, dir)? {
-            None if !create => Err(Error::DirectoryMissing { path: dir.to_owned() }),
-            _ => Ok(()),
-        };
-    }
-    if !create {
+        match directory::read_meta(storage, dir)? {
+            Some(_id) => return Ok(()),
+            None if !create => return Err(Error::DirectoryMissing { path: dir.to_owned() }),
+            None => {}
+        }
+    } else if !create {
         return Err(Error::DirectoryMissing { path: dir.to_owned() });
     }
-    let mut missing = vec![dir];
-    for above in dir.ancestors().skip(1) {
-        if above.as_os_str().is_empty() || storage.exists(above).map_err(failed("look for"))? {
-            break;
-        }
-        missing.push(above);
-    }
+    let is_missing = |dir: &&Path| storage.exists(dir).is_ok_and(|exists| !exists);
+    let missing = dir.ancestors().take_while(is_missing).count();
     storage.create_dir_all(dir).map_err(failed("create"))?;
-    // The names of all new directories must survive a power cut too.
-    for made in missing {
-        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
-        let above = above.unwrap_or(Path::new("."));
-        storage.sync_dir(above).map_err(|e| Error::io(above, "sync", e))?;
+    sync_names(storage, dir, missing.max(1))
+}
+
+/// Makes the names of a new log's directory and of those above it survive a power cut. Those that are
+/// there already may have been made by an attempt that failed, or was killed, before it synced them.
+fn sync_names(storage: &dyn Storage, dir: &Path, made: usize) -> Result<()> {
+    for (distance, above) in dir.ancestors().skip(1).enumerate() {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match storage.sync_dir(above) {
+            // What lies further up is most likely older, and need not even be readable.
+            Err(error) if distance >= made => {
+                tracing::debug!(path = %above.display(), %error, "a directory was not synced");
+            }
+            outcome => outcome.map_err(|e| Error::io(above, "sync", e))?,
+        }
     }
     Ok(())
 }

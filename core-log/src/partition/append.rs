@@ -11,6 +11,7 @@
 //! Reference: Kafka `UnifiedLog.append`; KIP-890 for the epochs of markers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::open_transactions::aborted_entry;
@@ -164,6 +165,7 @@ impl Partition {
             Promise::Within(interval) => {
                 let due = self.shared.clock.monotonic().saturating_add(interval);
                 writer.sync_due = Some(writer.sync_due.map_or(due, |earlier| earlier.min(due)));
+                self.shared.has_intervals.store(true, Ordering::Release);
             }
             Promise::Nothing => {}
         }

@@ -133,6 +133,10 @@ impl Partition {
     }
 
     /// The first record at or behind `timestamp`, among those that are as durable as promised.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`]: it may lie behind the damage.
     pub(crate) fn offset_for_time(
         &self,
         timestamp: Timestamp,
@@ -148,7 +152,7 @@ impl Partition {
                 return Ok(found);
             }
         }
-        Ok(None)
+        self.damage.as_ref().map_or(Ok(None), |damage| Err(self.place.damaged(damage)))
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) mod text_file;
 pub(crate) mod trim;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -65,6 +65,9 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) health: Arc<Health>,
     pub(crate) changes: Arc<Changes>,
+    /// Whether somebody may wait for the end of an interval: looking at thousands of partitions each
+    /// time that nobody does would cost more than the syncs.
+    pub(crate) has_intervals: Arc<AtomicBool>,
 }
 
 /// How a partition takes and keeps records.
@@ -174,7 +177,14 @@ impl Partition {
     ///
     /// [`Error::LogCrashed`] and what the disk said: the log has crashed.
     pub(crate) fn sync_to(&self, target: Offset) -> Result<()> {
-        self.syncs.wait(target, || self.sync_now())
+        match self.syncs.wait(target, || self.sync_now()) {
+            // Whoever waited for another's sync is told why the log went down, or that it was closed.
+            Err(Error::LogCrashed { cause }) => {
+                self.shared.health.check()?;
+                Err(Error::LogCrashed { cause })
+            }
+            outcome => outcome,
+        }
     }
 
     fn sync_now(&self) -> Result<Offset> {
@@ -195,8 +205,15 @@ impl Partition {
 
     /// Syncs if somebody's interval has ended.
     pub(crate) fn sync_if_due(&self, monotonic: Duration) -> Result<()> {
-        let is_due = self.writer.lock().sync_due.is_some_and(|due| due <= monotonic);
-        if is_due { self.sync_to(self.log_end()) } else { Ok(()) }
+        let due = self.writer.lock().sync_due;
+        match due {
+            Some(due) if due <= monotonic => self.sync_to(self.log_end()),
+            Some(_later) => {
+                self.shared.has_intervals.store(true, Ordering::Release);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Lets readers see as far as the writer's state allows.

@@ -78,9 +78,9 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     let dir = &request.place.dir;
     let is_there = storage.exists(dir).map_err(|e| Error::io(dir, "look for", e))?;
     if !is_there && !request.is_new {
-        let mut found = Found::default();
         // Must not be made again, or else nobody would miss what was in it.
-        found.damage = Some(missing(dir, 0, "its directory is missing too"));
+        let damage = Some(missing(dir, 0, "its directory is missing too"));
+        let found = Found { damage, ..Found::default() };
         return found.finish(shared, request, Replay::new(0, Some(LeaderEpochs::default())));
     }
     storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;

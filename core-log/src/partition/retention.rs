@@ -5,7 +5,8 @@
 //! Invariants
 //! * Only whole segments at the front go, only those that end at or below `limit` (the last stable
 //!   offset, and whatever else must not be lost), and never the active one unless it is rolled first.
-//! * A segment is old when its largest timestamp is; record time, not file time.
+//! * A segment is old when its largest timestamp is; record time, not file time. One whose records
+//!   carry no time at all (-1, or any other negative one) is never too old: nobody can say when it is.
 //!
 //! Reference: Kafka `UnifiedLog.deleteOldSegments`.
 
@@ -52,9 +53,10 @@ pub(crate) fn plan(
         if is_empty || segment.end_offset > limit {
             break;
         }
+        let newest = segment.largest_timestamp;
         let too_old = policy
             .retention_ms
-            .is_some_and(|most| now.saturating_sub(segment.largest_timestamp) > most);
+            .is_some_and(|most| newest >= 0 && now.saturating_sub(newest) > most);
         let too_much = excess >= segment.size_bytes;
         if !too_old && !too_much {
             break;
@@ -94,6 +96,18 @@ mod tests {
         assert_eq!(deletes(1_001), 1);
         assert_eq!(deletes(3_500), 3);
         assert_eq!(plan(&segments(), &policy, 4_001, 40), Plan { delete: 4, roll_active: true });
+    }
+
+    #[test]
+    fn records_without_a_time_are_not_too_old_but_may_be_too_many() {
+        let timeless = segments()
+            .into_iter()
+            .map(|segment| SegmentSummary { largest_timestamp: -1, ..segment });
+        let timeless: Vec<_> = timeless.collect();
+        let mut policy = RetentionPolicy { retention_ms: Some(0), retention_bytes: None };
+        assert_eq!(plan(&timeless, &policy, i64::MAX, 40), Plan::default());
+        policy.retention_bytes = Some(250);
+        assert_eq!(plan(&timeless, &policy, i64::MAX, 40).delete, 1);
     }
 
     #[test]

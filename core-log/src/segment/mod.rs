@@ -301,6 +301,8 @@ impl Segment {
         if logs.is_empty() && others.is_empty() {
             return Ok(());
         }
+        // Must be BEFORE a file goes, or else it could go without what says that it may.
+        storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))?;
         for name in others.into_iter().chain(logs) {
             let path = dir.join(name);
             storage.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;

@@ -1,9 +1,14 @@
 //! Commits without sync, and commits of nothing.
 
-use super::{append, batch, committed, group, open, position};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{DIR, append, batch, committed, group, open, position};
 use crate::OffsetCommit;
+use crate::clock::ManualClock;
 use crate::config::{Durability, TopicSettings};
 use crate::log::Log;
+use crate::owner::LogOptions;
 use crate::producer::CommitOutcome;
 use crate::storage::memory::{Keep, MemoryStorage};
 use crate::topic::Topic;
@@ -169,4 +174,34 @@ fn an_append_beside_a_close_is_synced_or_the_close_is_not_clean() {
             assert_eq!(found.leader_epoch, 1, "seed {seed}");
         }
     }
+}
+
+/// What is acknowledged survives a power cut once the interval is over: records, markers, positions.
+#[test]
+fn a_commit_with_an_interval_survives_a_power_cut_after_it() {
+    let storage = MemoryStorage::new(1);
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let options = LogOptions::new().storage(Arc::new(storage.clone())).background(false);
+    let log = options.clock(Arc::<ManualClock>::clone(&clock)).open(DIR).unwrap();
+    let input = log.create_topic("in", TopicSettings::default()).unwrap();
+    let out = log.create_topic("out", TopicSettings::default()).unwrap();
+    log.producer(Durability::Os).unwrap().append(&input, 0, &mut batch(&["read"])).unwrap();
+    let interval = Durability::Interval(Duration::from_millis(100));
+    let mut producer = log.transactional_producer("job", interval).unwrap();
+    let transaction = producer.begin().unwrap();
+    append(&transaction, &out, &["a"]);
+    transaction.commit(&[position(&input, 1)]).unwrap();
+    clock.advance(Duration::from_millis(99));
+    log.maintain(0).unwrap();
+    let before = open(&storage.crash_image(Keep::None));
+    assert!(committed(&before, &out).is_empty() && before.committed(&group()).unwrap().is_empty());
+    clock.advance(Duration::from_millis(1));
+    log.maintain(0).unwrap();
+    let operations = storage.operations();
+    log.maintain(0).unwrap();
+    assert_eq!(storage.operations(), operations, "once is enough");
+    let after = open(&storage.crash_image(Keep::None));
+    assert_eq!(committed(&after, &out), ["a"]);
+    assert_eq!(after.committed(&group()).unwrap(), [position(&input, 1)]);
+    assert!(after.recovery().rolled_back.is_empty());
 }

@@ -48,6 +48,10 @@ fn rot_below_a_witness_makes_one_partition_read_only_up_to_it() {
     assert_eq!(fetched.batches.len(), size / 3);
     let behind = log.fetch(topic.id(), 0, 1, 1 << 20, FetchBound::LastStable);
     assert!(matches!(behind, Err(Error::Damaged { offset: 1, .. })));
+    // A record that is young enough may lie behind the damage: none is no answer.
+    assert_eq!(log.offset_for_time(topic.id(), 0, 0).unwrap(), Some((0, 1_000_000)));
+    let younger = log.offset_for_time(topic.id(), 0, 1_000_001);
+    assert!(matches!(younger, Err(Error::Damaged { offset: 1, .. })), "{younger:?}");
     producer.append(&topic, 1, &mut batch(&["d"])).unwrap();
     assert_eq!(read(&log, &topic, 1, FetchBound::LastStable), ["a", "b", "c", "d"]);
     log.close().unwrap();

@@ -82,6 +82,7 @@ fn shared(memory: &MemoryStorage, clock: &Arc<ManualClock>) -> Shared {
         clock: Arc::<ManualClock>::clone(clock),
         health: Arc::new(Health::default()),
         changes: Arc::new(Changes::default()),
+        has_intervals: Arc::default(),
     }
 }
 
