@@ -23,9 +23,11 @@ const TOPICS: [&str; 5] = [
     "clickstream-clicks-per-page-repartition",
     "clickstream-clicks-per-page-changelog",
 ];
+/// The file that the owner of the log has locked.
+const LOCK: &str = ".lock";
 /// Files of the log and of the job's state.
 const OWN_FILES: [&str; 10] = [
-    ".lock",
+    LOCK,
     ".owner.sock",
     "meta.properties",
     "meta.properties.tmp",
@@ -65,26 +67,27 @@ pub(crate) fn replace_earlier_demo(dir: &Path) -> Result<bool, Error> {
     if !names.iter().any(|name| is_partition_of(name, DEMO)) {
         return Ok(false);
     }
-    match open_log(dir) {
-        Ok(log) => log.close()?,
+    // Held until everything is gone: a job that outlived its demo must not open what is left of it.
+    let held = match open_log(dir) {
+        Ok(log) => Some(log),
         // A job is running on it, or it cannot be emptied.
         Err(Error::Streams(streams::Error::Log(
             e @ (core_log::Error::DirectoryLocked { .. }
             | core_log::Error::ReadOnlyDirectory { .. }),
         ))) => return Err(e.into()),
         // Whatever else is wrong with the log goes away with it.
-        Err(_) => {}
-    }
-    // Must be AFTER the close, which writes a file of its own.
-    list(dir)
-        .and_then(|names| remove(dir, &names))
-        .map_err(|source| Error::System { what: "remove the earlier demo", source })
+        Err(_) => None,
+    };
+    let removed = list(dir).and_then(|names| remove(dir, &names));
+    drop(held);
+    removed.map_err(|source| Error::System { what: "remove the earlier demo", source })
 }
 
 fn remove(dir: &Path, names: &[String]) -> io::Result<bool> {
     let (mark, others): (Vec<_>, Vec<_>) =
         names.iter().partition(|name| is_partition_of(name, DEMO));
-    for name in others.into_iter().chain(mark) {
+    // The lock's file stays: who waits for it must wait for this process.
+    for name in others.into_iter().filter(|name| *name != LOCK).chain(mark) {
         let path = dir.join(name);
         let removed = match path.is_dir() {
             true => fs::remove_dir_all(&path),
