@@ -9,6 +9,7 @@ mod hazards;
 mod limits;
 mod mutations;
 mod power_cut;
+mod threads;
 mod variants;
 
 use std::path::Path;
