@@ -5,6 +5,7 @@ mod commits;
 mod damage;
 mod disk;
 mod faults;
+mod full_disk;
 mod hazards;
 mod limits;
 mod mutations;
