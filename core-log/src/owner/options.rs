@@ -104,7 +104,7 @@ impl LogOptions {
         self
     }
 
-    /// Bytes of the disk that the log keeps for itself (`DIR/.reserve`); default 2 MiB on the machine's
+    /// Bytes of the disk that the log keeps for itself (`DIR/__commits-0/reserve`); default 2 MiB on the machine's
     /// files and none on others. They are given up when the disk is full, so that running transactions
     /// can be aborted and everything committed can be read; appends are then refused with
     /// [`Error::DiskFull`] until the reserve can be written again.

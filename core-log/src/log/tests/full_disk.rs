@@ -21,7 +21,7 @@ fn open(storage: &MemoryStorage) -> Result<Log> {
 }
 
 fn reserve_len(storage: &MemoryStorage) -> usize {
-    storage.read_file(&Path::new(DIR).join(".reserve")).map_or(0, |bytes| bytes.len())
+    storage.read_file(&Path::new(DIR).join("__commits-0/reserve")).map_or(0, |bytes| bytes.len())
 }
 
 /// Commits values until the disk is full, while another transaction stays open; every amount of space.
@@ -93,7 +93,7 @@ fn a_log_without_a_reserve_names_the_full_disk_and_opens_with_space() {
     let log = super::open(&storage);
     log.create_topic("t", TopicSettings::default()).unwrap();
     drop(log);
-    assert!(!storage.exists(&Path::new(DIR).join(".reserve")).unwrap());
+    assert!(!storage.exists(&Path::new(DIR).join("__commits-0/reserve")).unwrap());
     storage.limit_space(0);
     assert!(matches!(open(&storage), Err(Error::DiskFull { .. })));
     storage.clear_faults();
