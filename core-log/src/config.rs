@@ -137,6 +137,8 @@ pub(crate) struct LogSettings {
     pub(crate) background: bool,
     pub(crate) transaction_timeout: Duration,
     pub(crate) commits_bytes_max: u64,
+    /// `None`: the default of the storage.
+    pub(crate) reserve_bytes: Option<u64>,
     pub(crate) broken: Option<Broken>,
 }
 
@@ -147,6 +149,7 @@ impl Default for LogSettings {
             background: true,
             transaction_timeout: Duration::from_secs(60),
             commits_bytes_max: 1 << 20,
+            reserve_bytes: None,
             broken: None,
         }
     }

@@ -40,7 +40,7 @@ use crate::error::{Error, Result};
 use crate::ids::{GroupId, LogId, Offset, Timestamp, TopicId, TopicPartition};
 use crate::maintenance::{self, Background, Beside};
 use crate::partition::changes::Changes;
-use crate::partition::health::Health;
+use crate::partition::reserve::Reserve;
 use crate::partition::{FetchBound, Fetched, Partition, PartitionOffsets, Shared};
 use crate::storage::{LockGuard, Storage};
 use engine::Engine;
@@ -103,9 +103,21 @@ impl Inner {
         settings: LogSettings,
         guard: LockGuard,
     ) -> Result<Self> {
-        let changes = Arc::new(Changes::default());
-        let shared = shared(&storage, &clock, &changes);
-        let engine = Engine::open(shared, Arc::clone(&dir), settings)?;
+        let bytes = settings.reserve_bytes.unwrap_or(0);
+        let reserve = Arc::new(Reserve::new(&storage, dir.join(directory::RESERVE), bytes));
+        let shared = Shared {
+            storage,
+            clock,
+            health: Arc::default(),
+            changes: Arc::default(),
+            has_intervals: Arc::default(),
+            reserve,
+        };
+        let engine = open_engine(&shared, &dir, settings)?;
+        if let Err(error) = shared.reserve.require() {
+            tracing::warn!(%error, "no room is kept for a full disk: the log can only be read");
+        }
+        let Shared { storage, clock, changes, .. } = shared;
         Ok(Self {
             dir,
             storage,
@@ -147,8 +159,10 @@ impl Inner {
         }
         // Must be BEFORE anything is read: nobody may write to files that are being recovered.
         current.quiesce();
-        let shared = shared(&self.storage, &self.clock, &self.changes);
-        let next = Arc::new(Engine::open(shared, Arc::clone(&self.dir), self.settings)?);
+        if current.shared.health.was_full() {
+            current.shared.reserve.give_up()?;
+        }
+        let next = Arc::new(open_engine(&current.shared, &self.dir, self.settings)?);
         tracing::warn!(report = %next.report(), "the log reopened after a crash");
         *current = Arc::clone(&next);
         drop(current);
@@ -185,13 +199,23 @@ impl Inner {
     }
 }
 
-fn shared(storage: &Arc<dyn Storage>, clock: &Arc<dyn Clock>, changes: &Arc<Changes>) -> Shared {
-    Shared {
-        storage: Arc::clone(storage),
-        clock: Arc::clone(clock),
-        health: Arc::new(Health::default()),
-        changes: Arc::clone(changes),
-        has_intervals: Arc::default(),
+/// Opens the next life of a log. On a full disk the reserve is given up for that: what was committed can
+/// be read, and nothing is written until there is room again.
+fn open_engine(shared: &Shared, dir: &Arc<Path>, settings: LogSettings) -> Result<Engine> {
+    let open = || {
+        let (health, has_intervals) = (Arc::default(), Arc::default());
+        let shared = Shared { health, has_intervals, ..shared.clone() };
+        Engine::open(shared, Arc::clone(dir), settings)
+    };
+    match open() {
+        Err(full @ Error::DiskFull { .. }) => {
+            if !shared.reserve.give_up()? {
+                return Err(full);
+            }
+            tracing::warn!(%full, "the disk is full: the reserve is given up");
+            open()
+        }
+        outcome => outcome,
     }
 }
 

@@ -194,6 +194,7 @@ impl Commits {
         let mut state = self.state.lock();
         self.shared.health.check()?;
         if state.producer_id_next >= state.producer_ids_end {
+            self.shared.reserve.require()?;
             let end = state.producer_id_next.saturating_add(PRODUCER_ID_BLOCK);
             if end == i64::MAX {
                 let producer_id = ProducerId(state.producer_id_next);

@@ -85,6 +85,7 @@ impl Commits {
         offsets: &[OffsetCommit],
     ) -> Result<(Vec<Arc<Partition>>, Vec<Consumed>)> {
         self.shared.health.check()?;
+        self.shared.reserve.require()?;
         let (producer, epoch) = (transaction.producer_id, transaction.producer_epoch);
         let refused = |refusal| transaction.refused(refusal);
         let joined = self.table.lock().partitions(producer, epoch).map_err(refused)?;

@@ -5,7 +5,7 @@
 //!   meta.properties    version=1, log.id=UUID                      written last when a log is made
 //!   topics.checkpoint  one line per topic: id, name, then setting=value ...
 //!   clean-shutdown     commits OFFSET, then lines: topic id, partition, synced offset
-//!   __commits-0/       see `commit`
+//!   __commits-0/       see `commit`; `reserve` in it is room that is given up when the disk is full
 //!   TOPIC-PARTITION/   see `partition`
 //!   state, replay      belong to the layer above
 //! ```
@@ -37,6 +37,8 @@ const CLEAN: &str = "clean-shutdown";
 pub(crate) const LOCK: &str = ".lock";
 pub(crate) const SOCKET: &str = ".owner.sock";
 pub(crate) const COMMITS_DIR: &str = "__commits-0";
+/// In the directory of the commit records: whoever knows the log's files need not know one more.
+pub(crate) const RESERVE: &str = "__commits-0/reserve";
 
 const VERSION: &str = "1";
 

@@ -195,6 +195,7 @@ impl Engine {
         if self.table.read().topics.contains_key(&name) {
             return Err(Error::TopicExists { name: name.to_string() });
         }
+        self.shared.reserve.require()?;
         let storage = self.shared.storage.as_ref();
         let mut random = [0; 16];
         storage.random_bytes(&mut random).map_err(|e| Error::io(&self.dir, "make an id for", e))?;

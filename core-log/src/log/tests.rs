@@ -5,10 +5,12 @@ mod commits;
 mod damage;
 mod disk;
 mod faults;
+mod full_disk;
 mod hazards;
 mod limits;
 mod mutations;
 mod power_cut;
+mod threads;
 mod variants;
 
 use std::path::Path;

@@ -22,6 +22,9 @@ use crate::storage::{LockGuard, Storage};
 /// How often a directory that is locked is tried again.
 pub(crate) const LOCK_RETRY: Duration = Duration::from_millis(5);
 
+/// Recovery on a full disk writes a copy of a torn batch, a snapshot of the commits, and markers.
+const RESERVE_BYTES: u64 = 2 << 20;
+
 /// How to open a log.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -101,6 +104,16 @@ impl LogOptions {
         self
     }
 
+    /// Bytes of the disk that the log keeps for itself (`DIR/__commits-0/reserve`); default 2 MiB on the machine's
+    /// files and none on others. They are given up when the disk is full, so that running transactions
+    /// can be aborted and everything committed can be read; appends are then refused with
+    /// [`Error::DiskFull`] until the reserve can be written again.
+    #[must_use]
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.settings.reserve_bytes = Some(bytes);
+        self
+    }
+
     /// Makes the log wrong on purpose, to show that a checker notices.
     #[cfg(any(test, feature = "test-util"))]
     #[must_use]
@@ -122,9 +135,12 @@ impl LogOptions {
     ///   records do not keep the log from opening: see [`Log::recovery`].
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Log> {
         let dir: Arc<Path> = Arc::from(dir.as_ref());
-        let storage = self.storage.unwrap_or_else(|| Arc::new(DiskStorage::new()));
+        let mut settings = self.settings;
+        let storage = self.storage.unwrap_or_else(|| {
+            settings.reserve_bytes.get_or_insert(RESERVE_BYTES);
+            Arc::new(DiskStorage::new())
+        });
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let settings = self.settings;
         prepare(storage.as_ref(), &dir, settings.create)?;
         let guard = lock(storage.as_ref(), clock.as_ref(), &dir, self.lock_timeout)?;
         let inner = Arc::new(Inner::new(dir, storage, clock, settings, guard)?);
@@ -199,7 +215,11 @@ fn lock(
         file.set_len(0)?;
         file.write_all_at(text.as_bytes(), 0)
     };
-    write().map_err(|e| Error::io(&path, "write", e))?;
+    match write().map_err(|e| Error::io(&path, "write", e)) {
+        // The lock holds without its holder's number, and what is there can still be read.
+        Err(full @ Error::DiskFull { .. }) => tracing::warn!(%full, "the lock does not say whose"),
+        outcome => outcome?,
+    }
     Ok(guard)
 }
 

@@ -112,6 +112,7 @@ impl Partition {
         promise: Promise,
     ) -> Result<Outcome> {
         self.validate(batch)?;
+        self.shared.reserve.require()?;
         self.sync_before_roll(batch)?;
         let mut writer = self.writer.lock();
         self.shared.health.check()?;

@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     down: AtomicBool,
+    /// A write did not find room.
+    full: AtomicBool,
     cause: Mutex<Option<Down>>,
 }
 
@@ -47,6 +49,11 @@ impl Health {
         self.is_down() && matches!(*self.cause.lock(), Some(Down::Crashed(_)))
     }
 
+    /// Whether it was a full disk that brought the log down.
+    pub(crate) fn was_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
     fn error(&self) -> Error {
         match &*self.cause.lock() {
             Some(Down::Closed) => Error::Closed,
@@ -69,6 +76,9 @@ impl Health {
     pub(crate) fn guard<T>(&self, outcome: Result<T>) -> Result<T> {
         if let Err(error) = &outcome {
             let cause = describe(error);
+            if matches!(error, Error::DiskFull { .. }) {
+                self.full.store(true, Ordering::Release);
+            }
             tracing::error!(%cause, "the log crashed");
             self.bring_down(Down::Crashed(cause));
         }

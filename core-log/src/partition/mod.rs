@@ -28,6 +28,7 @@ pub(crate) mod open_transactions;
 pub(crate) mod producer_state;
 pub(crate) mod promises;
 pub(crate) mod recovery;
+pub(crate) mod reserve;
 pub(crate) mod retention;
 pub(crate) mod snapshot;
 pub(crate) mod sync_group;
@@ -55,6 +56,7 @@ use health::Health;
 use leader_epochs::LeaderEpochs;
 use producer_state::{OpenSpan, ProducerState};
 use promises::Promises;
+use reserve::Reserve;
 use retention::RetentionPolicy;
 use sync_group::SyncGroup;
 
@@ -68,6 +70,7 @@ pub(crate) struct Shared {
     /// Whether somebody may wait for the end of an interval: looking at thousands of partitions each
     /// time that nobody does would cost more than the syncs.
     pub(crate) has_intervals: Arc<AtomicBool>,
+    pub(crate) reserve: Arc<Reserve>,
 }
 
 /// How a partition takes and keeps records.

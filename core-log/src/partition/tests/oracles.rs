@@ -29,6 +29,7 @@ use crate::partition::health::Health;
 use crate::partition::open_transactions::{is_aborted, last_stable_offset};
 use crate::partition::producer_state::{Claim, Verdict};
 use crate::partition::recovery::{OpenRequest, open};
+use crate::partition::reserve::Reserve;
 use crate::partition::retention::RetentionPolicy;
 use crate::partition::{FetchBound, Partition, PartitionOptions, Promise, Shared};
 use crate::segment::{Place, SegmentOptions};
@@ -77,12 +78,14 @@ fn number(value: &Value, name: &str) -> Option<i64> {
 }
 
 fn shared(memory: &MemoryStorage, clock: &Arc<ManualClock>) -> Shared {
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
     Shared {
-        storage: Arc::new(memory.clone()),
+        storage: Arc::clone(&storage),
         clock: Arc::<ManualClock>::clone(clock),
         health: Arc::new(Health::default()),
         changes: Arc::new(Changes::default()),
         has_intervals: Arc::default(),
+        reserve: Arc::new(Reserve::new(&storage, "/.reserve".into(), 0)),
     }
 }
 
