@@ -29,6 +29,7 @@ mod json;
 mod log;
 mod report;
 mod self_test;
+mod streams;
 mod vectors;
 
 use std::ffi::OsString;
@@ -146,6 +147,7 @@ pub(crate) fn run_file(path: &Path) -> FileReport {
 fn run_cases(file: &Value) -> Vec<(String, Outcome)> {
     let format = file["format"].as_str().unwrap_or("none");
     match format {
+        "streams-trace/1" => each(file, streams::case),
         "log-scenario/1" => each(file, log::scenario),
         "log-files/1" => each(file, log::directory),
         "record-batch-v2/1" => batches::cases(file),
