@@ -61,4 +61,4 @@ pub use key::{Key, KeyError, NoKey, RecordKey, Windowed};
 pub use processor::Record;
 pub use runtime::Progress;
 pub use store::StoreError;
-pub use time::{Tumbling, days, hours, millis, mins, secs, tumbling};
+pub use time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};

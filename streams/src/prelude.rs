@@ -9,4 +9,4 @@ pub use crate::dsl::{Stream, Table, Topic, Topology, WindowTable, WindowedStream
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
 pub use crate::record::Headers;
 pub use crate::testing::TestDriver;
-pub use crate::time::{Tumbling, days, hours, millis, mins, secs, tumbling};
+pub use crate::time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};

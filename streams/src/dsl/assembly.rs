@@ -86,9 +86,9 @@ struct Source {
     typed: Box<dyn Any>,
 }
 
-struct Typed<K, V, C> {
-    settings: Rc<SourceSettings<V>>,
-    children: Children<K, V>,
+pub(super) struct Typed<K, V, C> {
+    pub(super) settings: Rc<SourceSettings<V>>,
+    pub(super) children: Children<K, V>,
     codec: std::marker::PhantomData<fn() -> C>,
 }
 
@@ -123,6 +123,14 @@ impl Assembly {
         }
     }
 
+    /// Notes that one topic is used with two types.
+    pub(super) fn two_types(&mut self, topic: &str) {
+        self.mistake(Error::Topology {
+            reason: format!("topic `{topic}` is read with two types"),
+            help: "use one `Topic` constant for it".to_owned(),
+        });
+    }
+
     pub(crate) fn mistake(&mut self, error: Error) {
         self.mistake.get_or_insert(error);
     }
@@ -142,7 +150,7 @@ impl Assembly {
         self.entries.len() - 1
     }
 
-    fn source<K: RecordKey, V: Data, C: Codec<V>>(
+    pub(super) fn source<K: RecordKey, V: Data, C: Codec<V>>(
         &mut self,
         topic: &str,
     ) -> Option<(NodeId, usize, &Typed<K, V, C>)> {
@@ -181,7 +189,7 @@ impl Assembly {
 /// # assert_eq!(d.read(OUT), [("b".to_string(), 2)]);
 /// ```
 pub struct Topology {
-    assembly: Shared<Assembly>,
+    pub(super) assembly: Shared<Assembly>,
 }
 
 impl Topology {
@@ -226,10 +234,7 @@ impl Topology {
                 children = typed.children.clone();
             }
             None => {
-                assembly.mistake(Error::Topology {
-                    reason: format!("topic `{}` is read with two types", topic.name()),
-                    help: "use one `Topic` constant for it".to_owned(),
-                });
+                assembly.two_types(topic.name());
                 let ahead_max_ms = Rc::new(Cell::new(i64::MAX));
                 settings = Rc::new(SourceSettings { event_time: RefCell::new(None), ahead_max_ms });
                 (node, input, children) = (NodeId(0), 0, Children::new());
@@ -241,6 +246,7 @@ impl Topology {
             node,
             inputs: TimeInputs(vec![(input, 0)]),
             rekeyed: false,
+            origin: topic.name().to_owned(),
             attach: Box::new(move |next: Next<K, V>| children.add(next)),
             source: Some(settings),
         }

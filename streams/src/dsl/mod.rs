@@ -6,6 +6,8 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod join;
+mod repartition;
 mod stream;
 mod table;
 mod topic;
