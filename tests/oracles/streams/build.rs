@@ -11,7 +11,7 @@ use ::streams::testing::TestRecord;
 use serde_json::{Value, json};
 
 use super::Row;
-use super::plan::{Emit, Flow, Fold, Plan, Source, Window};
+use super::plan::{Emit, Flow, Fold, Input, Matches, Plan, Rows, Source, Window};
 use super::values::{OracleKey, Val};
 use crate::report::{Outcome, unsupported};
 
@@ -36,9 +36,9 @@ pub(super) struct Output {
 
 pub(super) fn build<K: OracleKey>(plan: &Plan) -> Ports<K> {
     let names = Arc::new(Names::of(plan));
-    let inputs = plan.topics.iter().map(|(name, nulls_are_values)| {
+    let inputs = plan.topics.iter().map(|(name, written)| {
         let name = names.get(name);
-        (name, input(name, *nulls_are_values))
+        (name, input(name, *written))
     });
     let outputs = plan.sinks.iter().map(|(name, flow)| {
         let name = names.get(name);
@@ -49,10 +49,11 @@ pub(super) fn build<K: OracleKey>(plan: &Plan) -> Ports<K> {
         Output { topic: name, window, read: output::<K>(name, flow) }
     });
     let (inputs, outputs) = (inputs.collect(), outputs.collect());
-    let sinks = plan.sinks.clone();
+    let plan = plan.clone();
     let topology = move |t: &mut Topology| {
-        for (index, (name, flow)) in sinks.iter().enumerate() {
-            sink::<K>(t, &names, &format!("store-{index}"), names.get(name), flow);
+        let mut building = Building { t, plan: &plan, names: &names, stores: 0 };
+        for (name, flow) in &plan.sinks {
+            building.sink::<K>(names.get(name), flow);
         }
     };
     Ports { topology: Box::new(topology), inputs, outputs }
@@ -72,10 +73,15 @@ impl Names {
     }
 }
 
-fn input<K: OracleKey>(name: &'static str, nulls_are_values: bool) -> Send<K> {
+fn input<K: OracleKey>(name: &'static str, written: Input) -> Send<K> {
     Box::new(move |driver, key, value, timestamp, headers| {
-        let value = Val::from_json(value).ok_or_else(|| unsupported("format: `v`"))?;
-        let value = Some(value).filter(|value| nulls_are_values || *value != Val::Null);
+        let mut value = Val::from_json(value)
+            .ok_or_else(|| unsupported("format: `v`"))
+            .map(|value| Some(value).filter(|v| written.nulls_are_values || *v != Val::Null))?;
+        if written.carries_key {
+            let Some(key) = &key else { return Err(unsupported("a null key behind a new key")) };
+            value = value.map(|value| Val::Keyed(key.to_json().to_string(), Box::new(value)));
+        }
         driver.send_record(topic::<K, Val>(name), key, value, timestamp, headers);
         Ok(())
     })
@@ -115,23 +121,78 @@ fn reader<K: RecordKey, V: Data>(
     })
 }
 
-fn sink<K: OracleKey>(t: &mut Topology, names: &Names, store: &str, to: &'static str, flow: &Flow) {
-    match flow {
-        Flow::Stream(source) => stream::<K>(t, names, source).to(topic(to)),
-        Flow::Folded(source, fold) => {
-            let stream = stream::<K>(t, names, source);
-            match adder(fold) {
-                None => stream.count(store).to(topic(to)),
-                Some(add) => stream.aggregate(store, add).to(topic(to)),
+/// A topology while it grows.
+struct Building<'a> {
+    t: &'a mut Topology,
+    plan: &'a Plan,
+    names: &'a Names,
+    stores: usize,
+}
+
+impl Building<'_> {
+    /// The name of the next store: the same in each building of one plan.
+    fn store(&mut self) -> String {
+        self.stores += 1;
+        format!("store-{}", self.stores)
+    }
+
+    fn sink<K: OracleKey>(&mut self, to: &'static str, flow: &Flow) {
+        match flow {
+            Flow::Stream(source) => self.stream::<K>(source).to(topic(to)),
+            Flow::Folded(source, fold) => {
+                let (stream, store) = (self.stream::<K>(source), self.store());
+                match adder(fold) {
+                    None => stream.count(&store).to(topic(to)),
+                    Some(add) => stream.aggregate(&store, add).to(topic(to)),
+                }
+            }
+            Flow::Windowed(source, window, fold) => {
+                let windows = tumbling(millis(window.size_ms)).grace(millis(window.grace_ms));
+                let (stream, store) = (self.stream::<K>(source).window(windows), self.store());
+                match adder(fold) {
+                    None => speak(stream.count(&store), *window).map(Val::Number).to(topic(to)),
+                    Some(add) => speak(stream.aggregate(&store, add), *window).to(topic(to)),
+                }
             }
         }
-        Flow::Windowed(source, window, fold) => {
-            let windows = tumbling(millis(window.size_ms)).grace(millis(window.grace_ms));
-            let stream = stream::<K>(t, names, source).window(windows);
-            match adder(fold) {
-                None => speak(stream.count(store), *window).map(Val::Number).to(topic(to)),
-                Some(add) => speak(stream.aggregate(store, add), *window).to(topic(to)),
+    }
+
+    fn stream<K: OracleKey>(&mut self, source: &Source) -> Stream<K, Val> {
+        match source {
+            Source::Topic(name) => {
+                let stream = self.t.stream(topic::<K, Val>(self.names.get(name)));
+                let carries_key = self.plan.topics[name].carries_key;
+                if carries_key { stream.map(Val::plain) } else { stream }
             }
+            Source::SameKey(name) => {
+                let stream = self.t.stream(topic::<K, Val>(self.names.get(name)));
+                stream.key_by(Val::key::<K>).map(Val::plain)
+            }
+            Source::Merge(sources) => {
+                let streams: Vec<_> = sources.iter().map(|s| self.stream::<K>(s)).collect();
+                let merged = streams.into_iter().reduce(Stream::merge);
+                merged.expect("a merge of nothing is refused by the plan")
+            }
+            Source::ValueAsKey(source) => self
+                .stream::<K>(source)
+                .key_by(|value| K::from_text(&value.text()).expect("keys of such cases are texts")),
+            Source::Updates(rows) => self.table::<K>(rows).updates(),
+            Source::TableJoin(source, rows, matches, join) => {
+                let (table, stream) = (self.table::<K>(rows), self.stream::<K>(source));
+                let join = *join;
+                match matches {
+                    Matches::Inner => stream.join(&table, move |l, r| join(&l, &r)),
+                    _ => stream.left_join(&table, move |l, r| join(&l, &r.unwrap_or_default())),
+                }
+            }
+        }
+    }
+
+    fn table<K: OracleKey>(&mut self, rows: &Rows) -> Table<K, Val> {
+        let store = self.store();
+        match rows {
+            Rows::Topic(name) => self.t.table(topic::<K, Val>(self.names.get(name)), &store),
+            Rows::Stream(source) => self.stream::<K>(source).table(&store),
         }
     }
 }
@@ -153,18 +214,5 @@ fn adder(fold: &Fold) -> Option<Add> {
         Fold::Reduce(add) => Some(Box::new(move |row, value| {
             *row = if *row == Val::Null { value } else { add(row, &value) };
         })),
-    }
-}
-
-fn stream<K: OracleKey>(t: &mut Topology, names: &Names, source: &Source) -> Stream<K, Val> {
-    match source {
-        Source::Topic(name) => t.stream(topic::<K, Val>(names.get(name))),
-        Source::Merge(sources) => {
-            let streams: Vec<_> = sources.iter().map(|s| stream::<K>(t, names, s)).collect();
-            let merged = streams.into_iter().reduce(Stream::merge);
-            merged.expect("a merge of nothing is refused by the plan")
-        }
-        Source::ValueAsKey(source) => stream::<K>(t, names, source)
-            .key_by(|value| K::from_text(&value.text()).expect("the keys of a case are texts")),
     }
 }

@@ -1,8 +1,8 @@
 //! What a case's topology asks for, or the name of what is missing. Pure.
 //!
 //! ```text
-//!   stream --> group_by_key --> windowed --> count | aggregate | reduce --> suppress --> sink
-//!          \-> merge                     \-> (no window)                             /
+//!   topic --> stream --> group_by_key --> windowed --> count | aggregate | reduce --> suppress --> sink
+//!                  \--> merge, joins  \-> (no window) ----^                              /
 //! ```
 //!
 //! Why before building: a node that is not known must be named, and building cannot fail then.
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::values::{Adder, Val, adder, reducer};
+use super::values::{Adder, Joiner, Val, adder, joiner, reducer};
 use crate::json;
 use crate::report::{Outcome, Stop, unsupported};
 
@@ -28,6 +28,32 @@ pub(super) enum Source {
     Merge(Vec<Source>),
     /// The values become the keys.
     ValueAsKey(Box<Source>),
+    /// The records of a topic under their keys again, so that a repartition topic follows.
+    SameKey(String),
+    /// The changes of a table.
+    Updates(Box<Rows>),
+    /// A stream that looks its keys up in a table.
+    TableJoin(Box<Source>, Rows, Matches, Joiner),
+}
+
+/// What a table holds.
+#[derive(Clone, Debug)]
+pub(super) enum Rows {
+    /// A topic's.
+    Topic(String),
+    /// A stream's.
+    Stream(Box<Source>),
+}
+
+/// Which records of a join speak without a match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Matches {
+    /// None.
+    Inner,
+    /// The left side's.
+    Left,
+    /// Those of both sides.
+    Outer,
 }
 
 /// How the records of a key are folded.
@@ -76,9 +102,17 @@ pub(super) enum Flow {
 pub(super) struct Plan {
     pub(super) key_type: String,
     pub(super) is_unordered: bool,
-    /// Source topics; whether a null value is a value to what reads them.
-    pub(super) topics: BTreeMap<String, bool>,
+    pub(super) topics: BTreeMap<String, Input>,
     pub(super) sinks: Vec<(String, Flow)>,
+}
+
+/// How the records of a source topic are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Input {
+    /// Null is a value to what reads them, and no deletion.
+    pub(super) nulls_are_values: bool,
+    /// The value repeats the key, for steps that see values only.
+    pub(super) carries_key: bool,
 }
 
 struct Nodes<'a> {
@@ -97,43 +131,73 @@ impl Plan {
             topics: BTreeMap::new(),
             sinks: Vec::new(),
         };
-        for node in nodes.iter().filter(|node| node["op"] == "stream") {
+        for node in nodes.iter().filter(|node| SOURCES.contains(&node["op"].as_str().unwrap_or("")))
+        {
             let key_type = json::text(node, "key")?;
             if !plan.key_type.is_empty() && plan.key_type != key_type {
                 return Err(unsupported("topics with keys of different types"));
             }
             key_type.clone_into(&mut plan.key_type);
-            plan.topics.insert(json::text(node, "topic")?.to_owned(), false);
+            plan.topics.insert(json::text(node, "topic")?.to_owned(), Input::default());
         }
         for node in nodes.iter().filter(|node| node["op"] == "sink") {
-            let flow = graph.flow(graph.before(node, nodes.len())?, nodes.len())?;
-            if let Flow::Windowed(source, _, _) = &flow {
-                // Windowed folds of Kafka's are given null values, other folds are not.
-                source.topics(&mut |topic| {
-                    plan.topics.insert(topic.to_owned(), true);
-                });
-            }
+            let flow = graph.flow(graph.before(node, "from")?, nodes.len())?;
             plan.sinks.push((json::text(node, "to")?.to_owned(), flow));
         }
-        for (_, flow) in &plan.sinks {
-            if let Flow::Stream(source) | Flow::Folded(source, _) = flow {
-                let mut is_mixed = false;
-                source.topics(&mut |topic| is_mixed |= plan.topics[topic]);
-                if is_mixed {
-                    return Err(unsupported("one topic folded with windows and without"));
-                }
-            }
-        }
+        plan.settle_inputs()?;
         Ok(plan)
+    }
+
+    /// Windowed folds of Kafka's are given null values, other steps are not.
+    fn settle_inputs(&mut self) -> Outcome {
+        let mut topics = std::mem::take(&mut self.topics);
+        let mut plain = Vec::new();
+        for (_, flow) in &self.sinks {
+            let (source, is_windowed) = match flow {
+                Flow::Windowed(source, _, _) => (source, true),
+                Flow::Stream(source) | Flow::Folded(source, _) => (source, false),
+            };
+            source.topics(&mut |topic, carries_key| {
+                if let Some(input) = topics.get_mut(topic) {
+                    input.nulls_are_values |= is_windowed;
+                    input.carries_key |= carries_key;
+                }
+                plain.extend((!is_windowed).then(|| topic.to_owned()));
+            });
+        }
+        if plain.iter().any(|topic| topics.get(topic).is_some_and(|input| input.nulls_are_values)) {
+            return Err(unsupported("one topic folded with windows and without"));
+        }
+        self.topics = topics;
+        Ok(())
     }
 }
 
+/// Nodes that are topics.
+const SOURCES: [&str; 3] = ["stream", "table", "global_table"];
+
 impl Source {
-    pub(super) fn topics(&self, see: &mut impl FnMut(&str)) {
+    /// Shows the topics, and whether a step needs their keys in their values.
+    fn topics(&self, see: &mut dyn FnMut(&str, bool)) {
         match self {
-            Self::Topic(topic) => see(topic),
+            Self::Topic(topic) => see(topic, false),
+            Self::SameKey(topic) => see(topic, true),
             Self::Merge(sources) => sources.iter().for_each(|source| source.topics(see)),
             Self::ValueAsKey(source) => source.topics(see),
+            Self::Updates(rows) => rows.topics(see),
+            Self::TableJoin(source, rows, _, _) => {
+                source.topics(see);
+                rows.topics(see);
+            }
+        }
+    }
+}
+
+impl Rows {
+    fn topics(&self, see: &mut dyn FnMut(&str, bool)) {
+        match self {
+            Self::Topic(topic) => see(topic, false),
+            Self::Stream(source) => source.topics(see),
         }
     }
 }
@@ -144,12 +208,9 @@ impl<'a> Nodes<'a> {
         node.ok_or_else(|| unsupported(format!("format: there is no node `{id}`")))
     }
 
-    /// The node in front; `depth` ends a ring.
-    fn before(&self, node: &Value, depth: usize) -> Outcome<&'a Value> {
-        if depth == 0 {
-            return Err(unsupported("format: the topology is a ring"));
-        }
-        self.node(json::text(node, "from")?)
+    /// The node that a field names.
+    fn before(&self, node: &Value, field: &str) -> Outcome<&'a Value> {
+        self.node(json::text(node, field)?)
     }
 
     fn flow(&self, node: &'a Value, depth: usize) -> Outcome<Flow> {
@@ -167,20 +228,23 @@ impl<'a> Nodes<'a> {
                 let add = reducer(name).ok_or_else(|| unsupported(format!("reducer {name}")))?;
                 self.folded(node, Fold::Reduce(add), depth)
             }
-            "suppress" => match self.flow(self.before(node, depth)?, depth)? {
+            "suppress" => match self.flow(self.before(node, "from")?, depth)? {
                 // Only the last result of a window, when it closes: that is what final results are.
                 Flow::Windowed(source, window, fold) if node["until"] == "window_closes" => {
                     Ok(Flow::Windowed(source, Window { emit: Emit::Suppressed, ..window }, fold))
                 }
                 _ => Err(unsupported("suppress")),
             },
-            "to_stream" => self.flow(self.before(node, depth)?, depth),
+            "to_stream" => self.flow(self.before(node, "from")?, depth),
+            "table" | "to_table" => {
+                Ok(Flow::Stream(Source::Updates(Box::new(self.rows(node, depth)?))))
+            }
             _ => Ok(Flow::Stream(self.source(node, depth)?)),
         }
     }
 
     fn folded(&self, node: &'a Value, fold: Fold, depth: usize) -> Outcome<Flow> {
-        let before = self.before(node, depth)?;
+        let before = self.before(node, "from")?;
         if before["op"] != "windowed" {
             return Ok(Flow::Folded(self.grouped(before, depth)?, fold));
         }
@@ -190,12 +254,12 @@ impl<'a> Nodes<'a> {
             grace_ms: json::narrow(shape, "grace_ms")?,
             emit: if before["emit"] == "final" { Emit::Final } else { Emit::Update },
         };
-        Ok(Flow::Windowed(self.grouped(self.before(before, depth)?, depth)?, window, fold))
+        Ok(Flow::Windowed(self.grouped(self.before(before, "from")?, depth)?, window, fold))
     }
 
     fn grouped(&self, node: &'a Value, depth: usize) -> Outcome<Source> {
         let depth = depth.checked_sub(1).ok_or_else(|| unsupported("format: a ring"))?;
-        let source = self.source(self.before(node, depth)?, depth)?;
+        let source = self.source(self.before(node, "from")?, depth)?;
         match (json::text(node, "op")?, node["mapper"].as_str()) {
             // The same key again: a repartition topic of one partition changes nothing.
             ("group_by_key", _) | ("group_by", Some("noop")) => Ok(source),
@@ -220,32 +284,80 @@ impl<'a> Nodes<'a> {
                 }
                 Ok(Source::Merge(sources))
             }
+            "map_identity_marks_repartition" => match self.before(node, "from")? {
+                before if before["op"] == "stream" => {
+                    Ok(Source::SameKey(json::text(before, "topic")?.to_owned()))
+                }
+                _ => Err(unsupported("map_identity_marks_repartition behind another step")),
+            },
+            "to_stream" => self.source(self.before(node, "from")?, depth),
+            "table" | "to_table" => Ok(Source::Updates(Box::new(self.rows(node, depth)?))),
+            "stream_table_join" => {
+                let left = self.source(self.before(node, "left")?, depth)?;
+                let right = self.rows(self.before(node, "right")?, depth)?;
+                Ok(Source::TableJoin(Box::new(left), right, matches_of(node)?, joiner_of(node)?))
+            }
             other => Err(unsupported(format!("{other} in front of a stream's step"))),
+        }
+    }
+
+    fn rows(&self, node: &'a Value, depth: usize) -> Outcome<Rows> {
+        let depth = depth.checked_sub(1).ok_or_else(|| unsupported("format: a ring"))?;
+        match json::text(node, "op")? {
+            "table" => Ok(Rows::Topic(json::text(node, "topic")?.to_owned())),
+            "to_table" => {
+                let source = self.source(self.before(node, "from")?, depth)?;
+                Ok(Rows::Stream(Box::new(source)))
+            }
+            other => Err(unsupported(format!("{other} as a table"))),
         }
     }
 }
 
-/// Names everything that is missing, the steps before the tables they work on.
-fn check_known(nodes: &[Value]) -> Outcome {
-    let mut missing: Vec<String> = nodes.iter().filter_map(missing).collect();
-    if missing.iter().any(|name| !name.contains("table (")) {
-        missing.retain(|name| !name.contains("table ("));
+fn matches_of(node: &Value) -> Outcome<Matches> {
+    match json::text(node, "kind")? {
+        "inner" => Ok(Matches::Inner),
+        "left" => Ok(Matches::Left),
+        "outer" => Ok(Matches::Outer),
+        other => Err(unsupported(format!("{other} join"))),
     }
-    missing.dedup();
-    if missing.is_empty() { Ok(()) } else { Err(Stop::Unsupported(missing.join(", "))) }
+}
+
+fn joiner_of(node: &Value) -> Outcome<Joiner> {
+    let name = json::text(node, "joiner")?;
+    joiner(name).ok_or_else(|| unsupported(format!("joiner {name}")))
+}
+
+/// Names everything that is missing.
+fn check_known(nodes: &[Value]) -> Outcome {
+    let mut names: Vec<String> = nodes.iter().filter_map(missing).collect();
+    names.sort();
+    names.dedup();
+    if names.is_empty() { Ok(()) } else { Err(Stop::Unsupported(names.join(", "))) }
 }
 
 /// What a node needs that is not there.
 fn missing(node: &Value) -> Option<String> {
     let op = node["op"].as_str().unwrap_or("a node without `op`");
     match op {
-        "stream" | "sink" | "merge" | "group_by_key" | "group_by" | "count" | "aggregate"
-        | "reduce" | "to_stream" => node.get("subtractor").map(|_| format!("table {op}")),
+        "stream"
+        | "sink"
+        | "merge"
+        | "group_by_key"
+        | "group_by"
+        | "count"
+        | "aggregate"
+        | "reduce"
+        | "to_stream"
+        | "to_table"
+        | "map_identity_marks_repartition" => node.get("subtractor").map(|_| format!("table {op}")),
         "suppress" if node["until"] == "window_closes" => None,
         "suppress" => Some("suppress (until a time limit)".to_owned()),
         "windowed" => window_missing(&node["window"]),
-        "table" if node["store"] == "versioned" => Some("versioned table (source)".to_owned()),
-        "table" | "global_table" => Some(format!("{op} (source)")),
+        "table" if node["store"] == "versioned" => Some("versioned table".to_owned()),
+        "table" => None,
+        "stream_table_join" if node["grace_ms"].is_null() => None,
+        "stream_table_join" => Some("stream_table_join with grace".to_owned()),
         other => Some(other.to_owned()),
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Val {
     Text(String),
     /// A count.
     Number(u64),
+    /// A value with its record's key, as JSON, for steps that see values only.
+    Keyed(String, Box<Val>),
 }
 
 impl Val {
@@ -33,6 +35,7 @@ impl Val {
             Self::Null => Value::Null,
             Self::Text(text) => json!(text),
             Self::Number(number) => json!(number),
+            Self::Keyed(_, value) => value.to_json(),
         }
     }
 
@@ -42,6 +45,22 @@ impl Val {
             Self::Null => "null".to_owned(),
             Self::Text(text) => text.clone(),
             Self::Number(number) => number.to_string(),
+            Self::Keyed(_, value) => value.text(),
+        }
+    }
+
+    /// The key that the value carries.
+    pub(super) fn key<K: OracleKey>(&self) -> K {
+        let Self::Keyed(key, _) = self else { panic!("a plan asks for keys where they are") };
+        let key = serde_json::from_str(key).ok().and_then(|key| K::from_json(&key));
+        key.expect("the key was written by the runner")
+    }
+
+    /// The value without a key.
+    pub(super) fn plain(self) -> Self {
+        match self {
+            Self::Keyed(_, value) => *value,
+            other => other,
         }
     }
 }
@@ -101,6 +120,20 @@ pub(super) type Adder = fn(&Val, &Val) -> Val;
 
 fn with(separator: &str, aggregate: &Val, value: &Val) -> Val {
     Val::Text(format!("{}{separator}{}", aggregate.text(), value.text()))
+}
+
+/// What a join makes of two values.
+pub(super) type Joiner = fn(&Val, &Val) -> Val;
+
+/// A function of join nodes.
+pub(super) fn joiner(name: &str) -> Option<Joiner> {
+    Some(match name {
+        "plus" => |left, right| with("+", left, right),
+        "concat_dash" => |left, right| with("-", left, right),
+        "percent" => |left, right| with("%", left, right),
+        "paren_comma" => |left, right| Val::Text(format!("({},{})", left.text(), right.text())),
+        _ => return None,
+    })
 }
 
 /// A function of `aggregate` nodes.
