@@ -6,6 +6,7 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod global;
 mod join;
 mod repartition;
 mod stream;
@@ -15,6 +16,7 @@ mod windowed;
 
 pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
+pub use global::GlobalTable;
 pub use stream::Stream;
 pub use table::Table;
 pub use topic::{Topic, topic};
