@@ -22,6 +22,7 @@ use crate::codec::{Bincode, Codec, Data};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::operator::envelope::{self, Envelope};
+use crate::operator::join_row;
 use crate::operator::{Children, SourceEntry, SourceSettings};
 use crate::processor::{Entry, Next, Shared, Stateful, Timed};
 use crate::time::TimeInputs;
@@ -41,9 +42,29 @@ impl TopicTypes {
         Self { key: show_key::<K>, value: show_value::<V, C> }
     }
 
+    /// The changelog of one side of a stream-stream join.
+    pub(crate) fn of_join<K: RecordKey, V: Data>() -> Self {
+        Self { key: show_join_key::<K>, value: show_join_value::<V> }
+    }
+
     pub(crate) fn of_repartition<K: RecordKey, V: Data>() -> Self {
         Self { key: show_key::<K>, value: show_envelope::<V> }
     }
+}
+
+fn show_join_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
+    let Some((key, (timestamp, _))) = bytes.and_then(join_row::split_row) else {
+        return show_key::<K>(bytes);
+    };
+    serde_json::json!({ "key": show_key::<K>(Some(key)), "timestamp": timestamp })
+}
+
+fn show_join_value<V: Data>(bytes: Option<&[u8]>) -> Result<Value, String> {
+    let Some(bytes) = bytes else { return Ok(Value::Null) };
+    let (head, value) =
+        join_row::take_head(bytes, 0).ok_or_else(|| "no row of a join".to_owned())?;
+    let value = show_value::<V, Bincode>(Some(value))?;
+    Ok(serde_json::json!({ "value": value, "matched": head.matched }))
 }
 
 fn show_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {

@@ -10,6 +10,7 @@ mod global;
 mod join;
 mod repartition;
 mod stream;
+mod stream_join;
 mod table;
 mod topic;
 mod windowed;

@@ -200,8 +200,8 @@ impl RowCache {
         self.dirty.reached = Some(Reached { checkpoint, since_ms });
     }
 
-    /// Visits the committed rows with `from <= key < to` in the order of their keys. Index rows
-    /// cost what is visited; a scan of other rows sorts those that are not on disk first.
+    /// Visits the committed rows with `from <= key < to` in the order of their keys. Index rows and
+    /// listed rows cost what is visited; a scan of other rows sorts those that are not on disk first.
     ///
     /// # Errors
     ///
