@@ -23,15 +23,7 @@ type Add = Box<dyn Fn(&mut Val, Val) + std::marker::Send>;
 pub(super) struct Ports<K> {
     pub(super) topology: Box<dyn Fn(&mut Topology) + std::marker::Send + Sync>,
     pub(super) inputs: BTreeMap<&'static str, Send<K>>,
-    pub(super) outputs: Vec<Output>,
-}
-
-/// A sink.
-pub(super) struct Output {
-    pub(super) topic: &'static str,
-    /// The window of its results, if they have one.
-    pub(super) window: Option<Window>,
-    pub(super) read: Read,
+    pub(super) outputs: BTreeMap<&'static str, Read>,
 }
 
 pub(super) fn build<K: OracleKey>(plan: &Plan) -> Ports<K> {
@@ -42,11 +34,7 @@ pub(super) fn build<K: OracleKey>(plan: &Plan) -> Ports<K> {
     });
     let outputs = plan.sinks.iter().map(|(name, flow)| {
         let name = names.get(name);
-        let window = match flow {
-            Flow::Windowed(_, window, _) => Some(*window),
-            _ => None,
-        };
-        Output { topic: name, window, read: output::<K>(name, flow) }
+        (name, output::<K>(name, flow))
     });
     let (inputs, outputs) = (inputs.collect(), outputs.collect());
     let plan = plan.clone();
@@ -183,6 +171,35 @@ impl Building<'_> {
                 match matches {
                     Matches::Inner => stream.join(&table, move |l, r| join(&l, &r)),
                     _ => stream.left_join(&table, move |l, r| join(&l, &r.unwrap_or_default())),
+                }
+            }
+            Source::GlobalJoin(source, name, matches, join) => {
+                let (store, stream, join) = (self.store(), self.stream::<K>(source), *join);
+                let table = self.t.global_table(topic::<K, Val>(self.names.get(name)), &store);
+                let key = |value: &Val| K::from_text(value.text().split_once(',')?.1);
+                match matches {
+                    Matches::Inner => stream.join_global(&table, key, move |l, r| join(&l, &r)),
+                    _ => stream.left_join_global(&table, key, move |l, r| {
+                        join(&l, &r.unwrap_or_default())
+                    }),
+                }
+            }
+            Source::StreamJoin(left, right, apart, matches, join) => {
+                let (left, right) = (self.stream::<K>(left), self.stream::<K>(right));
+                let (name, join) = (self.store(), *join);
+                let window = within(millis(apart.before_ms))
+                    .after(millis(apart.after_ms))
+                    .grace(millis(apart.grace_ms));
+                match matches {
+                    Matches::Inner => {
+                        left.join_within(right, window, &name, move |l, r| join(&l, &r))
+                    }
+                    Matches::Left => left.left_join_within(right, window, &name, move |l, r| {
+                        join(&l, &r.unwrap_or_default())
+                    }),
+                    Matches::Outer => left.outer_join_within(right, window, &name, move |l, r| {
+                        join(&l.unwrap_or_default(), &r.unwrap_or_default())
+                    }),
                 }
             }
         }
