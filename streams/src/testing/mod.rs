@@ -219,6 +219,27 @@ impl TestDriver {
         self.put(topic.name(), partition, now, key, Some(&bytes), &Headers::none())
     }
 
+    /// Sends a value without a key, or none, to a partition of the test's choice, with a timestamp.
+    ///
+    /// # Panics
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_record_to<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+        partition: u32,
+        value: Option<V>,
+        timestamp: i64,
+    ) -> &mut Self {
+        let bytes = value.map(|value| {
+            let mut bytes = Vec::new();
+            C::encode(&value, &mut bytes).expect("a test sends values that its codec can write");
+            bytes
+        });
+        let none = Headers::none();
+        self.put(topic.name(), partition, timestamp, None, bytes.as_deref(), &none)
+    }
+
     /// Sends bytes that need not decode.
     ///
     /// # Panics
