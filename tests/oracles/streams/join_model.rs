@@ -187,7 +187,8 @@ impl Model<'_> {
         match (self.rule, self.join.matches) {
             (Rule::Kafka, _) => found.time > self.newest[side as usize].saturating_sub(kept),
             (_, Matches::Inner) => self.time <= found.time.saturating_add(kept),
-            (_, _) => self.time < self.deadline(side, found.time),
+            // What speaks alone is gone then; what never does stays for all that are not late.
+            (_, _) => !self.speaks(side) || self.time < self.deadline(side, found.time),
         }
     }
 
