@@ -53,7 +53,8 @@ mod topology;
 pub use app::{App, Handle};
 pub use codec::{Bincode, Codec, CodecError, Data, Json};
 pub use dsl::{
-    GlobalTable, SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream, topic,
+    GlobalTable, SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream,
+    topic,
 };
 pub use error::{Error, Result};
 pub use ids::{InvalidName, StoreName, TaskId};

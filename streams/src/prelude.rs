@@ -5,7 +5,9 @@ pub use serde::{Deserialize, Serialize};
 pub use crate::app::{App, Handle};
 pub use crate::broker::Durability;
 pub use crate::codec::{Bincode, Codec, Data, Json};
-pub use crate::dsl::{GlobalTable, Stream, Table, Topic, Topology, WindowTable, WindowedStream, topic};
+pub use crate::dsl::{
+    GlobalTable, Stream, Table, Topic, Topology, WindowTable, WindowedStream, topic,
+};
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
 pub use crate::record::Headers;
 pub use crate::testing::TestDriver;

@@ -16,9 +16,11 @@ fn left(t: &mut Topology) {
     let orders = t.stream(ORDERS);
     let rates = t.global_table(RATES, "rates");
     orders
-        .left_join_global(&rates, |(currency, _)| currency.clone(), |(_, sum), rate| {
-            rate.map(|rate| rate * sum)
-        })
+        .left_join_global(
+            &rates,
+            |(currency, _)| currency.clone(),
+            |(_, sum), rate| rate.map(|rate| rate * sum),
+        )
         .to(PRICES);
 }
 

@@ -92,8 +92,7 @@ fn model(input: &[Sent], partitions: u32, is_left: bool) -> Said {
                 of.push((key.clone(), value.clone(), *at));
             }
         }
-        let (mut clicks, mut users) =
-            (clicks.into_iter().peekable(), users.into_iter().peekable());
+        let (mut clicks, mut users) = (clicks.into_iter().peekable(), users.into_iter().peekable());
         let mut table: BTreeMap<String, String> = BTreeMap::new();
         loop {
             let users_first = match (clicks.peek(), users.peek()) {

@@ -119,11 +119,12 @@ impl<V: Data> JoinBuffer<V> {
 
     /// Whether a record comes too late to meet anything or to speak.
     pub(super) fn is_late(&self, stamp: Stamp) -> bool {
-        i128::from(stamp.source_time) >= self.window.deadline(self.side, stamp.timestamp)
+        i128::from(stamp.source_time) >= self.until(stamp.timestamp)
     }
 
-    /// From this source time on, records of the other side do not meet a row: where rows without a match
-    /// speak, when it speaks; elsewhere, when no record that is not late can be within reach.
+    /// When the time of a record is up: it is late if it comes then, and meets nothing that comes then.
+    /// Where records without a match speak, it is when this one does; elsewhere, when nothing within its
+    /// reach can be in time.
     pub(super) fn until(&self, timestamp: i64) -> i128 {
         if self.speaks {
             self.window.deadline(self.side, timestamp)
@@ -169,12 +170,7 @@ impl<V: Data> JoinBuffer<V> {
         Ok(())
     }
 
-    fn meet_row(
-        &mut self,
-        probe: Probe<'_>,
-        tail: Tail,
-        found: &mut Vec<(i64, V)>,
-    ) -> Result<()> {
+    fn meet_row(&mut self, probe: Probe<'_>, tail: Tail, found: &mut Vec<(i64, V)>) -> Result<()> {
         let mut key = std::mem::take(&mut self.key);
         join_row::row_key(probe.key, tail, &mut key);
         let outcome = self.meet_key(probe.until, tail.0, &key, found);
@@ -279,9 +275,8 @@ impl<V: Data> JoinBuffer<V> {
         let mut tails = Vec::new();
         let rows = &self.rows;
         // Rows of a longer key may lie between those of this one.
-        let tail_of = |row: &[u8]| {
-            join_row::split_row(row).filter(|(k, _)| *k == key).map(|(_, tail)| tail)
-        };
+        let tail_of =
+            |row: &[u8]| join_row::split_row(row).filter(|(k, _)| *k == key).map(|(_, tail)| tail);
         let behind = self.behind.as_ref().expect("a store is opened before its first record");
         behind.scan(&first, &last, &mut |listed, _| {
             let row = &listed[1..];
@@ -298,13 +293,7 @@ impl<V: Data> JoinBuffer<V> {
     }
 
     /// Keeps a record.
-    pub(super) fn put(
-        &mut self,
-        key: &[u8],
-        stamp: Stamp,
-        value: V,
-        matched: bool,
-    ) -> Result<()> {
+    pub(super) fn put(&mut self, key: &[u8], stamp: Stamp, value: V, matched: bool) -> Result<()> {
         let timestamp = stamp.timestamp;
         let number = timestamp.div_euclid(self.slice_ms);
         let is_many = self.slice(number, key)?.rows == Rows::Many;

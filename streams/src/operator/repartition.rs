@@ -146,9 +146,8 @@ impl<V> Entry for RepartitionEntry<V> {
         let place =
             Place { topic: &self.topic, partition: ctx.task.partition, offset: record.offset };
         let (key, stamp, value) = unwrap(record).map_err(|reason| place.damaged(reason))?;
-        let value = value.map(|bytes| {
-            (self.decode)(bytes).map_err(|reason| place.undecodable(VALUE, reason))
-        });
+        let value = value
+            .map(|bytes| (self.decode)(bytes).map_err(|reason| place.undecodable(VALUE, reason)));
         self.next.process(ctx, key, value.transpose()?, stamp)
     }
 }

@@ -257,7 +257,8 @@ mod tests {
 
     #[test]
     fn a_global_position_is_the_furthest_that_any_input_carries() {
-        let at = |topic, partition, offset| GlobalPosition { topic: [topic; 16], partition, offset };
+        let at =
+            |topic, partition, offset| GlobalPosition { topic: [topic; 16], partition, offset };
         let carried = [at(1, 0, 5), at(1, 0, 9), at(1, 1, 20), at(2, 0, 30)];
         assert_eq!(global_position(&carried, [1; 16], 0), Some(9));
         assert_eq!(global_position(&carried, [3; 16], 0), None);

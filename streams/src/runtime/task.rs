@@ -371,8 +371,7 @@ impl Task {
         let positions = moved.map(|input| {
             let clock = self.ctx.clocks[input.number];
             let watermarks = input.watermarks.clone().unwrap_or_default();
-            let globals =
-                if is_carrier(input) { std::mem::take(&mut carried) } else { Vec::new() };
+            let globals = if is_carrier(input) { std::mem::take(&mut carried) } else { Vec::new() };
             Position {
                 topic: input.topic.id,
                 partition: input.partition,

@@ -64,25 +64,56 @@ pub(crate) enum JoinKind {
 /// What a node does.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
-    Source { topic: String, event_time: bool },
+    Source {
+        topic: String,
+        event_time: bool,
+    },
     Filter,
     Map,
     FlatMap,
     KeyBy,
     Merge,
-    RepartitionSink { topic: String, carries: Carries },
-    RepartitionSource { topic: String },
-    Aggregate { store: StoreName, what: &'static str },
-    WindowAggregate { store: StoreName, what: &'static str, window: Tumbling, emit: Emit },
+    RepartitionSink {
+        topic: String,
+        carries: Carries,
+    },
+    RepartitionSource {
+        topic: String,
+    },
+    Aggregate {
+        store: StoreName,
+        what: &'static str,
+    },
+    WindowAggregate {
+        store: StoreName,
+        what: &'static str,
+        window: Tumbling,
+        emit: Emit,
+    },
     /// The latest value of each key.
-    Table { store: StoreName },
+    Table {
+        store: StoreName,
+    },
     /// A topic that each task reads whole, from all of its partitions.
-    GlobalTable { topic: String, store: StoreName },
+    GlobalTable {
+        topic: String,
+        store: StoreName,
+    },
     /// A stream looks up a table, or a global table; its inputs are the stream and the table.
-    TableJoin { store: StoreName, join: JoinKind },
+    TableJoin {
+        store: StoreName,
+        join: JoinKind,
+    },
     /// Two streams within a time; its inputs are the left and the right one, in a store each.
-    StreamJoin { left: StoreName, right: StoreName, join: JoinKind, window: JoinWindow },
-    Sink { topic: String },
+    StreamJoin {
+        left: StoreName,
+        right: StoreName,
+        join: JoinKind,
+        window: JoinWindow,
+    },
+    Sink {
+        topic: String,
+    },
     ForEach,
 }
 

@@ -63,7 +63,8 @@ pub(crate) fn partition_counts(
     }
     let internal = parts.iter().flat_map(sources).filter(|source| source.upstream.is_some());
     let repartitions = internal.map(|source| {
-        let count = source.chosen.unwrap_or_else(|| groups.get(&source.group).copied().unwrap_or(0));
+        let count =
+            source.chosen.unwrap_or_else(|| groups.get(&source.group).copied().unwrap_or(0));
         (source.topic.clone(), count)
     });
     Ok(PartitionCounts { tasks, repartitions: repartitions.collect() })

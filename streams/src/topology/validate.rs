@@ -25,7 +25,8 @@ impl Graph {
         let mut stores = BTreeSet::new();
         let mut read = BTreeSet::new();
         for node in &self.nodes {
-            if let Some(store) = node.kind.stores().into_iter().find(|store| !stores.insert(*store)) {
+            if let Some(store) = node.kind.stores().into_iter().find(|store| !stores.insert(*store))
+            {
                 return refuse(
                     &format!("two steps call their store `{store}`"),
                     "give each stateful step a name of its own",
