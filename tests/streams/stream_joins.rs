@@ -1,8 +1,8 @@
 //! Streams that meet within a time, against a model of pairs.
 //!
 //! The model knows nothing of stores or order: two records meet if they have one key, are within reach,
-//! neither is late, and neither was read when the other had already spoken alone. Clocks are per
-//! partition of each topic.
+//! and neither was read when the time of the other, or its own, was up. Clocks are per partition of each
+//! topic.
 
 use std::collections::BTreeMap;
 
@@ -102,21 +102,22 @@ fn input(seed: u64, partitions: u32, count: u64) -> Vec<Sent> {
 
 /// What is said of each key: text and timestamp, sorted; and how many records are late.
 fn model(input: &[Sent], kind: Kind, w: Window) -> (BTreeMap<String, Vec<(String, i64)>>, u64) {
-    let deadline = |s: &Sent| s.at + if s.is_left { w.after } else { w.before } + 1 + w.grace;
     let speaks = |s: &Sent| kind == Kind::Outer || (kind == Kind::Left && s.is_left);
+    let until = |s: &Sent| {
+        let (own, both) = (if s.is_left { w.after } else { w.before }, w.before + w.after);
+        s.at + if speaks(s) { own } else { both } + 1 + w.grace
+    };
     let mut said: BTreeMap<String, Vec<(String, i64)>> = BTreeMap::new();
     let mut matched = vec![false; input.len()];
     let mut late = 0;
     for (i, l) in input.iter().enumerate() {
-        if l.clock >= deadline(l) {
+        if l.clock >= until(l) {
             late += 1;
             continue;
         }
         for (j, r) in input.iter().enumerate().filter(|(_, r)| l.is_left && !r.is_left) {
             let within = l.at - w.before <= r.at && r.at <= l.at + w.after;
-            let in_time = r.clock < deadline(r)
-                && (!speaks(l) || r.clock < deadline(l))
-                && (!speaks(r) || l.clock < deadline(r));
+            let in_time = r.clock < until(r) && r.clock < until(l) && l.clock < until(r);
             if l.key == r.key && within && in_time {
                 (matched[i], matched[j]) = (true, true);
                 let pair = text(Some(l.value.clone()), Some(r.value.clone()));
@@ -125,7 +126,7 @@ fn model(input: &[Sent], kind: Kind, w: Window) -> (BTreeMap<String, Vec<(String
         }
     }
     for (s, _) in input.iter().zip(&matched).filter(|(s, matched)| !**matched && speaks(s)) {
-        if s.clock < deadline(s) {
+        if s.clock < until(s) {
             let value = Some(s.value.clone());
             let alone = if s.is_left { text(value, None) } else { text(None, value) };
             said.entry(s.key.clone()).or_default().push((alone, s.at));
@@ -379,27 +380,25 @@ fn null_keys_and_values_are_counted_and_lonely_sides_pass_null_keys_on() {
     assert_eq!(d.nulls(), (1, 1));
 }
 
-/// Results speak up to a difference and grace behind the clock: the next window must wait for them.
+/// Results speak up to the differences and grace behind the clock: the next window must wait for them.
 #[test]
-fn lonely_records_are_in_time_for_the_next_window_with_grace_0() {
+fn results_are_in_time_for_the_next_window_with_grace_0() {
     const COUNTS: Topic<Windowed<String>, u64> = topic("counts");
-    fn job(t: &mut Topology) {
-        let right = t.stream(RIGHT);
-        let window = within(millis(50)).before(millis(5)).grace(millis(20));
-        t.stream(LEFT)
-            .outer_join_within(right, window, "pairs", text)
-            .window(tumbling(millis(10)))
-            .count("counts")
-            .on_close()
-            .to(COUNTS);
-    }
-    for seed in 0..6 {
+    const WINDOW: Window = Window { before: 30, after: 50, grace: 20 };
+    for (seed, kind) in (0..12).zip(KINDS.into_iter().cycle()) {
+        let job = move |t: &mut Topology| {
+            let (left, right) = (t.stream(LEFT), t.stream(RIGHT));
+            join(left, right, kind, WINDOW)
+                .window(tumbling(millis(1)))
+                .count("counts")
+                .on_close()
+                .to(COUNTS);
+        };
         let input = input(seed, 2, 150);
         let mut d = TestDriver::new(job).partitions(2).seed(seed);
         send(&mut d, &input);
         d.advance_to(LATER).advance_to(2 * LATER);
-        let window = Window { before: 5, after: 50, grace: 20 };
-        let (expected, late) = model(&input, Kind::Outer, window);
+        let (expected, late) = model(&input, kind, WINDOW);
         assert_eq!(d.late(), late, "seed {seed}: only what the join itself calls late");
         let counted: u64 = d.read(COUNTS).into_iter().map(|(_, n)| n).sum();
         let said: usize = expected.values().map(Vec::len).sum();

@@ -16,6 +16,8 @@
 //! * event time moves by records and by [`TestDriver::advance_to`] only.
 
 mod engine;
+#[cfg(test)]
+mod join_stores;
 mod random;
 
 use std::collections::BTreeMap;
