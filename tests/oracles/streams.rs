@@ -94,7 +94,15 @@ impl Step {
     }
 
     fn has_null_key(&self) -> bool {
-        matches!(&self.input, Input::Record { key: Value::Null, .. })
+        self.null_key_to().is_some()
+    }
+
+    /// The topic of a record without a key.
+    fn null_key_to(&self) -> Option<&str> {
+        match &self.input {
+            Input::Record { topic, key: Value::Null, .. } => Some(topic),
+            _ => None,
+        }
     }
 }
 

@@ -67,8 +67,8 @@ fn input<K: OracleKey>(name: &'static str, written: Input) -> Send<K> {
             .ok_or_else(|| unsupported("format: `v`"))
             .map(|value| Some(value).filter(|v| written.nulls_are_values || *v != Val::Null))?;
         if written.carries_key {
-            let Some(key) = &key else { return Err(unsupported("a null key behind a new key")) };
-            value = value.map(|value| Val::Keyed(key.to_json().to_string(), Box::new(value)));
+            let key = key.as_ref().map(|key| key.to_json().to_string());
+            value = value.map(|value| Val::Keyed(key, Box::new(value)));
         }
         driver.send_record(topic::<K, Val>(name), key, value, timestamp, headers);
         Ok(())
@@ -154,7 +154,10 @@ impl Building<'_> {
             }
             Source::SameKey(name) => {
                 let stream = self.t.stream(topic::<K, Val>(self.names.get(name)));
-                stream.key_by(Val::key::<K>).map(Val::plain)
+                // A record without a key has none to be given again.
+                let keyed = stream.filter(|value| value.key::<K>().is_some());
+                let key = |value: &Val| value.key::<K>().expect("the others were filtered out");
+                keyed.key_by(key).map(Val::plain)
             }
             Source::Merge(sources) => {
                 let streams: Vec<_> = sources.iter().map(|s| self.stream::<K>(s)).collect();

@@ -4,11 +4,13 @@
 //!   record --> pairs with rows of the other side --> alone, at once or later, or never
 //!
 //!                         Kafka                                 Headwater
-//!   a row stays           before + after + grace behind the     as long as the source time of what
-//!                         newest record of its own side         reads it is below that
-//!   a late record         meets what stays, or speaks at once   meets nothing (left, outer)
-//!   unmatched rows speak  before the next record that moves     when the time reaches their own time
-//!                         the time, if a look seems worth it    + their difference + 1 + grace
+//!   a row meets what      is read before the newest record of   has a source time below the row's time
+//!                         its own side is before + after +      + 1 + grace + its side's difference; +
+//!                         grace ahead of it                     both, if its side never speaks alone
+//!   a late record         meets what stays, or speaks at once   is one that comes after that time of
+//!                                                               its own, and meets nothing
+//!   unmatched rows speak  before the next record that moves     when that time is there
+//!                         the time, if a look seems worth it
 //!   and then              may still match                       never match
 //! ```
 //!
@@ -111,9 +113,16 @@ impl Model<'_> {
         }
     }
 
-    /// From this time on a record of this side is late, and its row speaks alone.
+    /// When a record of this side speaks alone.
     fn deadline(&self, side: Side, time: i64) -> i64 {
         time.saturating_add(self.reach(side).1).saturating_add(self.grace()).saturating_add(1)
+    }
+
+    /// When the time of a record of this side is up: it is late if it comes then, and what comes then
+    /// does not meet it.
+    fn until(&self, side: Side, time: i64) -> i64 {
+        let deadline = self.deadline(side, time);
+        if self.speaks(side) { deadline } else { deadline.saturating_add(self.reach(side).0) }
     }
 
     fn say(&mut self, key: &Value, left: &Val, right: &Val, time: i64) {
@@ -145,8 +154,7 @@ impl Model<'_> {
     }
 
     fn meet(&mut self, side: Side, mut row: Kept) {
-        let is_late = self.time >= self.deadline(side, row.time);
-        if self.rule == Rule::Headwater && self.join.matches != Matches::Inner && is_late {
+        if self.rule == Rule::Headwater && self.time >= self.until(side, row.time) {
             return;
         }
         let (before, after) = self.reach(side);
@@ -184,11 +192,9 @@ impl Model<'_> {
     fn is_met(&self, side: Side, found: &Kept) -> bool {
         let (before, after) = self.reach(side);
         let kept = before.saturating_add(after).saturating_add(self.grace());
-        match (self.rule, self.join.matches) {
-            (Rule::Kafka, _) => found.time > self.newest[side as usize].saturating_sub(kept),
-            (_, Matches::Inner) => self.time <= found.time.saturating_add(kept),
-            // What speaks alone is gone then; what never does stays for all that are not late.
-            (_, _) => !self.speaks(side) || self.time < self.deadline(side, found.time),
+        match self.rule {
+            Rule::Kafka => found.time > self.newest[side as usize].saturating_sub(kept),
+            Rule::Headwater => self.time < self.until(side, found.time),
         }
     }
 

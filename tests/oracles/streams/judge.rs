@@ -24,8 +24,11 @@ const NULL_KEYS_COUNT: &str =
 const FINAL_RESULTS_KEPT: &str = "every window gives its final result; Kafka loses those that one record takes past the \
      retention of its store (size + grace)";
 const ORDER_BETWEEN_KEYS: &str = "the order between keys within a commit is free";
-const JOIN_ROWS_OF_ONE_SIDE: &str =
-    "a join keeps rows by source time, Kafka by the newest record of their own side";
+const NULL_KEYS_BEHIND_KEY_BY: &str =
+    "every record has a key behind `key_by`: one without it is left out in front of it";
+const LATE_IN_INNER_JOIN: &str = "a record that comes when the source time has passed it by both differences and grace is late, \
+     whichever side comes first; Kafka joins it with rows that the newest record of their own side \
+     leaves in the store";
 const LATE_NEVER_MEETS: &str = "a late record meets nothing, and what has spoken alone never matches later; Kafka joins what \
      its stores still hold, and lets unmatched records speak when it next looks at them";
 
@@ -78,6 +81,11 @@ fn compare(plan: &Plan, steps: &[Step], found: &[Found]) -> Result<Differences, 
             let expected = step.out.get(topic).unwrap_or(&empty);
             let found = found.get(topic).unwrap_or(&empty);
             if is_same(plan.is_unordered, expected, found) {
+                continue;
+            }
+            let is_left_out = step.null_key_to().is_some_and(|topic| plan.is_keyed_again(topic));
+            if found.is_empty() && is_left_out {
+                differences.insert(NULL_KEYS_BEHIND_KEY_BY);
                 continue;
             }
             let is_kept = |row: &&Row| !is_lost_by_kafka(window, row, newest);
@@ -140,7 +148,6 @@ fn by_join_rules(plan: &Plan, steps: &[Step], found: &[Found]) -> Option<&'stati
         .iter()
         .zip(&ours)
         .all(|(found, rows)| sorted(found.get(join.sink).unwrap_or(&empty)) == sorted(rows));
-    let rule =
-        if join.matches == Matches::Inner { JOIN_ROWS_OF_ONE_SIDE } else { LATE_NEVER_MEETS };
+    let rule = if join.matches == Matches::Inner { LATE_IN_INNER_JOIN } else { LATE_NEVER_MEETS };
     (is_recorded && is_found).then_some(rule)
 }

@@ -210,6 +210,11 @@ impl Plan {
         })
     }
 
+    /// Whether a step's topic is given its keys again.
+    pub(super) fn is_keyed_again(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|input| input.carries_key)
+    }
+
     /// The stream-stream join, if there is nothing else.
     pub(super) fn only_join(&self) -> Option<OnlyJoin<'_>> {
         let [(sink, Flow::Stream(Source::StreamJoin(left, right, within, matches, joiner)))] =
