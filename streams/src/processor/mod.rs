@@ -15,12 +15,14 @@
 //! * operators never see offsets, files or threads.
 
 mod context;
+mod faults;
 mod record;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 pub(crate) use context::{Changelog, Context, Counters, LateRecord, Output};
+pub(crate) use faults::{FallibleStep, Faults, Refused};
 pub use record::Record;
 
 use crate::error::Result;

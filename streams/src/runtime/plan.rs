@@ -38,7 +38,8 @@ impl JobPlan {
         check_sources(&parts, &topics, broker)?;
         let sizes = topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
         let counts = partition_counts(&parts, &sizes)?;
-        let wanted = wanted_topics(&settings.id, &parts, &counts);
+        let letters = assembly.graph.letters_topic();
+        let wanted = wanted_topics(&settings.id, &parts, &counts, letters.as_deref());
         for (name, partitions, kind) in &wanted {
             check_internal(&topics, name, *partitions, *kind)?;
         }
@@ -92,7 +93,8 @@ impl JobPlan {
 
 fn assemble(settings: &Settings, build: &Build) -> Result<Assembly> {
     let build = Arc::clone(build);
-    Topology::build(&settings.id, settings.event_time_ahead_max_ms, &move |t| build(t))
+    let (limit, on_error) = (settings.event_time_ahead_max_ms, settings.on_error);
+    Topology::build(&settings.id, limit, on_error, &move |t| build(t))
 }
 
 fn check_sources(
@@ -113,7 +115,12 @@ fn check_sources(
     Ok(())
 }
 
-fn wanted_topics(id: &str, parts: &[Subtopology], counts: &[u32]) -> Vec<(String, u32, TopicKind)> {
+fn wanted_topics(
+    id: &str,
+    parts: &[Subtopology],
+    counts: &[u32],
+    letters: Option<&str>,
+) -> Vec<(String, u32, TopicKind)> {
     let mut wanted: Vec<(String, u32, TopicKind)> = Vec::new();
     let repartitions: Vec<&str> = parts
         .iter()
@@ -123,8 +130,11 @@ fn wanted_topics(id: &str, parts: &[Subtopology], counts: &[u32]) -> Vec<(String
         .collect();
     for (part, &count) in parts.iter().zip(counts) {
         for sink in &part.sinks {
-            let internal = repartitions.contains(&sink.as_str());
-            let kind = if internal { TopicKind::Repartition } else { TopicKind::Output };
+            let kind = match sink.as_str() {
+                topic if letters == Some(topic) => TopicKind::DeadLetters,
+                topic if repartitions.contains(&topic) => TopicKind::Repartition,
+                _ => TopicKind::Output,
+            };
             if !wanted.iter().any(|(name, ..)| name == sink) {
                 wanted.push((sink.clone(), count, kind));
             }
@@ -143,7 +153,10 @@ fn check_internal(
     kind: TopicKind,
 ) -> Result<()> {
     match topics.get(name) {
-        Some(topic) if kind != TopicKind::Output && topic.partitions != partitions => {
+        Some(topic)
+            if matches!(kind, TopicKind::Repartition | TopicKind::Changelog)
+                && topic.partitions != partitions =>
+        {
             Err(Error::Topology {
                 reason: format!(
                     "internal topic `{name}` has {} partitions but the job now needs {partitions}",

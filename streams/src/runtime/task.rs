@@ -28,7 +28,9 @@ use crate::dsl::Assembly;
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::operator::envelope::{self, Envelope};
-use crate::processor::{Changelog, Context, Counters, Entry, Output, Shared, Stateful, Timed};
+use crate::processor::{
+    Changelog, Context, Counters, Entry, FallibleStep, Faults, Output, Shared, Stateful, Timed,
+};
 use crate::store::{Checkpoint, Flusher, RowCache};
 use crate::time::TimeInputs;
 use crate::topology::{SourceDecl, changelog_topic};
@@ -87,10 +89,13 @@ impl Task {
                 None
             });
         }
+        let faults = faults_of(&assembly);
         let Assembly { entries, timed, stateful, repartitions, .. } = assembly;
         let here = |node: crate::topology::NodeId| membership[node.0] == id.subtopology;
         let mut ctx = Context::new(id, entries.len(), outputs);
         ctx.late_records = keep_late_records.then(Vec::new);
+        ctx.faults = faults;
+        ctx.printer = plan.settings.printer.clone();
         let mut task = Self {
             id,
             ctx,
@@ -255,7 +260,9 @@ impl Task {
             };
             self.ctx.clocks[number] = input.heard(&said);
         } else if let Some(entry) = &mut self.entries[number] {
+            self.ctx.faults.begin_record(number, &record);
             entry.process(&mut self.ctx, number, &record)?;
+            self.ctx.faults.end_record();
         } else {
             self.ctx.observe(number, record.timestamp);
         }
@@ -357,6 +364,7 @@ impl Task {
         }
         self.raised = false;
         self.ctx.counters = Counters::default();
+        self.ctx.faults.committed(now_ms);
         self.ctx.end();
         Ok(())
     }
@@ -373,6 +381,17 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// The policies of all steps: a task has the entries of some.
+fn faults_of(assembly: &Assembly) -> Faults {
+    let graph = &assembly.graph;
+    let fallible = graph.iter().filter_map(|(id, node)| {
+        let policy = graph.policy(node)?;
+        Some(FallibleStep { node: id.0, name: graph.step_name(id), policy })
+    });
+    let inputs = graph.inputs().into_iter().map(|(_, topic)| Arc::from(topic)).collect();
+    Faults::new(fallible.collect(), inputs, assembly.letters)
 }
 
 /// The back end of a process, with the flusher and the limits that its row caches share.

@@ -14,7 +14,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Carries, Emit, Graph, Kind, Node, NodeId, changelog_topic};
+use super::{Carries, Emit, Graph, Kind, Node, NodeId, Way, changelog_topic};
 
 /// A step, and what else is to be said of it.
 type Step = (String, Vec<String>);
@@ -40,6 +40,11 @@ impl Graph {
         text
     }
 
+    /// A step by the number that `topology` prints, and its words.
+    pub(crate) fn step_name(&self, id: NodeId) -> String {
+        format!("{} {}", id.0, self.step(&self.nodes[id.0]).0)
+    }
+
     fn step(&self, node: &Node) -> Step {
         let changelog = |store| format!("changelog {}", changelog_topic(&self.id, store));
         let (step, details) = match &node.kind {
@@ -51,7 +56,11 @@ impl Graph {
             }
             Kind::Filter => ("filter".into(), vec![]),
             Kind::Map => ("map".into(), vec![]),
+            Kind::TryMap => ("try map".into(), vec![]),
             Kind::FlatMap => ("flat map".into(), vec![]),
+            Kind::Inspect => ("inspect".into(), vec![]),
+            Kind::Branch(Way::First) => ("branch: yes".into(), vec![]),
+            Kind::Branch(Way::Rest) => ("branch: the rest".into(), vec![]),
             Kind::KeyBy => ("key by".into(), vec![]),
             Kind::Merge => ("merge".into(), vec![]),
             Kind::RepartitionSink { topic, carries: Carries::Key } => {
@@ -72,6 +81,7 @@ impl Graph {
                 (format!("{what} in {store}"), vec![windows, changelog(store)])
             }
             Kind::ForEach => ("for each".into(), vec![]),
+            Kind::Print { label } => (format!("print [{label}]"), vec![]),
         };
         (step, details)
     }

@@ -15,12 +15,14 @@
 //! * names of topics and stores come from names that the user gave, never from node numbers.
 
 mod describe;
+mod refusal;
 mod subtopology;
 mod validate;
 
 pub(crate) use subtopology::{SourceDecl, Subtopology, partition_counts};
 
 use crate::ids::StoreName;
+use crate::on_error::OnError;
 use crate::time::Tumbling;
 
 /// Index of a node.
@@ -45,6 +47,15 @@ pub(crate) enum Carries {
     Value,
 }
 
+/// Which records of a branch a node passes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Those whose value answers yes.
+    First,
+    /// All others.
+    Rest,
+}
+
 /// What a node does.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
@@ -60,6 +71,10 @@ pub(crate) enum Kind {
     WindowAggregate { store: StoreName, what: &'static str, window: Tumbling, emit: Emit },
     Sink { topic: String },
     ForEach,
+    TryMap,
+    Inspect,
+    Branch(Way),
+    Print { label: String },
 }
 
 /// One node and where its records come from.
@@ -67,6 +82,8 @@ pub(crate) enum Kind {
 pub(crate) struct Node {
     pub(crate) kind: Kind,
     pub(crate) inputs: Vec<NodeId>,
+    /// What becomes of records that it refuses, where that was said of this step.
+    pub(crate) on_error: Option<OnError>,
 }
 
 /// The whole graph.
@@ -74,15 +91,17 @@ pub(crate) struct Node {
 pub(crate) struct Graph {
     pub(crate) id: String,
     pub(crate) nodes: Vec<Node>,
+    /// What becomes of refused records where a step says nothing.
+    pub(crate) on_error: OnError,
 }
 
 impl Graph {
     pub(crate) fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), nodes: Vec::new() }
+        Self { id: id.to_owned(), nodes: Vec::new(), on_error: OnError::default() }
     }
 
     pub(crate) fn add(&mut self, kind: Kind, inputs: &[NodeId]) -> NodeId {
-        self.nodes.push(Node { kind, inputs: inputs.to_vec() });
+        self.nodes.push(Node { kind, inputs: inputs.to_vec(), on_error: None });
         NodeId(self.nodes.len() - 1)
     }
 
