@@ -19,6 +19,7 @@ mod refusal;
 mod subtopology;
 mod validate;
 
+pub(crate) use describe::Format;
 pub(crate) use subtopology::{SourceDecl, Subtopology, partition_counts};
 
 use crate::ids::StoreName;
