@@ -8,9 +8,8 @@
 //! * a reader that goes away, or a disk that is full, does not stop the job: nothing more is printed.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -22,14 +21,18 @@ const WIPE: &str = "\r\x1b[K";
 pub(crate) struct Printer(Arc<Target>);
 
 enum Target {
-    Stdout { closed: AtomicBool },
+    /// What comes before a line, where it goes, and `None` once nobody reads it any more.
+    Output {
+        before: &'static str,
+        out: Mutex<Option<Box<dyn Write + Send>>>,
+    },
     List(Mutex<Vec<String>>),
 }
 
 impl fmt::Debug for Printer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &*self.0 {
-            Target::Stdout { .. } => "Printer(standard output)",
+            Target::Output { .. } => "Printer(output)",
             Target::List(_) => "Printer(list)",
         })
     }
@@ -38,7 +41,12 @@ impl fmt::Debug for Printer {
 impl Printer {
     /// Writes to standard output.
     pub(crate) fn stdout() -> Self {
-        Self(Arc::new(Target::Stdout { closed: AtomicBool::new(false) }))
+        let stdout = io::stdout();
+        Self::output(if stdout.is_terminal() { WIPE } else { "" }, Box::new(stdout))
+    }
+
+    fn output(before: &'static str, out: Box<dyn Write + Send>) -> Self {
+        Self(Arc::new(Target::Output { before, out: Mutex::new(Some(out)) }))
     }
 
     /// Keeps the lines.
@@ -50,13 +58,15 @@ impl Printer {
     pub(crate) fn line(&self, text: &str) {
         match &*self.0 {
             Target::List(lines) => lines.lock().push(text.to_owned()),
-            Target::Stdout { closed } if !closed.load(Ordering::Relaxed) => {
-                if let Err(error) = write_line(text) {
-                    closed.store(true, Ordering::Relaxed);
+            Target::Output { before, out } => {
+                let mut out = out.lock();
+                let Some(open) = out.as_mut() else { return };
+                let line = format!("{before}{text}\n");
+                if let Err(error) = open.write_all(line.as_bytes()).and_then(|()| open.flush()) {
                     tracing::debug!(%error, "nobody reads what the job prints any more");
+                    *out = None;
                 }
             }
-            Target::Stdout { .. } => {}
         }
     }
 
@@ -64,15 +74,43 @@ impl Printer {
     pub(crate) fn lines(&self) -> Vec<String> {
         match &*self.0 {
             Target::List(lines) => lines.lock().clone(),
-            Target::Stdout { .. } => Vec::new(),
+            Target::Output { .. } => Vec::new(),
         }
     }
 }
 
-fn write_line(text: &str) -> io::Result<()> {
-    let stdout = io::stdout();
-    let wipe = if stdout.is_terminal() { WIPE } else { "" };
-    let mut out = stdout.lock();
-    out.write_all(format!("{wipe}{text}\n").as_bytes())?;
-    out.flush()
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Takes that many lines, then its reader goes away.
+    struct Pipe {
+        left: usize,
+        written: Arc<AtomicUsize>,
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.written.fetch_add(1, Ordering::Relaxed);
+            self.left = self.left.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_not_written_to_any_more() {
+        let written = Arc::new(AtomicUsize::new(0));
+        let pipe = Pipe { left: 2, written: Arc::clone(&written) };
+        let printer = Printer::output("", Box::new(pipe));
+        for _ in 0..10 {
+            printer.line("x");
+        }
+        assert_eq!(written.load(Ordering::Relaxed), 3, "two lines, and one that failed");
+    }
 }

@@ -368,8 +368,7 @@ fn no_letter_is_lost_or_doubled_by_crashes() {
         (told(&d.dead_letters()), rows, d.crashes())
     };
     let (letters, rows, _) = run(0, None);
-    let refused = |n: &u64| n % 3 != 0 && n % 5 == 0;
-    let expected = 80 + (0..240).filter(refused).count();
+    let expected = 80 + (0..240).filter(|n| n % 3 != 0 && n % 5 == 0).count();
     assert_eq!(letters.values().map(Vec::len).sum::<usize>(), expected);
     let taken = (0..240_u64).filter(|n| n % 3 != 0 && n % 5 != 0);
     assert_eq!(rows.values().sum::<u64>(), taken.sum::<u64>());

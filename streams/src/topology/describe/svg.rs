@@ -373,7 +373,10 @@ impl Svg {
         match meaning {
             Meaning::Read { part, step } => {
                 let top = y_of(part, parts[part].placed.boxes[step].1);
-                if let Some(&(x, _)) = points.last() {
+                // A sub-topology that reads what it writes is entered from below, up to its border.
+                if let Some(&(x, y)) = points.last()
+                    && y < top
+                {
                     points.push((x, top));
                 }
                 self.path(&points, "line");
