@@ -79,8 +79,8 @@ impl Faults {
 
     /// After the commit point, at `now_ms` of the wall clock.
     pub(crate) fn committed(&mut self, now_ms: i64) {
-        if let Some((records, example)) = self.notes.committed(now_ms) {
-            tracing::warn!(records, example, "records were left out, as the job's policy says");
+        if let Some(Warning { skipped, dead_letters, example }) = self.notes.committed(now_ms) {
+            tracing::warn!(skipped, dead_letters, example, "steps could not take some records");
         }
     }
 
@@ -125,7 +125,8 @@ impl Context {
         refused: &Refused<'_>,
     ) -> Result<()> {
         let Some(step) = self.faults.step(node) else { return Err(error) };
-        match step.policy {
+        let policy = step.policy;
+        match policy {
             OnError::Fail => return Err(error),
             OnError::Skip => self.counters.skipped += 1,
             OnError::DeadLetter => {
@@ -146,7 +147,7 @@ impl Context {
                 self.counters.dead_letters += 1;
             }
         }
-        self.faults.notes.note(&error);
+        self.faults.notes.note(&error, policy);
         Ok(())
     }
 }
@@ -162,27 +163,40 @@ fn exception(error: &Error) -> &'static str {
 /// What there is to warn of. Pure.
 #[derive(Debug, Default)]
 struct Notes {
-    records: u64,
-    example: Option<String>,
+    unsaid: Option<Warning>,
     warned_ms: Option<i64>,
 }
 
+/// How many records there were since the last warning, and the first of them.
+#[derive(Debug, PartialEq, Eq)]
+struct Warning {
+    skipped: u64,
+    dead_letters: u64,
+    example: String,
+}
+
 impl Notes {
-    fn note(&mut self, error: &Error) {
-        self.records += 1;
-        self.example.get_or_insert_with(|| error.to_string());
+    fn note(&mut self, error: &Error, policy: OnError) {
+        let warning = self.unsaid.get_or_insert_with(|| Warning {
+            skipped: 0,
+            dead_letters: 0,
+            example: error.to_string(),
+        });
+        match policy {
+            OnError::DeadLetter => warning.dead_letters += 1,
+            OnError::Skip | OnError::Fail => warning.skipped += 1,
+        }
     }
 
-    /// How many records, and one of them, if it is time to say so. A clock that was set back does not
-    /// silence a task.
-    fn committed(&mut self, now_ms: i64) -> Option<(u64, String)> {
+    /// What there is to say, if it is time to. A clock that was set back does not silence a task.
+    fn committed(&mut self, now_ms: i64) -> Option<Warning> {
         let quiet = |warned: i64| (0..WARN_EVERY_MS).contains(&now_ms.saturating_sub(warned));
         if self.warned_ms.is_some_and(quiet) {
             return None;
         }
-        let example = self.example.take()?;
+        let warning = self.unsaid.take()?;
         self.warned_ms = Some(now_ms);
-        Some((std::mem::take(&mut self.records), example))
+        Some(warning)
     }
 }
 
@@ -197,16 +211,18 @@ mod tests {
     #[test]
     fn a_task_warns_once_in_a_while_with_a_count_and_an_example() {
         let mut notes = Notes::default();
+        let counts = |warning: Option<Warning>| warning.map(|w| (w.skipped, w.dead_letters));
         assert_eq!(notes.committed(0), None);
-        notes.note(&error("a"));
-        notes.note(&error("b"));
-        let (records, example) = notes.committed(1_000).unwrap();
-        assert_eq!((records, example.ends_with(": a")), (2, true), "{example}");
-        notes.note(&error("c"));
+        notes.note(&error("a"), OnError::Skip);
+        notes.note(&error("b"), OnError::DeadLetter);
+        let example = "step 1 try map refused a result that came from state: a".to_owned();
+        let first = Warning { skipped: 1, dead_letters: 1, example };
+        assert_eq!(notes.committed(1_000), Some(first));
+        notes.note(&error("c"), OnError::Skip);
         assert_eq!(notes.committed(10_999), None, "too soon");
-        notes.note(&error("d"));
-        assert_eq!(notes.committed(11_000).map(|(records, _)| records), Some(2));
-        notes.note(&error("e"));
-        assert!(notes.committed(-5).is_some(), "the clock was set back");
+        notes.note(&error("d"), OnError::Skip);
+        assert_eq!(counts(notes.committed(11_000)), Some((2, 0)));
+        notes.note(&error("e"), OnError::DeadLetter);
+        assert_eq!(counts(notes.committed(-5)), Some((0, 1)), "the clock was set back");
     }
 }
