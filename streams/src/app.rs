@@ -26,6 +26,7 @@ use crate::broker::{Broker, Durability, EmbeddedBroker, open_log};
 use crate::dsl::{Assembly, Topology};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
+use crate::on_error::OnError;
 use crate::runtime::{self, Build, Committer, Control, JobPlan, OpenStores, Progress};
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher};
@@ -89,9 +90,27 @@ impl App {
     }
 
     /// How far an event time may lie past its record's timestamp in the log (default one hour); beyond
-    /// it the job stops with S022.
+    /// it the record is refused (S022), and [`on_error`](Self::on_error) decides.
     pub fn event_time_ahead_max(mut self, limit: Duration) -> Self {
         self.settings.event_time_ahead_max_ms = duration_ms(limit);
+        self
+    }
+
+    /// What the job does with records that do not decode, whose event time lies too far ahead, or that
+    /// a `try_map` refuses (default [`OnError::Fail`]). A step says otherwise with
+    /// [`Stream::on_error`](crate::Stream::on_error).
+    ///
+    /// ```no_run
+    /// use streams::prelude::*;
+    /// # const IN: Topic<String, u64> = topic("in");
+    /// # const OUT: Topic<String, u64> = topic("out");
+    /// # fn topology(t: &mut Topology) { t.stream(IN).to(OUT); }
+    /// # fn main() -> streams::Result<()> {
+    /// App::new("copy", topology).on_error(OnError::DeadLetter).main() // to the topic copy-dlq
+    /// # }
+    /// ```
+    pub fn on_error(mut self, policy: OnError) -> Self {
+        self.settings.on_error = policy;
         self
     }
 
@@ -190,7 +209,7 @@ impl App {
     pub(crate) fn assemble(&self) -> Result<Assembly> {
         let build = &self.build;
         let limit = self.settings.event_time_ahead_max_ms;
-        Topology::build(&self.settings.id, limit, &|t| build(t))
+        Topology::build(&self.settings.id, limit, self.settings.on_error, &|t| build(t))
     }
 
     fn open_log(&self, assembly: &Assembly) -> Result<EmbeddedBroker> {

@@ -10,9 +10,11 @@
 //! Reference: KIP-1050 for the classes of `core_log::Error::recourse`.
 
 use std::any::Any;
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::ids::InvalidName;
+use crate::record::RecordPosition;
 use crate::store::StoreError;
 
 /// The result of everything in this crate.
@@ -104,6 +106,16 @@ pub enum Error {
         /// The setting that it exceeds.
         limit_ms: i64,
     },
+    /// A closure of the job refused a record.
+    #[error("step {step} refused {}: {reason}", Shown(record.as_ref()))]
+    Refused {
+        /// The step, with its number as `topology` prints it.
+        step: String,
+        /// Where the record was read; `None` for what came from state, as the result of a window does.
+        record: Option<RecordPosition>,
+        /// What the closure said, cut at 1 KiB.
+        reason: String,
+    },
     /// The topology contradicts itself.
     #[error("the topology cannot run: {reason}")]
     Topology {
@@ -165,6 +177,18 @@ pub enum Error {
     },
 }
 
+/// A record, as an error names it.
+struct Shown<'a>(Option<&'a RecordPosition>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(position) => position.fmt(f),
+            None => f.write_str("a result that came from state"),
+        }
+    }
+}
+
 impl Error {
     /// What a thread died of.
     pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
@@ -204,6 +228,7 @@ impl Error {
             Self::Store(_) => "S026",
             Self::Usage { .. } => "S027",
             Self::System { .. } => "S028",
+            Self::Refused { .. } => "S031",
             Self::Log(_) => "S029",
         }
     }
@@ -212,10 +237,8 @@ impl Error {
     #[must_use]
     pub fn help(&self) -> Vec<String> {
         let lines: &[&str] = match self {
-            Self::Decode { .. } => &[
-                "mend the type or the producer: a new field wants #[serde(default)]",
-                "nothing of this transaction was written; the job stops here again until it decodes",
-            ],
+            Self::Decode { .. } => DECODE_HELP,
+            Self::Refused { .. } => REFUSED_HELP,
             Self::NotCopartitioned { left, right, right_partitions, .. } => {
                 return copartition_help(left, right, *right_partitions);
             }
@@ -260,11 +283,22 @@ impl Error {
     }
 }
 
+const DECODE_HELP: &[&str] = &[
+    "mend the type or the producer: a new field wants #[serde(default)]",
+    "go on and set it aside: `.on_error(OnError::DeadLetter)` behind `t.stream(..)`",
+    "nothing of this transaction was written; the job stops here again until it decodes",
+];
+const REFUSED_HELP: &[&str] = &[
+    "mend the closure, or the record's producer",
+    "go on and set it aside: `.on_error(OnError::DeadLetter)` behind `.try_map(..)`",
+    "nothing of this transaction was written; the job stops here again until it is taken",
+];
 const POSITION_HELP: &[&str] =
     &["state was not touched; keep records longer than the job may be down"];
 const AHEAD_HELP: &[&str] = &[
     "mend the clock of the producer; nothing of this transaction was written",
     "times that far ahead are wanted? `.event_time_ahead_max(..)`",
+    "go on and set it aside: `.on_error(OnError::DeadLetter)` behind `.event_time(..)`",
 ];
 const PATH_HELP: &[&str] = &["check the path"];
 const NAME_HELP: &[&str] = &["choose another name: up to 249 letters, digits, `.`, `_` and `-`"];

@@ -9,6 +9,7 @@ pub use crate::dsl::{
     GlobalTable, Stream, Table, Topic, Topology, WindowTable, WindowedStream, topic,
 };
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
+pub use crate::on_error::OnError;
 pub use crate::record::Headers;
 pub use crate::testing::TestDriver;
 pub use crate::time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};

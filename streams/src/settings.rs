@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::broker::Durability;
+use crate::on_error::OnError;
+use crate::printer::Printer;
 use crate::store::CacheOptions;
 
 /// Memtables of all stores together.
@@ -25,6 +27,10 @@ pub(crate) struct Settings {
     pub(crate) durability: Durability,
     /// How far an event time may lie past its record's timestamp.
     pub(crate) event_time_ahead_max_ms: i64,
+    /// What becomes of records that a step cannot take, where it says nothing itself.
+    pub(crate) on_error: OnError,
+    /// Where `.print(..)` writes.
+    pub(crate) printer: Printer,
     /// Limits of the row cache of each store partition.
     pub(crate) cache: CacheOptions,
     /// Rows changed in one transaction after which it is committed.
@@ -74,6 +80,8 @@ impl Settings {
             commit_every_ms: 100,
             durability: Durability::Sync,
             event_time_ahead_max_ms: AHEAD_MAX_MS,
+            on_error: OnError::default(),
+            printer: Printer::stdout(),
             cache: CacheOptions::default(),
             changed_rows_max: 128 * 1024,
             limits: Limits::default(),

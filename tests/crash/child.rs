@@ -54,6 +54,8 @@ pub(crate) struct Spec {
     pub(crate) ponders: bool,
     /// Whether it stays until its parent has closed the pipe, however idle it is.
     pub(crate) stays: bool,
+    /// Whether records that do not decode become dead letters.
+    pub(crate) sets_aside: bool,
     /// A broken variant of the runtime, for the red witnesses.
     pub(crate) broken: Option<Broken>,
     /// Instead of the job: what to write, see `aborted.rs`.
@@ -70,6 +72,7 @@ impl Spec {
             small: false,
             ponders: false,
             stays: false,
+            sets_aside: false,
             broken: None,
             write_share: None,
         }
@@ -104,6 +107,9 @@ impl Spec {
                 write_buffer_bytes: 64 << 10,
                 commits_bytes_max: 16 << 10,
             });
+        }
+        if self.sets_aside {
+            app = app.on_error(OnError::DeadLetter);
         }
         match self.broken {
             None => app,

@@ -22,6 +22,7 @@ mod directory;
 mod driver;
 mod jobs;
 mod kills;
+mod letters;
 mod owner;
 mod random;
 mod restart;

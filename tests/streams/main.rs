@@ -7,6 +7,7 @@
 mod checkers;
 mod determinism;
 mod equal;
+mod errors;
 mod failures;
 mod fused;
 mod jobs;

@@ -155,6 +155,11 @@ impl Broker for EmbeddedBroker {
             TopicKind::Output => {
                 TopicSettings { timestamp_after_max_ms: self.event_time_ahead_max_ms, ..defaults }
             }
+            TopicKind::DeadLetters => TopicSettings {
+                timestamp_after_max_ms: i64::MAX,
+                max_batch_bytes: INTERNAL_BATCH_BYTES_MAX,
+                ..defaults
+            },
             TopicKind::Repartition => {
                 TopicSettings { segment_bytes: REPARTITION_SEGMENT_BYTES, ..kept }
             }

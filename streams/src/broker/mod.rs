@@ -30,7 +30,7 @@ pub(crate) use embedded::{open_log, partition_for};
 pub use simulated::Broken;
 #[cfg(test)]
 pub(crate) use simulated::Call;
-pub(crate) use simulated::SimulatedLog;
+pub(crate) use simulated::{SimulatedLog, StoredRecord};
 
 use crate::error::Result;
 
@@ -52,6 +52,8 @@ pub struct TopicRef {
 pub enum TopicKind {
     /// Read by others: the log's own retention.
     Output,
+    /// Records that the job could not take: kept as outputs are. Whatever its source took, it takes.
+    DeadLetters,
     /// Records on their way between two sub-topologies: purged behind the commit.
     Repartition,
     /// A store's rows: kept.

@@ -21,6 +21,7 @@ use super::{Stream, Topic};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
+use crate::on_error::OnError;
 use crate::operator::envelope::{self, Envelope};
 use crate::operator::join_row;
 use crate::operator::{Children, SourceEntry, SourceSettings};
@@ -121,6 +122,8 @@ pub(crate) struct Assembly {
     pub(crate) stateful: Vec<(NodeId, Shared<dyn Stateful>)>,
     /// Topics written, by the index that sinks know them by.
     pub(crate) outputs: Vec<String>,
+    /// The output for dead letters, if there can be any.
+    pub(crate) letters: Option<usize>,
     pub(crate) repartitions: Vec<RepartitionDecl>,
     pub(crate) types: BTreeMap<String, TopicTypes>,
     ahead_max_ms: Rc<Cell<i64>>,
@@ -129,13 +132,14 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    fn new(id: &str, ahead_max_ms: i64) -> Self {
+    fn new(id: &str, ahead_max_ms: i64, on_error: OnError) -> Self {
         Self {
-            graph: Graph::new(id),
+            graph: Graph { on_error, ..Graph::new(id) },
             entries: Vec::new(),
             timed: Vec::new(),
             stateful: Vec::new(),
             outputs: Vec::new(),
+            letters: None,
             repartitions: Vec::new(),
             types: BTreeMap::new(),
             ahead_max_ms: Rc::new(Cell::new(ahead_max_ms)),
@@ -184,7 +188,8 @@ impl Assembly {
                 ahead_max_ms: Rc::clone(&self.ahead_max_ms),
             });
             let children = Children::new();
-            let entry = SourceEntry::<K, V, C>::new(topic, Rc::clone(&settings), children.clone());
+            let entry =
+                SourceEntry::<K, V, C>::new(topic, node.0, Rc::clone(&settings), children.clone());
             self.entries[input] = Some(Box::new(entry));
             let codec = std::marker::PhantomData;
             let typed: Box<dyn Any> = Box::new(Typed::<K, V, C> { settings, children, codec });
@@ -217,9 +222,10 @@ impl Topology {
     pub(crate) fn build(
         id: &str,
         ahead_max_ms: i64,
+        on_error: OnError,
         build: &dyn Fn(&mut Topology),
     ) -> Result<Assembly> {
-        let assembly = Rc::new(RefCell::new(Assembly::new(id, ahead_max_ms)));
+        let assembly = Rc::new(RefCell::new(Assembly::new(id, ahead_max_ms, on_error)));
         let mut topology = Self { assembly: Rc::clone(&assembly) };
         build(&mut topology);
         drop(topology);
@@ -232,6 +238,9 @@ impl Topology {
             return Err(mistake);
         }
         finished.graph.validate()?;
+        if let Some(topic) = finished.graph.letters_topic() {
+            finished.letters = Some(finished.output(&topic));
+        }
         // Operators are attached from the end of a stream to its source. A window that looked at its
         // clock before the window above it had passed on its results would close without them.
         finished.timed.sort_by_key(|(node, _)| *node);

@@ -82,7 +82,7 @@ impl Topology {
         let children = Children::new();
         let writer = Box::new(TableWriter::new(Rc::clone(&rows)));
         children.add(Box::new(Keyed::new(|v: V| v, writer)));
-        let entry = SourceEntry::<K, V, C>::new(topic.name(), settings, children);
+        let entry = SourceEntry::<K, V, C>::new(topic.name(), node.0, settings, children);
         assembly.entries[input] = Some(Box::new(GlobalEntry { entry }));
         let changelog = changelog_topic(&assembly.graph.id, &store);
         assembly.types.insert(topic.name().to_owned(), TopicTypes::of::<K, V, C>());

@@ -9,6 +9,7 @@ mod assembly;
 mod global;
 mod join;
 mod repartition;
+mod steps;
 mod stream;
 mod stream_join;
 mod table;

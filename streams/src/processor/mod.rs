@@ -15,6 +15,7 @@
 //! * operators never see offsets, files or threads.
 
 mod context;
+mod faults;
 mod record;
 
 use std::cell::RefCell;
@@ -23,6 +24,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 pub(crate) use context::{Changelog, Context, Counters, LateRecord, Output};
+pub(crate) use faults::{FallibleStep, Faults, Refused};
 pub use record::Record;
 
 use crate::error::Result;

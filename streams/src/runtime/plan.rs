@@ -38,7 +38,9 @@ impl JobPlan {
         check_sources(&parts, &topics, broker)?;
         let sizes = topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
         let PartitionCounts { tasks: counts, repartitions } = partition_counts(&parts, &sizes)?;
-        let wanted = wanted_topics(&settings.id, &parts, &counts, &repartitions);
+        let letters = assembly.graph.letters_topic();
+        let wanted =
+            wanted_topics(&settings.id, &parts, &counts, &repartitions, letters.as_deref());
         for (name, partitions, kind) in &wanted {
             check_internal(&topics, name, *partitions, *kind)?;
         }
@@ -92,7 +94,8 @@ impl JobPlan {
 
 fn assemble(settings: &Settings, build: &Build) -> Result<Assembly> {
     let build = Arc::clone(build);
-    Topology::build(&settings.id, settings.event_time_ahead_max_ms, &move |t| build(t))
+    let (limit, on_error) = (settings.event_time_ahead_max_ms, settings.on_error);
+    Topology::build(&settings.id, limit, on_error, &move |t| build(t))
 }
 
 fn check_sources(
@@ -118,12 +121,14 @@ fn wanted_topics(
     parts: &[Subtopology],
     counts: &[u32],
     repartitions: &BTreeMap<String, u32>,
+    letters: Option<&str>,
 ) -> Vec<(String, u32, TopicKind)> {
     let mut wanted: Vec<(String, u32, TopicKind)> = Vec::new();
     for (part, &count) in parts.iter().zip(counts) {
         for sink in &part.sinks {
             let (count, kind) = match repartitions.get(sink) {
                 Some(&count) => (count, TopicKind::Repartition),
+                None if letters == Some(sink) => (count, TopicKind::DeadLetters),
                 None => (count, TopicKind::Output),
             };
             if !wanted.iter().any(|(name, ..)| name == sink) {
@@ -145,7 +150,10 @@ fn check_internal(
     kind: TopicKind,
 ) -> Result<()> {
     match topics.get(name) {
-        Some(topic) if kind != TopicKind::Output && topic.partitions != partitions => {
+        Some(topic)
+            if matches!(kind, TopicKind::Repartition | TopicKind::Changelog)
+                && topic.partitions != partitions =>
+        {
             Err(Error::Topology {
                 reason: format!(
                     "internal topic `{name}` has {} partitions but the job now needs {partitions}",

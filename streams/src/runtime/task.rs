@@ -28,7 +28,9 @@ use crate::dsl::Assembly;
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::operator::envelope::{self, Envelope};
-use crate::processor::{Changelog, Context, Counters, Entry, Output, Shared, Stateful, Timed};
+use crate::processor::{
+    Changelog, Context, Counters, Entry, FallibleStep, Faults, Output, Shared, Stateful, Timed,
+};
 use crate::store::{Checkpoint, Flusher, RowCache};
 use crate::time::TimeInputs;
 use crate::topology::{SourceDecl, changelog_topic};
@@ -89,10 +91,13 @@ impl Task {
                 None
             });
         }
+        let faults = faults_of(&assembly);
         let Assembly { entries, timed, stateful, repartitions, .. } = assembly;
         let here = |node: crate::topology::NodeId| membership[node.0] == id.subtopology;
         let mut ctx = Context::new(id, entries.len(), outputs);
         ctx.late_records = keep_late_records.then(Vec::new);
+        ctx.faults = faults;
+        ctx.printer = plan.settings.printer.clone();
         let mut task = Self {
             id,
             ctx,
@@ -294,9 +299,10 @@ impl Task {
             };
             self.ctx.clocks[number] = input.heard(&said);
         } else if let Some(entry) = &mut self.entries[number] {
-            let partition = input.partition;
-            let done = entry.process(&mut self.ctx, number, &record);
-            done.map_err(|error| of_partition(error, input.is_global, partition))?;
+            let is_copy = input.is_global && self.id.partition > 0;
+            self.ctx.faults.begin_record(number, input.partition, is_copy, &record);
+            entry.process(&mut self.ctx, number, &record)?;
+            self.ctx.faults.end_record();
         } else {
             self.ctx.observe(number, record.timestamp);
         }
@@ -419,6 +425,7 @@ impl Task {
         }
         self.raised = false;
         self.ctx.counters = Counters::default();
+        self.ctx.faults.committed(now_ms);
         self.ctx.end();
         Ok(())
     }
@@ -437,14 +444,15 @@ impl Task {
     }
 }
 
-/// A task has the number of its partition; a global table is read from all of its own.
-fn of_partition(error: Error, is_global: bool, read_from: u32) -> Error {
-    match error {
-        Error::Decode { topic, offset, kind, reason, evidence, .. } if is_global => {
-            Error::Decode { topic, partition: read_from, offset, kind, reason, evidence }
-        }
-        other => other,
-    }
+/// The policies of all steps: a task has the entries of some.
+fn faults_of(assembly: &Assembly) -> Faults {
+    let graph = &assembly.graph;
+    let fallible = graph.iter().filter_map(|(id, node)| {
+        let policy = graph.policy(node)?;
+        Some(FallibleStep { node: id.0, name: graph.step_name(id), policy })
+    });
+    let inputs = graph.inputs().into_iter().map(|(_, topic)| Arc::from(topic)).collect();
+    Faults::new(fallible.collect(), inputs, assembly.letters)
 }
 
 /// The back end of a process, with the flusher and the limits that its row caches share.

@@ -17,6 +17,7 @@ use super::random::Random;
 use crate::broker::{Broker, SimulatedLog};
 use crate::dsl::Topology;
 use crate::error::Result;
+use crate::printer::Printer;
 use crate::processor::{Counters, LateRecord};
 use crate::runtime::{Build, Committer, JobPlan, OpenStores, Prepared, Worker};
 use crate::settings::Settings;
@@ -60,6 +61,7 @@ impl Engine {
     pub(super) fn new(build: Build) -> Self {
         let mut settings = Settings::new("test");
         settings.event_time_ahead_max_ms = i64::MAX;
+        settings.printer = Printer::list();
         Self {
             build,
             settings,
@@ -137,7 +139,8 @@ impl Engine {
     }
 
     fn open(&mut self) -> Result<Running> {
-        let sources = Topology::build(&self.settings.id, i64::MAX, &|t| (self.build)(t))?;
+        let on_error = self.settings.on_error;
+        let sources = Topology::build(&self.settings.id, i64::MAX, on_error, &|t| (self.build)(t))?;
         for part in sources.graph.subtopologies() {
             for source in part.sources.iter().filter(|source| source.upstream.is_none()) {
                 self.log.ensure_topic(&source.topic, self.partitions)?;

@@ -24,11 +24,13 @@ use std::time::Duration;
 
 use engine::Engine;
 
-use crate::broker::Durability;
+use crate::broker::{Durability, StoredRecord};
 use crate::codec::{Codec, Data};
 use crate::dsl::{Topic, Topology};
 use crate::error::Result;
 use crate::key::RecordKey;
+use crate::letter::{DeadLetter, letters_topic};
+use crate::on_error::OnError;
 use crate::processor::LateRecord;
 use crate::record::Headers;
 pub use crate::settings::{Limits, Mistake};
@@ -103,6 +105,13 @@ impl TestDriver {
     #[must_use]
     pub fn event_time_ahead_max(mut self, limit: Duration) -> Self {
         self.engine.settings.event_time_ahead_max_ms = duration_ms(limit);
+        self
+    }
+
+    /// What the job does with records that a step cannot take; see [`App::on_error`](crate::App::on_error).
+    #[must_use]
+    pub fn on_error(mut self, policy: OnError) -> Self {
+        self.engine.settings.on_error = policy;
         self
     }
 
@@ -349,6 +358,43 @@ impl TestDriver {
         let plain =
             |l: &LateRecord| (l.store.to_string(), l.key.clone(), l.timestamp, l.source_time);
         self.engine.late.iter().map(plain).collect()
+    }
+
+    /// The dead letters of all committed transactions, partition by partition, each in order.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails; see [`run`](Self::run).
+    pub fn dead_letters(&mut self) -> Vec<DeadLetter> {
+        self.run().expect("the job failed");
+        let topic = letters_topic(&self.engine.settings.id);
+        let stored = self.engine.log.read(&topic, &mut Vec::new());
+        let letter = |r: StoredRecord| {
+            DeadLetter::read(r.key.as_deref(), r.value.as_deref(), r.timestamp, &r.headers)
+        };
+        let letters = stored.expect("the log in memory is readable").into_iter();
+        letters.map(|record| letter(record).expect("the job writes letters only")).collect()
+    }
+
+    /// How many records a step could not take and left out, over all committed transactions.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails; see [`run`](Self::run).
+    pub fn skipped(&mut self) -> u64 {
+        self.run().expect("the job failed");
+        self.engine.counters.skipped
+    }
+
+    /// What `.print(..)` has printed so far, after processing everything; with crashes, lines of
+    /// repeated transactions come again.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails; see [`run`](Self::run).
+    pub fn printed(&mut self) -> Vec<String> {
+        self.run().expect("the job failed");
+        self.engine.settings.printer.lines()
     }
 
     /// Null keys and null values that a step had to leave out, over all committed transactions.

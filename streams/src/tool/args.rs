@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use core_log::{Offset, PARTITIONS_MAX, Timestamp};
 
 /// More threads than any machine has cores are a typing mistake.
@@ -26,7 +26,7 @@ pub(super) enum Command {
     /// Run the job; Ctrl-C finishes the transaction and stops, twice stops at once (still safe)
     Run(Run),
     /// Print the graph of the job: sub-topologies, stores and topics
-    Topology,
+    Topology(Topology),
     /// Print records of a topic, also while the job is running
     Tail(Tail),
     /// Manage topics
@@ -47,6 +47,24 @@ pub(super) struct Run {
     /// nobody reads them any more
     #[arg(long)]
     pub(super) progress: bool,
+}
+
+/// Options of `topology`.
+#[derive(Debug, Args)]
+pub(super) struct Topology {
+    /// As text, as a picture (svg), for a program that draws it (mermaid, dot), or for one that reads it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = TopologyFormat::Text)]
+    pub(super) format: TopologyFormat,
+}
+
+/// What `topology` can print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TopologyFormat {
+    Text,
+    Mermaid,
+    Dot,
+    Svg,
+    Json,
 }
 
 /// Options of `tail`.

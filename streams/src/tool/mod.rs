@@ -24,6 +24,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::topology::Format;
 use args::{Cli, Command, Topic};
 
 /// The environment variable that overrides the program's log directory.
@@ -78,12 +79,24 @@ fn parse(id: &str, args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap
 fn execute(app: App, cli: Cli) -> Result<Ended> {
     match cli.command.unwrap_or_else(|| Command::Run(args::Run::default())) {
         Command::Run(options) => run::run(app, &options),
-        Command::Topology => print::text(&app.assemble()?.graph.describe_text()),
+        Command::Topology(options) => topology(&app, &options),
         Command::Tail(options) => tail::tail(&app, &options),
         Command::Topic(Topic::Create { name, partitions }) => {
             topic::create(&app, &name, partitions)
         }
     }
+}
+
+/// The graph of the job, which needs no log.
+fn topology(app: &App, options: &args::Topology) -> Result<Ended> {
+    let format = match options.format {
+        args::TopologyFormat::Text => Format::Text,
+        args::TopologyFormat::Mermaid => Format::Mermaid,
+        args::TopologyFormat::Dot => Format::Dot,
+        args::TopologyFormat::Svg => Format::Svg,
+        args::TopologyFormat::Json => Format::Json,
+    };
+    print::text(&app.assemble()?.graph.describe(format))
 }
 
 /// What the library traces goes to standard error; RUST_LOG chooses, warnings by default.

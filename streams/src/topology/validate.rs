@@ -60,7 +60,12 @@ impl Graph {
     /// Names of topics and of the job, and that no topic of the user is one of the job's own.
     fn check_names(&self) -> Result<()> {
         check_name("job", &self.id)?;
-        let own: BTreeSet<String> = self.nodes.iter().flat_map(|n| self.own_topics(n)).collect();
+        let own: BTreeSet<String> = self
+            .nodes
+            .iter()
+            .flat_map(|n| self.own_topics(n))
+            .chain(self.letters_topic())
+            .collect();
         own.iter().try_for_each(|topic| check_name("topic", topic))?;
         for node in &self.nodes {
             let (Kind::Source { topic, .. }
