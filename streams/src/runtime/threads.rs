@@ -158,7 +158,7 @@ pub(crate) fn run(
             coordinator.give_up();
         }
         drop(ends);
-        outcome
+        outcome.map_err(|error| error.of_job(&plan.settings.id))
     })
 }
 

@@ -82,6 +82,34 @@ fn a_record_wakes_an_idle_job_and_is_committed() {
     });
 }
 
+/// Another instance takes one of the two transactional ids: whichever it takes first, the job that had
+/// them commits no more, and says which job it is.
+#[test]
+fn a_job_is_fenced_by_either_of_its_transactional_ids() {
+    for id in ["job", "job.2"] {
+        let mut log = SimulatedLog::new(1, 0);
+        log.ensure_topic("in", 2).unwrap();
+        let broker: Arc<dyn Broker> = Arc::new(log.broker(i64::MAX).unwrap());
+        let (backend, control) = (MemoryBackend::new(1), Control::default());
+        std::thread::scope(|scope| {
+            let job = scope.spawn(|| run_once(&broker, &backend, &control));
+            let progress = &control.progress;
+            wait_until(&mut log, "idle", |_| progress.idle_for(Duration::MAX).is_some());
+            let _other = broker.producer(id).unwrap();
+            let mut sent = 0;
+            wait_until(&mut log, "fenced", |log| {
+                sent += 1;
+                let value = if sent % 2 == 0 { b"0" } else { b"1" };
+                log.append("in", 0, 0, Some(b"k"), Some(value), &Headers::none()).unwrap();
+                job.is_finished()
+            });
+            let error = job.join().unwrap().unwrap_err();
+            assert_eq!(error.code(), "S009", "{error}");
+            assert!(error.to_string().starts_with("job `job` is fenced: producer "), "{error}");
+        });
+    }
+}
+
 /// The last count of each key, read committed.
 fn counts(log: &mut SimulatedLog) -> BTreeMap<Vec<u8>, u64> {
     let records = log.read("out", &mut Vec::new()).unwrap_or_default();
