@@ -87,6 +87,11 @@ impl Faults {
         self.current = None;
     }
 
+    /// The running transaction ends; whether it is committed is yet to be seen.
+    pub(crate) fn prepare(&mut self) {
+        self.notes.prepare();
+    }
+
     /// After the commit point, at `now_ms` of the wall clock.
     pub(crate) fn committed(&mut self, now_ms: i64) {
         if let Some(Warning { skipped, dead_letters, example }) = self.notes.committed(now_ms) {
@@ -181,6 +186,11 @@ fn exception(error: &Error) -> &'static str {
 /// What there is to warn of. Pure.
 #[derive(Debug, Default)]
 struct Notes {
+    /// Of the running transaction.
+    running: Option<Warning>,
+    /// Of the one that is being committed.
+    undecided: Option<Warning>,
+    /// Of committed ones.
     unsaid: Option<Warning>,
     warned_ms: Option<i64>,
 }
@@ -195,7 +205,7 @@ struct Warning {
 
 impl Notes {
     fn note(&mut self, error: &Error, policy: OnError) {
-        let warning = self.unsaid.get_or_insert_with(|| Warning {
+        let warning = self.running.get_or_insert_with(|| Warning {
             skipped: 0,
             dead_letters: 0,
             example: error.to_string(),
@@ -206,8 +216,19 @@ impl Notes {
         }
     }
 
+    fn prepare(&mut self) {
+        self.undecided = self.running.take();
+    }
+
     /// What there is to say, if it is time to. A clock that was set back does not silence a task.
     fn committed(&mut self, now_ms: i64) -> Option<Warning> {
+        match (&mut self.unsaid, self.undecided.take()) {
+            (Some(unsaid), Some(more)) => {
+                unsaid.skipped += more.skipped;
+                unsaid.dead_letters += more.dead_letters;
+            }
+            (unsaid, more) => *unsaid = unsaid.take().or(more),
+        }
         let quiet = |warned: i64| (0..WARN_EVERY_MS).contains(&now_ms.saturating_sub(warned));
         if self.warned_ms.is_some_and(quiet) {
             return None;
@@ -230,17 +251,25 @@ mod tests {
     fn a_task_warns_once_in_a_while_with_a_count_and_an_example() {
         let mut notes = Notes::default();
         let counts = |warning: Option<Warning>| warning.map(|w| (w.skipped, w.dead_letters));
-        assert_eq!(notes.committed(0), None);
+        let commit = |notes: &mut Notes, now_ms| {
+            notes.prepare();
+            notes.committed(now_ms)
+        };
+        assert_eq!(commit(&mut notes, 0), None);
         notes.note(&error("a"), OnError::Skip);
         notes.note(&error("b"), OnError::DeadLetter);
         let example = "step 1 try map refused a result that came from state: a".to_owned();
         let first = Warning { skipped: 1, dead_letters: 1, example };
-        assert_eq!(notes.committed(1_000), Some(first));
+        assert_eq!(commit(&mut notes, 1_000), Some(first));
         notes.note(&error("c"), OnError::Skip);
-        assert_eq!(notes.committed(10_999), None, "too soon");
+        assert_eq!(commit(&mut notes, 10_999), None, "too soon");
         notes.note(&error("d"), OnError::Skip);
-        assert_eq!(counts(notes.committed(11_000)), Some((2, 0)));
+        assert_eq!(counts(commit(&mut notes, 11_000)), Some((2, 0)));
         notes.note(&error("e"), OnError::DeadLetter);
-        assert_eq!(counts(notes.committed(-5)), Some((0, 1)), "the clock was set back");
+        assert_eq!(counts(commit(&mut notes, -5)), Some((0, 1)), "the clock was set back");
+        notes.note(&error("f"), OnError::Skip);
+        notes.prepare();
+        notes.note(&error("g"), OnError::Skip);
+        assert_eq!(counts(notes.committed(20_000)), Some((1, 0)), "the next one runs still");
     }
 }
