@@ -49,6 +49,7 @@ const STREAMS: &[(&str, &str)] = &[
     ("record", ""),
     ("time", ""),
     ("codec", ""),
+    ("shape", ""),
     ("key", "codec"),
     ("store", "ids time codec key"),
     ("error", "ids time codec key store"),
@@ -57,7 +58,7 @@ const STREAMS: &[(&str, &str)] = &[
     ("settings", "ids error store broker"),
     ("processor", "ids record time error codec key store broker"),
     ("operator", "ids record time error codec key store topology processor"),
-    ("dsl", "ids record time error codec key store topology processor operator"),
+    ("dsl", "ids record time error codec key shape store topology processor operator"),
     (
         "runtime",
         "ids record time error codec key store topology broker settings processor operator dsl",
@@ -67,11 +68,15 @@ const STREAMS: &[(&str, &str)] = &[
         "ids record time error codec key store topology broker settings processor operator dsl runtime",
     ),
     (
-        "app",
-        "ids record time error codec key store topology broker settings processor operator dsl runtime tool",
+        "query",
+        "ids record time error codec key shape store topology broker settings processor operator dsl runtime",
     ),
-    ("tool", "error topology dsl runtime app"),
-    ("prelude", "ids record time error codec key settings topology broker dsl app testing"),
+    (
+        "app",
+        "ids record time error codec key store topology broker settings processor operator dsl runtime query tool",
+    ),
+    ("tool", "ids time error topology broker settings dsl runtime query app"),
+    ("prelude", "ids record time error codec key settings topology broker dsl query app testing"),
 ];
 
 /// Where `streams` may name the log: files, and folders ending in a slash.

@@ -141,6 +141,30 @@ pub enum Error {
     /// The log failed or refused.
     #[error(transparent)]
     Log(#[from] core_log::Error),
+    /// A store that the job does not have.
+    #[error("the job has no store `{name}`")]
+    UnknownStore {
+        /// The store asked for.
+        name: String,
+        /// The stores that it has.
+        known: Vec<String>,
+    },
+    /// A store was asked for with other types than it has.
+    #[error("store `{store}` holds {held}, and was asked for {asked}")]
+    StoreTypes {
+        /// The store.
+        store: String,
+        /// The types of its keys and values.
+        held: String,
+        /// The types that were asked for.
+        asked: String,
+    },
+    /// The job was asked something and did not answer.
+    #[error("the job did not answer: {reason}")]
+    Unanswered {
+        /// Why not.
+        reason: String,
+    },
     /// A command line that cannot be carried out.
     #[error("{reason}")]
     Usage {
@@ -203,6 +227,9 @@ impl Error {
             | Self::Log(Log::BatchTooLarge { .. }) => "S025",
             Self::Store(_) => "S026",
             Self::Usage { .. } => "S027",
+            Self::UnknownStore { .. } => "S030",
+            Self::StoreTypes { .. } => "S033",
+            Self::Unanswered { .. } => "S034",
             Self::System { .. } => "S028",
             Self::Log(_) => "S029",
         }
@@ -240,6 +267,9 @@ impl Error {
             Self::InvalidName(_) => NAME_HELP,
             Self::System { .. } => SYSTEM_HELP,
             Self::Log(error) => return log_help(error),
+            Self::UnknownStore { name, known } => return unknown_store_help(name, known),
+            Self::StoreTypes { .. } => &["ask for the types that the topology keeps in it"],
+            Self::Unanswered { .. } => &["ask again; nothing was changed"],
             Self::Usage { .. } => &[],
         };
         lines_of(lines)
@@ -319,6 +349,11 @@ fn unknown_topic_help(name: &str, known: &[String]) -> Vec<String> {
     }
     lines.push(format!("create it: topic create {name} --partitions 4"));
     lines
+}
+
+fn unknown_store_help(name: &str, known: &[String]) -> Vec<String> {
+    let near = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+    near.into_iter().chain(["see them all: state list".to_owned()]).collect()
 }
 
 /// The name of `known` that a typing mistake may have turned into `name`.

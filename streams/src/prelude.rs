@@ -7,6 +7,7 @@ pub use crate::broker::Durability;
 pub use crate::codec::{Bincode, Codec, Data, Json};
 pub use crate::dsl::{Stream, Table, Topic, Topology, WindowTable, WindowedStream, topic};
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
+pub use crate::query::Store;
 pub use crate::record::Headers;
 pub use crate::testing::TestDriver;
 pub use crate::time::{Tumbling, days, hours, millis, mins, secs, tumbling};

@@ -6,6 +6,7 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod row_types;
 mod stream;
 mod table;
 mod topic;
@@ -13,6 +14,7 @@ mod windowed;
 
 pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
+pub(crate) use row_types::RowTypes;
 pub use stream::Stream;
 pub use table::Table;
 pub use topic::{Topic, topic};

@@ -106,6 +106,10 @@ where
         self.rows.len()
     }
 
+    fn committed_rows(&mut self) -> &mut RowCache {
+        self.rows.behind()
+    }
+
     fn step(&mut self, now_ms: i64) -> Result<()> {
         Ok(self.rows.behind().step(now_ms)?)
     }

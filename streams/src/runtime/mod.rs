@@ -22,6 +22,7 @@ mod commit;
 mod input;
 mod plan;
 mod progress;
+pub(crate) mod query;
 mod restore;
 mod task;
 mod threads;

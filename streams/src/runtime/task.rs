@@ -177,6 +177,11 @@ impl Task {
         Ok(())
     }
 
+    /// The owners of its store partitions.
+    pub(super) fn stores(&self) -> impl Iterator<Item = &Shared<dyn Stateful>> {
+        self.stores.iter().map(|store| &store.op)
+    }
+
     /// Makes a transaction the running one.
     pub(crate) fn begin(&mut self, transaction: &Arc<dyn Transaction>) {
         self.ctx.begin(Arc::clone(transaction));

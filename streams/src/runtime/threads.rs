@@ -9,6 +9,7 @@
 //!                        <-----------------    Prepared(positions, marks, counts)
 //!   [commit point]
 //!   Committed            ----------------->    overlays -> row caches
+//!   Query                ----------------->    answers from its committed rows
 //!   Close                ----------------->    everything committed to the disk
 //! ```
 //!
@@ -31,6 +32,7 @@ use super::bell::Bell;
 use super::commit::Committer;
 use super::plan::JobPlan;
 use super::progress::ProgressCell;
+use super::query::{Desk, Query};
 use super::task::{OpenStores, UpstreamMark};
 use super::worker::{Prepared, Worker};
 use crate::broker::{Broker, Transaction};
@@ -51,6 +53,7 @@ const WATCH: Duration = Duration::from_millis(50);
 pub(crate) struct Control {
     stop: AtomicBool,
     pub(crate) progress: ProgressCell,
+    pub(crate) desk: Desk,
 }
 
 impl Control {
@@ -68,6 +71,7 @@ enum Command {
     Begin(Arc<dyn Transaction>),
     Prepare,
     Committed(Arc<dyn Transaction>),
+    Query(Query),
     Close,
 }
 
@@ -85,6 +89,7 @@ enum Event {
     },
     Full,
     Prepared(Prepared),
+    Query(Query),
     Closed,
     Failed(Error),
 }
@@ -124,7 +129,9 @@ pub(crate) fn run(
     let bell = Bell::default();
     let (events, inbox) = channel();
     control.progress.busy();
-    std::thread::scope(|scope| {
+    let asked = events.clone();
+    control.desk.open(move |query| asked.send(Event::Query(query)).is_ok());
+    let outcome = std::thread::scope(|scope| {
         let ends = EndsWatch(&bell);
         let mut workers = Vec::new();
         for (index, ids) in shares.iter().enumerate() {
@@ -162,9 +169,13 @@ pub(crate) fn run(
         if outcome.is_err() {
             coordinator.give_up();
         }
+        // Must be BEFORE the inbox goes, or else a question would wait for nobody.
+        control.desk.close();
         drop(ends);
         outcome
-    })
+    });
+    control.desk.close();
+    outcome
 }
 
 /// Ends the watch of the log however the job ends, or else its scope would wait for it for ever.
@@ -276,12 +287,22 @@ impl Coordinator<'_> {
                 self.looked[worker] = Some(rung);
                 Ok(Some(Event::Idle { worker, dirty, rung }))
             }
+            Ok(Event::Query(query)) => {
+                self.pass_on(&query);
+                Ok(None)
+            }
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 Err(Error::Panicked { reason: "all worker threads are gone".to_owned() })
             }
         }
+    }
+
+    /// Puts a question in front of all workers, between the same two commits for each.
+    fn pass_on(&self, query: &Query) {
+        query.told(self.workers.len(), self.control.progress.get().commits);
+        self.tell(|| Command::Query(query.clone()));
     }
 
     /// Returns when a commit is due, or a clean stop with nothing to commit.
@@ -402,6 +423,10 @@ impl WorkerThread<'_> {
             match self.orders.recv() {
                 Ok(Command::Begin(transaction)) => worker.begin(transaction),
                 Ok(Command::Close) => return self.close(&mut worker),
+                Ok(Command::Query(query)) => {
+                    query.answer(&worker);
+                    continue;
+                }
                 Ok(Command::Committed(transaction)) => {
                     worker.committed(transaction.as_ref(), self.broker.now_ms())?;
                     continue;
@@ -427,6 +452,10 @@ impl WorkerThread<'_> {
                     return Ok(true);
                 }
                 Ok(Command::Close) => return self.close(worker).map(|()| false),
+                Ok(Command::Query(query)) => {
+                    query.answer(worker);
+                    continue;
+                }
                 Ok(_) => continue,
                 Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => {}

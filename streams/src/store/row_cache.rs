@@ -36,6 +36,7 @@ use super::flusher::{FlushJob, Flusher, Ticket};
 use super::layout::{Checkpoint, KIND_CHECKPOINT, PREFIX_BYTES, partition_range, store_key};
 use super::level::Level;
 use super::{ByteStore, StoreError, Visit};
+use crate::ids::StoreName;
 
 /// The limits of one store partition in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,11 @@ impl RowCache {
             committed: None,
             key: Vec::new(),
         }
+    }
+
+    /// The store's name.
+    pub(crate) fn store(&self) -> &StoreName {
+        self.store.name()
     }
 
     /// How far the store itself reflects the changelog; `None` if it was never flushed.
