@@ -28,9 +28,7 @@ pub(crate) use embedded::{open_log, partition_for};
 
 #[cfg(feature = "test-util")]
 pub use simulated::Broken;
-#[cfg(test)]
-pub(crate) use simulated::Call;
-pub(crate) use simulated::SimulatedLog;
+pub(crate) use simulated::{Call, SimulatedLog};
 
 use crate::error::Result;
 

@@ -106,7 +106,7 @@ where
         self.rows.len()
     }
 
-    fn committed_rows(&mut self) -> &mut RowCache {
+    fn rows_behind(&mut self) -> &mut RowCache {
         self.rows.behind()
     }
 

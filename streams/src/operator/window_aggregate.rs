@@ -275,7 +275,7 @@ impl<K: Key, V, A: Data + Default> Stateful for WindowAggregate<K, V, A> {
         self.rows.len()
     }
 
-    fn committed_rows(&mut self) -> &mut RowCache {
+    fn rows_behind(&mut self) -> &mut RowCache {
         self.rows.behind()
     }
 

@@ -79,8 +79,8 @@ pub(crate) trait Stateful {
     fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()>;
     /// Rows changed by the running transaction.
     fn changed_rows(&self) -> usize;
-    /// The committed rows, without what the running transaction did: for questions from outside.
-    fn committed_rows(&mut self) -> &mut RowCache;
+    /// The rows behind the running transaction: for questions from outside.
+    fn rows_behind(&mut self) -> &mut RowCache;
     /// Lets the store flush in the background.
     fn step(&mut self, now_ms: i64) -> Result<()>;
     /// Everything committed goes to the disk: a clean stop.

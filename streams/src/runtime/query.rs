@@ -13,7 +13,8 @@
 //! between the same two commits for all of them is answered from one committed cut through the job.
 //!
 //! Invariants
-//! * the running transaction is never looked at: rows come from the row cache behind the overlay.
+//! * neither the running transaction nor one whose commit is on its way is looked at: rows come from
+//!   the row cache behind the overlay, without the undecided ones.
 //! * a part of an answer is bounded in rows, in bytes and in rows looked at; whoever wants more asks for
 //!   what follows the last key.
 //! * a question that cannot be answered never stops the job.
@@ -253,7 +254,7 @@ impl Task {
         for store in self.stores() {
             let mut op = store.borrow_mut();
             let name = op.store().clone();
-            look(&name, self.id.partition, op.committed_rows(), question, told)?;
+            look(&name, self.id.partition, op.rows_behind(), question, told)?;
         }
         Ok(())
     }
@@ -269,10 +270,12 @@ pub(crate) fn look(
 ) -> Result<()> {
     match question {
         Question::Rows(selection) if selection.store == *store => {
-            told.parts.push(select(rows, partition, selection)?);
+            told.parts.push(rows.committed_only(|rows| select(rows, partition, selection))?);
         }
         Question::Rows(_) => {}
-        Question::Stores => told.stores.push(report(store, partition, rows)?),
+        Question::Stores => {
+            told.stores.push(rows.committed_only(|rows| report(store, partition, rows))?);
+        }
     }
     Ok(())
 }

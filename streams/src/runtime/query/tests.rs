@@ -117,3 +117,36 @@ fn a_page_ends_at_its_bytes_and_one_row_may_be_larger() {
     assert_eq!(page.next, Some(After { key: vec![0], partition: 0 }));
     assert_eq!(merge(vec![part(0, &[1, 1]), part(1, &[1])], 10).next, None);
 }
+
+#[test]
+fn rows_whose_commit_is_on_its_way_are_not_seen() {
+    let mut cache = cache(0, &[(b"a".to_vec(), 1)]);
+    let row = |n: u64| {
+        let mut row = Vec::new();
+        layout::encode_row(7, &n.to_be_bytes(), &mut row);
+        Some(row.into())
+    };
+    let place = |key: &[u8]| {
+        let mut place = Vec::new();
+        layout::row_key(key, &mut place);
+        place.into()
+    };
+    cache.prepare(place(b"a"), row(2));
+    cache.prepare(place(b"b"), row(3));
+    let asked = Caches(std::cell::RefCell::new(vec![cache]));
+    let seen = |select: Select| {
+        let selection = Selection { store: name(), select, after: None, limit: 10 };
+        let rows = page(&asked, &selection).unwrap().rows;
+        rows.into_iter().map(|row| (row.key, row.value)).collect::<Vec<_>>()
+    };
+    let all = || Select::Range { from: Vec::new(), to: None, only: Only::All };
+    let one = |key: &[u8], n: u64| (key.to_vec(), n.to_be_bytes().to_vec());
+    assert_eq!(seen(all()), [one(b"a", 1)]);
+    assert_eq!(seen(Select::Key(b"a".to_vec())), [one(b"a", 1)]);
+    assert_eq!(seen(Select::Key(b"b".to_vec())), []);
+    let (told, _) = asked.ask(&Question::Stores).unwrap();
+    assert_eq!(told.stores[0].rows, 1);
+    let checkpoint = Checkpoint { log_id: [0; 16], topic_id: [0; 16], leader_epoch: 0, offset: 2 };
+    asked.0.borrow_mut()[0].decided(Some(checkpoint), 0);
+    assert_eq!(seen(all()), [one(b"a", 2), one(b"b", 3)]);
+}

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::worker::NAP;
 use super::*;
 use crate::broker::{Call, SimulatedLog};
 use crate::dsl::{Topology, topic};
@@ -43,8 +44,7 @@ fn beside(log: &mut SimulatedLog, test: impl FnOnce(&mut SimulatedLog, &Control)
 fn run_once(broker: &Arc<dyn Broker>, backend: &MemoryBackend, control: &Control) -> Result<()> {
     let settings = Settings { threads: 3, ..Settings::new("job") };
     let mut plan = JobPlan::new(settings, Arc::new(topology), broker.as_ref())?;
-    let producer = broker.producer("job")?;
-    plan.load_positions(broker.as_ref())?;
+    let committer = Committer::take_over(&mut plan, Arc::clone(broker))?;
     let names = plan.stores();
     let opened = backend.open(&names)?;
     let stores = OpenStores {
@@ -52,7 +52,6 @@ fn run_once(broker: &Arc<dyn Broker>, backend: &MemoryBackend, control: &Control
         options: plan.settings.cache,
         flusher: Flusher::inline(),
     };
-    let committer = Committer::new(&plan, Arc::clone(broker), producer)?;
     run(&plan, broker, committer, &stores, control)
 }
 
