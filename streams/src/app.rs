@@ -126,7 +126,8 @@ impl App {
         let catalog = Arc::new(Catalog::of(&assembly));
         drop(assembly);
         let for_job: Arc<dyn Broker> = Arc::<EmbeddedBroker>::clone(&broker);
-        JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?;
+        JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?
+            .check_types(for_job.as_ref())?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let (control, known) = (Arc::clone(&shared.control), Arc::clone(&catalog));

@@ -165,6 +165,44 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A place in the log that cannot be read from.
+    #[error("{reason}")]
+    BadPosition {
+        /// What is wrong with it.
+        reason: String,
+        /// The place to say instead.
+        help: String,
+    },
+    /// A job is to go back to records that retention has removed.
+    #[error("{topic}-{partition} begins at offset {start}: {wanted} lies before it")]
+    ResetCut {
+        /// The topic read.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// The offset or the time that was wanted.
+        wanted: String,
+        /// The first offset that is there.
+        start: i64,
+    },
+    /// The rows of a store were written by a build with other types.
+    #[error("store `{store}` holds {held}; this build has {wanted}")]
+    StoreVersion {
+        /// The store.
+        store: String,
+        /// The types of its rows.
+        held: String,
+        /// The types that this build has.
+        wanted: String,
+    },
+    /// The job is to be changed while it runs.
+    #[error("{id} is running (pid {pid})")]
+    JobRunning {
+        /// The job.
+        id: String,
+        /// The process that runs it.
+        pid: u32,
+    },
     /// A command line that cannot be carried out.
     #[error("{reason}")]
     Usage {
@@ -206,7 +244,9 @@ impl Error {
             Self::NotCopartitioned { .. } => "S003",
             Self::UnknownTopic { .. } | Self::Log(Log::UnknownTopic { .. }) => "S004",
             Self::Log(Log::DirectoryLocked { .. }) => "S006",
-            Self::PositionLost { .. } | Self::Log(Log::OffsetOutOfRange { .. }) => "S007",
+            Self::ResetCut { .. }
+            | Self::PositionLost { .. }
+            | Self::Log(Log::OffsetOutOfRange { .. }) => "S007",
             Self::Panicked { .. } => "S008",
             Self::Log(Log::ProducerFenced { .. }) => "S009",
             Self::Log(Log::DiskFull { .. }) => "S013",
@@ -227,6 +267,9 @@ impl Error {
             | Self::Log(Log::BatchTooLarge { .. }) => "S025",
             Self::Store(_) => "S026",
             Self::Usage { .. } => "S027",
+            Self::BadPosition { .. } => "S032",
+            Self::StoreVersion { .. } => "S005",
+            Self::JobRunning { .. } => "S017",
             Self::UnknownStore { .. } => "S030",
             Self::StoreTypes { .. } => "S033",
             Self::Unanswered { .. } => "S034",
@@ -267,6 +310,10 @@ impl Error {
             Self::InvalidName(_) => NAME_HELP,
             Self::System { .. } => SYSTEM_HELP,
             Self::Log(error) => return log_help(error),
+            Self::BadPosition { help, .. } => return vec![help.clone()],
+            Self::ResetCut { .. } => RESET_CUT_HELP,
+            Self::StoreVersion { .. } => STORE_VERSION_HELP,
+            Self::JobRunning { .. } => &["stop it first (Ctrl-C); nothing was changed"],
             Self::UnknownStore { name, known } => return unknown_store_help(name, known),
             Self::StoreTypes { .. } => &["ask for the types that the topology keeps in it"],
             Self::Unanswered { .. } => &["ask again; nothing was changed"],
@@ -290,8 +337,17 @@ impl Error {
     }
 }
 
-const POSITION_HELP: &[&str] =
-    &["state was not touched; keep records longer than the job may be down"];
+const POSITION_HELP: &[&str] = &[
+    "state was not touched; keep records longer than the job may be down",
+    "accept the gap, and build state from what is there: reset --to start",
+];
+const RESET_CUT_HELP: &[&str] =
+    &["retention has removed what lay there; begin with the first record there is: --to start"];
+const STORE_VERSION_HELP: &[&str] = &[
+    "keep the old rows, and begin new ones: give the new type another store name",
+    "or build the rows anew from their topics: reset --to start --yes",
+    "rows are in bincode, which cannot leave out a field: #[serde(default)] does not help",
+];
 const AHEAD_HELP: &[&str] = &[
     "mend the clock of the producer; nothing of this transaction was written",
     "times that far ahead are wanted? `.event_time_ahead_max(..)`",

@@ -13,6 +13,7 @@ mod jobs;
 mod lifecycle;
 mod operators;
 mod queries;
+mod reset;
 mod settings;
 mod state;
 mod threads;

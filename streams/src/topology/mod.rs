@@ -94,6 +94,13 @@ impl Graph {
         })
     }
 
+    /// Whether a topic is read as a stream: its records go by. Of any other, all that counts are the
+    /// latest records of its keys, so it is read from its start whenever rows are lost.
+    pub(crate) fn is_stream(&self, name: &str) -> bool {
+        let reads = |kind: &Kind| matches!(kind, Kind::Source { topic, .. } if topic == name);
+        self.nodes.iter().any(|node| reads(&node.kind))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
         self.nodes.iter().enumerate().map(|(i, node)| (NodeId(i), node))
     }
