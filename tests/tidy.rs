@@ -52,6 +52,7 @@ const STREAMS: &[(&str, &str)] = &[
     ("on_error", ""),
     ("printer", ""),
     ("letter", "record"),
+    ("shape", ""),
     ("key", "codec"),
     ("store", "ids time codec key"),
     ("error", "ids record time codec key store"),
@@ -60,7 +61,10 @@ const STREAMS: &[(&str, &str)] = &[
     ("settings", "ids error store broker on_error printer"),
     ("processor", "ids record time error codec key store broker on_error letter printer"),
     ("operator", "ids record time error codec key store topology processor letter"),
-    ("dsl", "ids record time error codec key store topology processor operator on_error"),
+    (
+        "dsl",
+        "ids record time error codec key shape store topology processor operator on_error",
+    ),
     (
         "runtime",
         "ids record time error codec key store topology broker settings processor operator dsl",
@@ -70,13 +74,17 @@ const STREAMS: &[(&str, &str)] = &[
         "ids record time error codec key store topology broker settings processor operator dsl runtime on_error letter printer",
     ),
     (
-        "app",
-        "ids record time error codec key store topology broker settings processor operator dsl runtime tool on_error",
+        "query",
+        "ids record time error codec key shape store topology broker settings processor operator dsl runtime",
     ),
-    ("tool", "error topology dsl runtime app"),
+    (
+        "app",
+        "ids record time error codec key store topology broker settings processor operator dsl runtime query tool on_error",
+    ),
+    ("tool", "ids time error topology broker settings dsl runtime query app"),
     (
         "prelude",
-        "on_error ids record time error codec key settings topology broker dsl app testing",
+        "on_error ids record time error codec key settings topology broker dsl query app testing",
     ),
 ];
 

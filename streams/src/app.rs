@@ -23,10 +23,13 @@ use futures::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
 use crate::broker::{Broker, Durability, EmbeddedBroker, open_log};
-use crate::dsl::{Assembly, Topology};
+use crate::codec::Data;
+use crate::dsl::{Assembly, RowTypes, Topology};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::on_error::OnError;
+use crate::key::RecordKey;
+use crate::query::{Catalog, Store, answer_text};
 use crate::runtime::{self, Build, Committer, Control, JobPlan, OpenStores, Progress};
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher};
@@ -139,16 +142,20 @@ impl App {
     pub fn start(self) -> Result<Handle> {
         let assembly = self.assemble()?;
         let broker = Arc::new(self.open_log(&assembly)?);
+        let catalog = Arc::new(Catalog::of(&assembly));
         drop(assembly);
         let for_job: Arc<dyn Broker> = Arc::<EmbeddedBroker>::clone(&broker);
-        JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?;
+        JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?
+            .check_types(for_job.as_ref())?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
+        let (control, known) = (Arc::clone(&shared.control), Arc::clone(&catalog));
+        broker.answer_with(move |question| answer_text(&known, &control.desk, question));
         let thread = std::thread::Builder::new()
             .name(format!("streams-{}", self.settings.id))
             .spawn(move || {
                 let work = AssertUnwindSafe(|| {
-                    let control = &theirs.control;
+                    let control = &*theirs.control;
                     runtime::run_until_stopped(control, || self.run_once(&for_job, control))
                 });
                 let outcome =
@@ -157,7 +164,7 @@ impl App {
                 theirs.end(outcome.and(closed));
             })
             .map_err(|source| Error::System { what: "the job's thread", source })?;
-        Ok(Handle { shared, broker, thread })
+        Ok(Handle { shared, broker, catalog, thread })
     }
 
     /// Runs the job inside a tokio program until Ctrl-C, then stops it cleanly.
@@ -258,7 +265,7 @@ impl App {
 
 #[derive(Default)]
 struct Shared {
-    control: Control,
+    control: Arc<Control>,
     outcome: Mutex<Option<Result<()>>>,
     ended: Condvar,
 }
@@ -275,6 +282,7 @@ impl Shared {
 pub struct Handle {
     shared: Arc<Shared>,
     broker: Arc<EmbeddedBroker>,
+    catalog: Arc<Catalog>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -290,6 +298,40 @@ impl Handle {
     pub fn is_idle_for(&self, time: Duration) -> bool {
         let idle = self.shared.control.progress.idle_for(self.broker.monotonic());
         idle.is_some_and(|idle| idle >= time)
+    }
+
+    /// The committed rows of a store, to be read from any thread while the job goes on.
+    ///
+    /// ```no_run
+    /// # use streams::prelude::*;
+    /// # fn topology(t: &mut Topology) {}
+    /// # fn main() -> streams::Result<()> {
+    /// let job = App::new("clickstream", topology).log("./data").start()?;
+    /// let counts: Store<Windowed<String>, u64> = job.store("clicks-per-page")?;
+    /// for row in counts.fetch(&"/home".to_string(), 0..i64::MAX) {
+    ///     let (window, clicks) = row?;
+    ///     println!("{} to {}: {clicks}", window.start, window.end);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// * S030: the job has no such store.
+    /// * S033: it has, with other types.
+    pub fn store<K: RecordKey, V: Data>(&self, name: &str) -> Result<Store<K, V>> {
+        let (name, types) = self.catalog.find(name)?;
+        if !types.rows.are::<K, V>() {
+            let (key, value) = types.rows.shape();
+            let (asked_key, asked_value) = RowTypes::of::<K, V>().shape();
+            return Err(Error::StoreTypes {
+                store: name.to_string(),
+                held: format!("{key} -> {value}"),
+                asked: format!("{asked_key} -> {asked_value}"),
+            });
+        }
+        Ok(Store::new(name.clone(), Arc::clone(&self.shared.control)))
     }
 
     /// Asks for a clean stop: the running transaction is finished, stores are flushed.

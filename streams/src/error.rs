@@ -161,6 +161,68 @@ pub enum Error {
     /// The log failed or refused.
     #[error(transparent)]
     Log(#[from] core_log::Error),
+    /// A store that the job does not have.
+    #[error("the job has no store `{name}`")]
+    UnknownStore {
+        /// The store asked for.
+        name: String,
+        /// The stores that it has.
+        known: Vec<String>,
+    },
+    /// A store was asked for with other types than it has.
+    #[error("store `{store}` holds {held}, and was asked for {asked}")]
+    StoreTypes {
+        /// The store.
+        store: String,
+        /// The types of its keys and values.
+        held: String,
+        /// The types that were asked for.
+        asked: String,
+    },
+    /// The job was asked something and did not answer.
+    #[error("the job did not answer: {reason}")]
+    Unanswered {
+        /// Why not.
+        reason: String,
+    },
+    /// A place in the log that cannot be read from.
+    #[error("{reason}")]
+    BadPosition {
+        /// What is wrong with it.
+        reason: String,
+        /// The place to say instead.
+        help: String,
+    },
+    /// A job is to go back to records that retention has removed.
+    #[error("{topic}-{partition} begins at offset {start}: {wanted} lies before it")]
+    ResetCut {
+        /// The topic read.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// The offset or the time that was wanted.
+        wanted: String,
+        /// The first offset that is there.
+        start: i64,
+    },
+    /// The rows of a store were written by a build with other types.
+    #[error("store `{store}` holds {held}; this build has {wanted}")]
+    StoreVersion {
+        /// The store.
+        store: String,
+        /// The types of its rows.
+        held: String,
+        /// The types that this build has.
+        wanted: String,
+    },
+    /// The job is to be changed while it runs.
+    #[error("{id} is running (pid {pid})")]
+    JobRunning {
+        /// The job.
+        id: String,
+        /// The process that runs it.
+        pid: u32,
+    },
     /// A command line that cannot be carried out.
     #[error("{reason}")]
     Usage {
@@ -224,7 +286,9 @@ impl Error {
             Self::NotCopartitioned { .. } => "S003",
             Self::UnknownTopic { .. } | Self::Log(Log::UnknownTopic { .. }) => "S004",
             Self::Log(Log::DirectoryLocked { .. }) => "S006",
-            Self::PositionLost { .. } | Self::Log(Log::OffsetOutOfRange { .. }) => "S007",
+            Self::ResetCut { .. }
+            | Self::PositionLost { .. }
+            | Self::Log(Log::OffsetOutOfRange { .. }) => "S007",
             Self::Panicked { .. } => "S008",
             Self::Fenced { .. } | Self::Log(Log::ProducerFenced { .. }) => "S009",
             Self::Log(Log::DiskFull { .. }) => "S013",
@@ -245,6 +309,12 @@ impl Error {
             | Self::Log(Log::BatchTooLarge { .. }) => "S025",
             Self::Store(_) => "S026",
             Self::Usage { .. } => "S027",
+            Self::BadPosition { .. } => "S032",
+            Self::StoreVersion { .. } => "S005",
+            Self::JobRunning { .. } => "S017",
+            Self::UnknownStore { .. } => "S030",
+            Self::StoreTypes { .. } => "S033",
+            Self::Unanswered { .. } => "S034",
             Self::System { .. } => "S028",
             Self::Refused { .. } => "S031",
             Self::Log(_) => "S029",
@@ -282,6 +352,13 @@ impl Error {
             Self::InvalidName(_) => NAME_HELP,
             Self::System { .. } => SYSTEM_HELP,
             Self::Log(error) => return log_help(error),
+            Self::BadPosition { help, .. } => return vec![help.clone()],
+            Self::ResetCut { .. } => RESET_CUT_HELP,
+            Self::StoreVersion { .. } => STORE_VERSION_HELP,
+            Self::JobRunning { .. } => &["stop it first (Ctrl-C); nothing was changed"],
+            Self::UnknownStore { name, known } => return unknown_store_help(name, known),
+            Self::StoreTypes { .. } => &["ask for the types that the topology keeps in it"],
+            Self::Unanswered { .. } => &["ask again; nothing was changed"],
             Self::Usage { .. } => &[],
         };
         lines_of(lines)
@@ -312,8 +389,17 @@ const REFUSED_HELP: &[&str] = &[
     "go on and set it aside: `.on_error(OnError::DeadLetter)` behind `.try_map(..)`",
     "nothing of this transaction was written; the job stops here again until it is taken",
 ];
-const POSITION_HELP: &[&str] =
-    &["state was not touched; keep records longer than the job may be down"];
+const POSITION_HELP: &[&str] = &[
+    "state was not touched; keep records longer than the job may be down",
+    "accept the gap, and build state from what is there: reset --to start",
+];
+const RESET_CUT_HELP: &[&str] =
+    &["retention has removed what lay there; begin with the first record there is: --to start"];
+const STORE_VERSION_HELP: &[&str] = &[
+    "keep the old rows, and begin new ones: give the new type another store name",
+    "or build the rows anew from their topics: reset --to start --yes",
+    "rows are in bincode, which cannot leave out a field: #[serde(default)] does not help",
+];
 const AHEAD_HELP: &[&str] = &[
     "mend the clock of the producer; nothing of this transaction was written",
     "times that far ahead are wanted? `.event_time_ahead_max(..)`",
@@ -380,6 +466,11 @@ fn unknown_topic_help(name: &str, known: &[String]) -> Vec<String> {
     }
     lines.push(format!("create it: topic create {name} --partitions 4"));
     lines
+}
+
+fn unknown_store_help(name: &str, known: &[String]) -> Vec<String> {
+    let near = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+    near.into_iter().chain(["see them all: state list".to_owned()]).collect()
 }
 
 /// The name of `known` that a typing mistake may have turned into `name`.

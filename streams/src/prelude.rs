@@ -10,6 +10,7 @@ pub use crate::dsl::{
 };
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
 pub use crate::on_error::OnError;
+pub use crate::query::Store;
 pub use crate::record::Headers;
 pub use crate::testing::TestDriver;
 pub use crate::time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};

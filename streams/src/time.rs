@@ -265,6 +265,18 @@ impl std::fmt::Display for Ms {
     }
 }
 
+/// A moment as a person reads it: a date, or milliseconds where there is none.
+pub(crate) struct Instant(pub(crate) i64);
+
+impl std::fmt::Display for Instant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => write!(f, "{time}"),
+            Err(_no_date) => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
 /// How far the inputs of an operator are: the smallest of their clocks, each less its lag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TimeInputs(pub(crate) Vec<(usize, i64)>);

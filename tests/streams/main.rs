@@ -13,6 +13,8 @@ mod fused;
 mod jobs;
 mod lifecycle;
 mod operators;
+mod queries;
+mod reset;
 mod settings;
 mod state;
 mod threads;

@@ -103,6 +103,11 @@ impl EmbeddedBroker {
         Ok(found)
     }
 
+    /// Has `handler` answer what other processes ask the one that owns this log.
+    pub fn answer_with(&self, handler: impl Fn(&str) -> String + Send + Sync + 'static) {
+        self.log.answer_with(handler);
+    }
+
     /// What the recovery at the last open did, one line for each thing worth telling.
     #[must_use]
     pub fn recovery(&self) -> Vec<String> {

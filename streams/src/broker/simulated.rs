@@ -156,6 +156,12 @@ impl SimulatedLog {
         Ok(found)
     }
 
+    /// The power fails behind this many more writes, syncs and names.
+    #[cfg(test)]
+    pub(crate) fn power_off_after(&self, operations: u64) {
+        self.storage.stop_after(self.storage.operations() + operations);
+    }
+
     /// The next call of this kind on a file whose path contains this text fails, once.
     pub(crate) fn fail_next(&self, call: Call, path: &str) {
         let effect = Effect::Error(std::io::ErrorKind::Other);

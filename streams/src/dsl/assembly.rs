@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::{Stream, Topic};
+use super::{RowTypes, Stream, Topic};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
@@ -36,20 +36,26 @@ pub struct TopicTypes {
     pub key: fn(Option<&[u8]>) -> Value,
     /// The value as JSON, or why it does not decode.
     pub value: fn(Option<&[u8]>) -> Result<Value, String>,
+    /// The Rust types themselves, for whoever asks with types.
+    pub(crate) rows: RowTypes,
 }
 
 impl TopicTypes {
     pub(crate) fn of<K: RecordKey, V: Data, C: Codec<V>>() -> Self {
-        Self { key: show_key::<K>, value: show_value::<V, C> }
+        Self { key: show_key::<K>, value: show_value::<V, C>, rows: RowTypes::of::<K, V>() }
     }
 
     /// The changelog of one side of a stream-stream join.
     pub(crate) fn of_join<K: RecordKey, V: Data>() -> Self {
-        Self { key: show_join_key::<K>, value: show_join_value::<V> }
+        Self {
+            key: show_join_key::<K>,
+            value: show_join_value::<V>,
+            rows: RowTypes::of::<K, V>(),
+        }
     }
 
     pub(crate) fn of_repartition<K: RecordKey, V: Data>() -> Self {
-        Self { key: show_key::<K>, value: show_envelope::<V> }
+        Self { key: show_key::<K>, value: show_envelope::<V>, rows: RowTypes::of::<K, V>() }
     }
 }
 

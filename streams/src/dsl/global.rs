@@ -87,7 +87,7 @@ impl Topology {
         let changelog = changelog_topic(&assembly.graph.id, &store);
         assembly.types.insert(topic.name().to_owned(), TopicTypes::of::<K, V, C>());
         assembly.types.insert(changelog, TopicTypes::of::<K, V, Bincode>());
-        let kept = TableStore::<K, V>::new(store, Rc::clone(&rows), Children::new());
+        let kept = TableStore::<K, V>::new(store, Rc::clone(&rows), Children::new()).replicated();
         let stateful: Shared<dyn Stateful> = Rc::new(RefCell::new(kept));
         assembly.stateful.push((node, stateful));
         GlobalTable { node, rows, key }

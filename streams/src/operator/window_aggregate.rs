@@ -275,6 +275,10 @@ impl<K: Key, V, A: Data + Default> Stateful for WindowAggregate<K, V, A> {
         self.rows.len()
     }
 
+    fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
+        look(self.rows.behind())
+    }
+
     fn step(&mut self, now_ms: i64) -> Result<()> {
         Ok(self.rows.behind().step(now_ms)?)
     }

@@ -93,6 +93,12 @@ pub(crate) trait Stateful {
     fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()>;
     /// Rows changed by the running transaction.
     fn changed_rows(&self) -> usize;
+    /// Shows the rows behind the running transaction: for questions from outside.
+    fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()>;
+    /// Whether every task has the same rows.
+    fn is_replicated(&self) -> bool {
+        false
+    }
     /// Lets the store flush in the background.
     fn step(&mut self, now_ms: i64) -> Result<()>;
     /// Everything committed goes to the disk: a clean stop.

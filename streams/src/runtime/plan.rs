@@ -4,8 +4,8 @@
 //! * source topics must exist; all others are created.
 //! * nothing is created before everything has been checked.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Build;
@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 use crate::ids::{StoreName, TaskId};
 use crate::settings::Settings;
 use crate::topology::{PartitionCounts, Subtopology, changelog_topic, partition_counts};
+
+/// A topic besides the sources: its name, its partitions and what it is for.
+type WantedTopic = (String, u32, TopicKind);
 
 /// A job that is ready to be cut into tasks.
 pub(crate) struct JobPlan {
@@ -30,10 +33,35 @@ pub(crate) struct JobPlan {
 
 impl JobPlan {
     pub(crate) fn new(settings: Settings, build: Build, broker: &dyn Broker) -> Result<Self> {
+        let (mut plan, wanted) = Self::checked(settings, build, broker)?;
+        for (name, partitions, kind) in wanted {
+            if let Entry::Vacant(missing) = plan.topics.entry(name) {
+                let created = broker.create_topic(missing.key(), partitions, kind)?;
+                missing.insert(created);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// As [`new`](Self::new), and creates nothing: topics that are missing stay so.
+    pub(crate) fn of_existing(
+        settings: Settings,
+        build: Build,
+        broker: &dyn Broker,
+    ) -> Result<Self> {
+        Self::checked(settings, build, broker).map(|(plan, _wanted)| plan)
+    }
+
+    /// The plan, and the topics that it wants.
+    fn checked(
+        settings: Settings,
+        build: Build,
+        broker: &dyn Broker,
+    ) -> Result<(Self, Vec<WantedTopic>)> {
         let assembly = assemble(&settings, &build)?;
         let parts = assembly.graph.subtopologies();
         let known = broker.topics()?;
-        let mut topics: BTreeMap<String, TopicRef> =
+        let topics: BTreeMap<String, TopicRef> =
             known.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
         check_sources(&parts, &topics, broker)?;
         let sizes = topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
@@ -44,13 +72,8 @@ impl JobPlan {
         for (name, partitions, kind) in &wanted {
             check_internal(&topics, name, *partitions, *kind)?;
         }
-        for (name, partitions, kind) in wanted {
-            if let Entry::Vacant(missing) = topics.entry(name) {
-                let created = broker.create_topic(missing.key(), partitions, kind)?;
-                missing.insert(created);
-            }
-        }
-        Ok(Self { settings, build, parts, counts, topics, positions: BTreeMap::new() })
+        let positions = BTreeMap::new();
+        Ok((Self { settings, build, parts, counts, topics, positions }, wanted))
     }
 
     /// Where to go on. Only after both transactional ids were taken: an older instance of the job can
@@ -59,6 +82,39 @@ impl JobPlan {
         let committed = broker.committed(&self.settings.id)?;
         self.positions = committed.into_iter().map(|p| ((p.topic, p.partition), p)).collect();
         Ok(())
+    }
+
+    /// What was committed since the positions were read.
+    pub(super) fn take_positions(&mut self, positions: Vec<Position>) {
+        self.positions.extend(positions.into_iter().map(|p| ((p.topic, p.partition), p)));
+    }
+
+    /// The topics that are read from outside, each once, and whether only tables are kept of it.
+    pub(super) fn source_topics(&self) -> Result<Vec<(TopicRef, bool)>> {
+        let graph = self.assemble()?.graph;
+        let sources = self.parts.iter().flat_map(|part| &part.sources);
+        let external = sources.filter(|source| source.upstream.is_none());
+        let names: BTreeSet<&str> = external.map(|source| source.topic.as_str()).collect();
+        names
+            .into_iter()
+            .map(|name| Ok((self.topic(name)?.clone(), !graph.is_stream(name))))
+            .collect()
+    }
+
+    /// The repartition topics that exist.
+    pub(super) fn repartition_topics(&self) -> Vec<TopicRef> {
+        let sources = self.parts.iter().flat_map(|part| &part.sources);
+        let internal = sources.filter(|source| source.upstream.is_some());
+        let names: BTreeSet<&str> = internal.map(|source| source.topic.as_str()).collect();
+        names.into_iter().filter_map(|name| self.topics.get(name).cloned()).collect()
+    }
+
+    /// The output topics that exist.
+    pub(super) fn output_topics(&self) -> Vec<TopicRef> {
+        let internal = self.repartition_topics();
+        let sinks: BTreeSet<&String> = self.parts.iter().flat_map(|part| &part.sinks).collect();
+        let topics = sinks.into_iter().filter_map(|name| self.topics.get(name).cloned());
+        topics.filter(|topic| !internal.contains(topic)).collect()
     }
 
     /// The stores of all sub-topologies.
@@ -127,8 +183,8 @@ fn wanted_topics(
     counts: &[u32],
     repartitions: &BTreeMap<String, u32>,
     letters: Option<&str>,
-) -> Vec<(String, u32, TopicKind)> {
-    let mut wanted: Vec<(String, u32, TopicKind)> = Vec::new();
+) -> Vec<WantedTopic> {
+    let mut wanted: Vec<WantedTopic> = Vec::new();
     for (part, &count) in parts.iter().zip(counts) {
         for sink in &part.sinks {
             let (count, kind) = match repartitions.get(sink) {

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::input::{GlobalPosition, Input, InputTime, choose, global_position, smallest};
 use super::plan::JobPlan;
-use super::restore::restore;
+use super::restore::{ChangelogPlace, restore};
 use crate::broker::{Batch, Broker, Position, Scope, TopicRef, Transaction};
 use crate::dsl::Assembly;
 use crate::error::{Error, Result};
@@ -144,7 +144,10 @@ impl Task {
         let name = op.borrow().store().clone();
         let changelog = plan.topic(&changelog_topic(&plan.settings.id, &name))?.clone();
         let mut rows = stores.open(&name, self.id.partition)?;
-        self.restored += restore(broker, &changelog, self.id.partition, &*op.borrow(), &mut rows)?;
+        let partition = self.id.partition;
+        let origin = plan.origin(&changelog, partition);
+        let place = ChangelogPlace { topic: &changelog, partition, origin };
+        self.restored += restore(broker, place, &*op.borrow(), &mut rows)?;
         op.borrow_mut().open(rows)?;
         self.stores.push(StorePartition { op, changelog, batch: broker.batch() });
         Ok(())
@@ -215,6 +218,11 @@ impl Task {
             self.inputs.push(input.global());
         }
         Ok(())
+    }
+
+    /// The owners of its store partitions.
+    pub(super) fn stores(&self) -> impl Iterator<Item = &Shared<dyn Stateful>> {
+        self.stores.iter().map(|store| &store.op)
     }
 
     /// Makes a transaction the running one.

@@ -12,6 +12,7 @@
 //!   Sealed(N)        ------------------------------------------->   sync, record, markers
 //!                    <-------------------------------------------   Decided
 //!   Committed(N)     ------------->   undecided rows -> committed rows
+//!   Query            ------------->   answers from its committed rows
 //!   Close            ------------->   everything committed to the disk
 //! ```
 //!
@@ -39,6 +40,7 @@ use super::bell::Bell;
 use super::commit::Committer;
 use super::plan::JobPlan;
 use super::progress::ProgressCell;
+use super::query::{Desk, Query};
 use super::task::{OpenStores, UpstreamMark};
 use super::worker::Prepared;
 use crate::broker::{Broker, Transaction};
@@ -53,6 +55,7 @@ const RESTARTS_MAX: u64 = 5;
 pub(crate) struct Control {
     stop: AtomicBool,
     pub(crate) progress: ProgressCell,
+    pub(crate) desk: Desk,
 }
 
 impl Control {
@@ -70,6 +73,7 @@ enum Command {
     Begin(Arc<dyn Transaction>),
     Prepare,
     Committed(Arc<dyn Transaction>),
+    Query(Query),
     Close,
 }
 
@@ -88,6 +92,7 @@ enum Event {
     /// A worker has changed as many rows as may be, and waits.
     Full,
     Prepared(Prepared),
+    Query(Query),
     /// What became of the commit that was on its way.
     Decided(Result<()>),
     Closed,
@@ -129,7 +134,9 @@ pub(crate) fn run(
     let bell = Bell::default();
     let (events, inbox) = channel();
     control.progress.busy();
-    std::thread::scope(|scope| {
+    let asked = events.clone();
+    control.desk.open(move |query| asked.send(Event::Query(query)).is_ok());
+    let outcome = std::thread::scope(|scope| {
         let ends = EndsWatch(&bell);
         let mut workers = Vec::new();
         for (index, ids) in shares.iter().enumerate() {
@@ -154,12 +161,16 @@ pub(crate) fn run(
         let mut coordinator =
             Coordinator::new(plan, broker.as_ref(), committer, control, &bell, link);
         let outcome = coordinator.run();
+        // Must be BEFORE the inbox goes, or else a question would wait for nobody.
+        control.desk.close();
         if outcome.is_err() {
             coordinator.give_up();
         }
         drop(ends);
         outcome.map_err(|error| error.of_job(&plan.settings.id))
-    })
+    });
+    control.desk.close();
+    outcome
 }
 
 /// Ends the watch of the log however the job ends, or else its scope would wait for it for ever.

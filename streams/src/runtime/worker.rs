@@ -113,6 +113,11 @@ impl Worker {
         self.tasks.iter().map(|task| task.counters().records_in).sum()
     }
 
+    /// Its tasks.
+    pub(super) fn tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
     /// How many tasks it owns.
     pub(crate) fn task_count(&self) -> usize {
         self.tasks.len()

@@ -21,7 +21,9 @@ use crate::dsl::Topology;
 use crate::error::Result;
 use crate::printer::Printer;
 use crate::processor::{Counters, LateRecord};
-use crate::runtime::{Build, Committer, JobPlan, OpenStores, Prepared, Sealed, Worker};
+use crate::runtime::{
+    Build, Committer, JobPlan, OpenStores, Prepared, Reset, ResetTo, Sealed, Worker,
+};
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher, HeldFlushes, MemoryBackend};
 
@@ -70,12 +72,12 @@ enum Happened {
 
 /// The runtime, the log and the stores of a test.
 pub(super) struct Engine {
-    build: Build,
+    pub(super) build: Build,
     pub(super) settings: Settings,
     pub(super) partitions: u32,
     random: Random,
     pub(super) log: SimulatedLog,
-    stores: MemoryBackend,
+    pub(super) stores: MemoryBackend,
     /// Flushes wait here, also while the job starts over.
     flusher: Flusher,
     held: HeldFlushes,
@@ -152,6 +154,19 @@ impl Engine {
             Some(mut running) => running.workers.iter_mut().try_for_each(Worker::close),
             None => Ok(()),
         }
+    }
+
+    /// Stops the job and moves it to this offset in each source partition.
+    pub(super) fn reset(&mut self, offset: i64) -> Result<()> {
+        self.stop()?;
+        self.reset_stopped(ResetTo::Offset(offset))
+    }
+
+    /// Moves the job, which does not run.
+    pub(super) fn reset_stopped(&mut self, to: ResetTo) -> Result<()> {
+        let broker = self.log.broker(self.settings.event_time_ahead_max_ms)?;
+        let (settings, build) = (self.settings.clone(), Arc::clone(&self.build));
+        Reset::plan(settings, build, &broker, to, &|_, _, _| Ok(None))?.carry_out(&broker)
     }
 
     /// Processes and commits everything, raises the source clocks if told to, and so on until quiet.

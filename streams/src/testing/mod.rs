@@ -427,6 +427,16 @@ impl TestDriver {
         self
     }
 
+    /// Stops the job and moves it to this offset in each source partition, as `reset --to OFFSET --yes`
+    /// does: the next call starts it there, with empty stores.
+    ///
+    /// # Errors
+    ///
+    /// S032: a source partition has no such offset.
+    pub fn reset_to(&mut self, offset: i64) -> Result<()> {
+        self.engine.reset(offset)
+    }
+
     /// A clean stop, as Ctrl-C does it: what was processed is committed, stores go to the disk.
     ///
     /// # Panics
@@ -437,3 +447,6 @@ impl TestDriver {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

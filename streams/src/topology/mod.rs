@@ -195,6 +195,19 @@ impl Graph {
         })
     }
 
+    /// Whether a topic is read as a stream: its records go by. Of any other, all that counts are the
+    /// latest records of its keys, so it is read from its start whenever rows are lost.
+    pub(crate) fn is_stream(&self, name: &str) -> bool {
+        let reads = |kind: &Kind| matches!(kind, Kind::Source { topic, .. } if topic == name);
+        let sources = self.iter().filter(|(_, node)| reads(&node.kind));
+        let followers = |id| self.nodes.iter().filter(move |node| node.inputs.contains(&id));
+        sources.into_iter().any(|(id, _)| {
+            let mut followers = followers(id).peekable();
+            followers.peek().is_none()
+                || followers.any(|node| !matches!(node.kind, Kind::Table { .. }))
+        })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
         self.nodes.iter().enumerate().map(|(i, node)| (NodeId(i), node))
     }

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::processor::Counters;
 use crate::runtime::commit::{Committer, Sealed};
 use crate::runtime::plan::JobPlan;
+use crate::runtime::query::Query;
 use crate::runtime::worker::Prepared;
 
 /// A quiet job commits at once, though not more often than this.
@@ -167,9 +168,19 @@ impl<'a> Coordinator<'a> {
                 self.looked[worker] = Some(rung);
             }
             Event::Full => self.is_full = true,
+            Event::Query(query) => {
+                self.pass_on(&query);
+                return Ok(None);
+            }
             Event::Opened { .. } | Event::Prepared(_) | Event::Closed => {}
         }
         Ok(Some(event))
+    }
+
+    /// Puts a question in front of all workers, between the same two commits for each.
+    fn pass_on(&self, query: &Query) {
+        query.told(self.link.workers.len(), self.control.progress.get().commits);
+        self.tell(|| Command::Query(query.clone()));
     }
 
     /// Returns when a commit is due, or a clean stop with nothing to commit.

@@ -61,6 +61,10 @@ impl WorkerThread<'_> {
                     worker.committed(transaction.as_ref(), self.broker.now_ms())?;
                     continue;
                 }
+                Ok(Command::Query(query)) => {
+                    query.answer(&worker);
+                    continue;
+                }
                 Ok(Command::Prepare) => continue,
                 Err(_) => return Ok(()),
             }
@@ -83,6 +87,10 @@ impl WorkerThread<'_> {
                 }
                 Ok(Command::Committed(transaction)) => {
                     worker.committed(transaction.as_ref(), self.broker.now_ms())?;
+                    continue;
+                }
+                Ok(Command::Query(query)) => {
+                    query.answer(worker);
                     continue;
                 }
                 Ok(Command::Close) => return self.close(worker).map(|()| false),
