@@ -53,7 +53,8 @@ const STREAMS: &[(&str, &str)] = &[
     ("store", "ids time codec key"),
     ("error", "ids time codec key store"),
     ("topology", "ids time error codec key"),
-    ("broker", "ids record time error"),
+    ("at", "time error"),
+    ("broker", "ids record time error at"),
     ("settings", "ids error store broker"),
     ("processor", "ids record time error codec key store broker"),
     ("operator", "ids record time error codec key store topology processor"),
@@ -70,17 +71,14 @@ const STREAMS: &[(&str, &str)] = &[
         "app",
         "ids record time error codec key store topology broker settings processor operator dsl runtime tool",
     ),
-    ("tool", "error topology dsl runtime app"),
-    ("prelude", "ids record time error codec key settings topology broker dsl app testing"),
+    ("read", "error codec key record at broker dsl operator"),
+    ("tool", "error topology dsl runtime app at record broker"),
+    ("prelude", "ids record time error codec key settings topology broker dsl app testing at read"),
 ];
 
 /// Where `streams` may name the log: files, and folders ending in a slash.
-const NAMES_CORE_LOG: &[&str] = &[
-    "streams/src/broker/embedded.rs",
-    "streams/src/broker/simulated.rs",
-    "streams/src/error.rs",
-    "streams/src/tool/",
-];
+const NAMES_CORE_LOG: &[&str] =
+    &["streams/src/broker/", "streams/src/error.rs", "streams/src/tool/"];
 const NAMES_ROCKSDB: &[&str] = &["streams/src/store/rocks.rs"];
 
 const LINES_TARGET: usize = 500;

@@ -78,6 +78,38 @@ pub enum Error {
         /// The log end offset.
         end: i64,
     },
+    /// What is to be read again begins with records that retention has removed.
+    #[error(
+        "{topic}-{partition}: records from {wanted} on are wanted but the log has offsets {start} to {end}"
+    )]
+    RangeCut {
+        /// The topic read.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// The offset or the time that was wanted.
+        wanted: String,
+        /// The first offset that is there.
+        start: i64,
+        /// The end of the committed records.
+        end: i64,
+    },
+    /// A place in the log that cannot be read from.
+    #[error("{reason}")]
+    BadPosition {
+        /// What is wrong with it.
+        reason: String,
+        /// The place to say instead.
+        help: String,
+    },
+    /// A directory in which a replay was to be put holds something else.
+    #[error("{} holds {found}, which no replay has written", path.display())]
+    NotAReplay {
+        /// The directory.
+        path: PathBuf,
+        /// What was found in it.
+        found: String,
+    },
     /// A closure of the job panicked.
     #[error("the job panicked: {reason}")]
     Panicked {
@@ -182,12 +214,15 @@ impl Error {
             Self::NotCopartitioned { .. } => "S003",
             Self::UnknownTopic { .. } | Self::Log(Log::UnknownTopic { .. }) => "S004",
             Self::Log(Log::DirectoryLocked { .. }) => "S006",
-            Self::PositionLost { .. } | Self::Log(Log::OffsetOutOfRange { .. }) => "S007",
+            Self::PositionLost { .. }
+            | Self::RangeCut { .. }
+            | Self::Log(Log::OffsetOutOfRange { .. }) => "S007",
             Self::Panicked { .. } => "S008",
             Self::Log(Log::ProducerFenced { .. }) => "S009",
             Self::Log(Log::DiskFull { .. }) => "S013",
             Self::Log(Log::ReadOnlyDirectory { .. }) => "S014",
-            Self::Log(Log::NotALog { .. } | Log::NotADirectory { .. }) => "S015",
+            Self::NotAReplay { .. }
+            | Self::Log(Log::NotALog { .. } | Log::NotADirectory { .. }) => "S015",
             Self::Unreadable { .. } | Self::Log(Log::DirectoryMissing { .. }) => "S016",
             Self::Topology { .. } => "S018",
             Self::Log(Log::Damaged { .. }) | Self::Internal { .. } => "S019",
@@ -204,6 +239,7 @@ impl Error {
             Self::Store(_) => "S026",
             Self::Usage { .. } => "S027",
             Self::System { .. } => "S028",
+            Self::BadPosition { .. } => "S032",
             Self::Log(_) => "S029",
         }
     }
@@ -220,6 +256,16 @@ impl Error {
                 &["re-key one side (`.key_by(..)`), or create both topics with the same partitions"]
             }
             Self::PositionLost { .. } => POSITION_HELP,
+            Self::RangeCut { start, .. } => {
+                return vec![
+                    format!("begin with what is there: --from start, or an offset from {start} on"),
+                    "keep longer what you may want to read again: the topic's retention".to_owned(),
+                ];
+            }
+            Self::BadPosition { help, .. } => return vec![help.clone()],
+            Self::NotAReplay { .. } => {
+                &["nothing was removed; look what it is, or choose another name: --name NAME"]
+            }
             Self::Panicked { .. } => &[
                 "the transaction was rolled back; nothing was written",
                 "mend the closure and start again: the job goes on from its last commit",

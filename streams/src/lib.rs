@@ -32,6 +32,7 @@
 //! Reference: Kafka Streams (KIP-28, KIP-129, KIP-447).
 
 mod app;
+mod at;
 pub mod broker;
 mod codec;
 mod dsl;
@@ -41,6 +42,7 @@ mod key;
 mod operator;
 pub mod prelude;
 mod processor;
+mod read;
 mod record;
 mod runtime;
 mod settings;
@@ -51,6 +53,7 @@ mod tool;
 mod topology;
 
 pub use app::{App, Handle};
+pub use at::{At, Moment, ago};
 pub use codec::{Bincode, Codec, CodecError, Data, Json};
 pub use dsl::{
     SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream, topic,
@@ -59,6 +62,7 @@ pub use error::{Error, Result};
 pub use ids::{InvalidName, StoreName, TaskId};
 pub use key::{Key, KeyError, NoKey, RecordKey, Windowed};
 pub use processor::Record;
+pub use read::{Log, LogRecord, LogRecords, ReadStream, Reading};
 pub use runtime::Progress;
 pub use store::StoreError;
 pub use time::{Tumbling, days, hours, millis, mins, secs, tumbling};

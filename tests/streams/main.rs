@@ -12,6 +12,7 @@ mod fused;
 mod jobs;
 mod lifecycle;
 mod operators;
+mod read;
 mod settings;
 mod state;
 mod threads;

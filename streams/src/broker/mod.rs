@@ -16,7 +16,10 @@
 //! * whatever error a commit returns, its outcome is unknown until the broker is opened again.
 
 mod embedded;
+mod places;
 mod simulated;
+mod stretch;
+mod view;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -25,6 +28,9 @@ use std::time::Duration;
 pub use crate::record::{Header, Headers, RawRecord, Records};
 pub use embedded::{Durability, EmbeddedBroker};
 pub(crate) use embedded::{open_log, partition_for};
+pub(crate) use places::{first_not_older, locate, whole};
+pub(crate) use stretch::{Merged, Span, Stretches};
+pub(crate) use view::{View, has_left};
 
 #[cfg(feature = "test-util")]
 pub use simulated::Broken;

@@ -29,5 +29,5 @@ pub(crate) use keyed::Keyed;
 pub(crate) use map::Map;
 pub(crate) use repartition::{RepartitionEntry, RepartitionSink};
 pub(crate) use sink::Sink;
-pub(crate) use source::{SourceEntry, SourceSettings};
+pub(crate) use source::{SourceEntry, SourceSettings, evidence, short_name};
 pub(crate) use window_aggregate::WindowAggregate;

@@ -12,9 +12,9 @@
 mod args;
 mod decode;
 mod interrupt;
-mod merged;
 mod print;
 mod run;
+mod start;
 mod tail;
 mod topic;
 
