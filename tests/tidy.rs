@@ -72,8 +72,15 @@ const STREAMS: &[(&str, &str)] = &[
         "ids record time error codec key store topology broker settings processor operator dsl runtime tool",
     ),
     ("read", "error codec key record at broker dsl operator"),
-    ("tool", "error topology dsl runtime app at record broker"),
-    ("prelude", "ids record time error codec key settings topology broker dsl app testing at read"),
+    (
+        "replay",
+        "ids record time error codec key at broker settings topology processor operator dsl runtime app",
+    ),
+    ("tool", "error topology dsl runtime app at record broker replay"),
+    (
+        "prelude",
+        "ids record time error codec key settings topology broker dsl app testing at read replay",
+    ),
 ];
 
 /// Where `streams` may name the log: files, and folders ending in a slash.

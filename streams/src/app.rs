@@ -186,6 +186,16 @@ impl App {
         &self.log
     }
 
+    /// What it was told besides its topology.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The function that builds the topology.
+    pub(crate) fn build(&self) -> &Build {
+        &self.build
+    }
+
     /// The topology, built and checked.
     pub(crate) fn assemble(&self) -> Result<Assembly> {
         let build = &self.build;
@@ -209,7 +219,8 @@ impl App {
         })
     }
 
-    fn run_once(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {
+    /// Runs the job until it is stopped or fails; its stores lie below its log directory.
+    pub(crate) fn run_once(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {
         let build = Arc::clone(&self.build);
         let mut plan = JobPlan::new(self.settings.clone(), build, broker.as_ref())?;
         let producer = broker.producer(&self.settings.id)?;

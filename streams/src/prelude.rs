@@ -10,5 +10,6 @@ pub use crate::dsl::{Stream, Table, Topic, Topology, WindowTable, WindowedStream
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
 pub use crate::read::Log;
 pub use crate::record::Headers;
+pub use crate::replay::{Replay, Report};
 pub use crate::testing::TestDriver;
 pub use crate::time::{Tumbling, days, hours, millis, mins, secs, tumbling};

@@ -13,6 +13,7 @@ mod jobs;
 mod lifecycle;
 mod operators;
 mod read;
+mod replay;
 mod settings;
 mod state;
 mod threads;

@@ -17,6 +17,8 @@
 
 mod embedded;
 mod places;
+mod replay;
+mod scratch;
 mod simulated;
 mod stretch;
 mod view;
@@ -26,9 +28,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::record::{Header, Headers, RawRecord, Records};
+pub(crate) use core_log::Topic as LogTopic;
 pub use embedded::{Durability, EmbeddedBroker};
 pub(crate) use embedded::{open_log, partition_for};
-pub(crate) use places::{first_not_older, locate, whole};
+pub(crate) use places::{Located, first_not_older, locate, timestamp_at, whole};
+pub(crate) use replay::{ReplayBroker, SourceSpan, SourceTopic};
+pub(crate) use scratch::{LOCK, ScratchLog, hold};
 pub(crate) use stretch::{Merged, Span, Stretches};
 pub(crate) use view::{View, has_left};
 

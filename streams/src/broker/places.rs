@@ -48,6 +48,18 @@ pub(crate) fn first_not_older(
     Ok(found.filter(|&(offset, _)| offset < end))
 }
 
+/// The timestamp of the first committed record at or behind an offset; `None` at the end.
+pub(crate) fn timestamp_at(
+    log: &LogView,
+    topic: &Topic,
+    partition: u32,
+    offset: i64,
+) -> Result<Option<i64>> {
+    let batch = reader(log, topic, partition, offset).next_batch(LOOK_BYTES)?;
+    let first = batch.as_ref().and_then(|batch| batch.records().next());
+    Ok(first.transpose().map_err(core_log::Error::from)?.map(|record| record.timestamp))
+}
+
 /// All of each partition, as it is now.
 pub(crate) fn whole(log: &LogView, topic: &Topic) -> Result<Vec<Span>> {
     let span = |partition| {

@@ -28,6 +28,7 @@ mod threads;
 mod worker;
 
 pub(crate) use commit::Committer;
+pub(crate) use input::InputTime;
 pub(crate) use plan::JobPlan;
 pub use progress::Progress;
 pub(crate) use task::OpenStores;

@@ -8,6 +8,9 @@
 //!   --follow:       attached to the owner  --- owner left ---> wait for the next owner
 //! ```
 //!
+//! A topic that the log does not have may be one that a replay has written: it lies in a scratch log
+//! beside.
+//!
 //! Invariants
 //! * only committed records are shown;
 //! * without `--follow` the ends are taken once, so that a busy writer cannot keep the command alive;
@@ -28,6 +31,7 @@ use crate::app::App;
 use crate::broker::{Merged, Stretches, View, has_left};
 use crate::dsl::TopicTypes;
 use crate::error::{Error, Result};
+use crate::replay;
 
 /// How long an owner is asked to wait for something new.
 const WAIT: Duration = Duration::from_millis(500);
@@ -37,9 +41,18 @@ const OWNER_EVERY: Duration = Duration::from_millis(100);
 /// Prints the records that the options ask for.
 pub(super) fn tail(app: &App, options: &Tail) -> Result<Ended> {
     let assembly = app.assemble()?;
-    let mut view = View::of(app.log_dir());
-    let topic = view.topic(&options.topic)?;
-    let types = assembly.types.get(&options.topic);
+    let (mut view, topic, types) = match View::of(app.log_dir()).topic(&options.topic) {
+        Ok(topic) => (View::of(app.log_dir()), topic, assembly.types.get(&options.topic)),
+        Err(unknown @ Error::UnknownTopic { .. }) => {
+            let Some(found) = replay::find(app.log_dir(), app.id(), &options.topic)? else {
+                return Err(unknown);
+            };
+            let mut view = View::of(&found.dir);
+            let topic = view.topic(&options.topic)?;
+            (view, topic, assembly.types.get(&found.original))
+        }
+        Err(error) => return Err(error),
+    };
     let dir = view.dir().to_owned();
     let spans = view.with(|log| spans(log, &topic, options.start))?;
     let parts = (0..).zip(spans).map(|(partition, span)| (topic.clone(), partition, span));

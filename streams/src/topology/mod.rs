@@ -15,9 +15,11 @@
 //! * names of topics and stores come from names that the user gave, never from node numbers.
 
 mod describe;
+mod lineage;
 mod subtopology;
 mod validate;
 
+pub(crate) use lineage::{Closing, Nature};
 pub(crate) use subtopology::{SourceDecl, Subtopology, partition_counts};
 
 use crate::ids::StoreName;
