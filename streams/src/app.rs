@@ -27,8 +27,8 @@ use crate::codec::Data;
 use crate::dsl::{Assembly, RowTypes, Topology};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
-use crate::on_error::OnError;
 use crate::key::RecordKey;
+use crate::on_error::OnError;
 use crate::query::{Catalog, Store, answer_text};
 use crate::runtime::{self, Build, Committer, Control, JobPlan, OpenStores, Progress};
 use crate::settings::Settings;
@@ -212,6 +212,16 @@ impl App {
         &self.log
     }
 
+    /// What it was told besides its topology.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The function that builds the topology.
+    pub(crate) fn build(&self) -> &Build {
+        &self.build
+    }
+
     /// The topology, built and checked.
     pub(crate) fn assemble(&self) -> Result<Assembly> {
         let build = &self.build;
@@ -235,7 +245,8 @@ impl App {
         })
     }
 
-    fn run_once(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {
+    /// Runs the job until it is stopped or fails; its stores lie below its log directory.
+    pub(crate) fn run_once(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {
         let build = Arc::clone(&self.build);
         let mut plan = JobPlan::new(self.settings.clone(), build, broker.as_ref())?;
         let committer = Committer::take_over(&mut plan, Arc::clone(broker))?;

@@ -80,6 +80,38 @@ pub enum Error {
         /// The log end offset.
         end: i64,
     },
+    /// What is to be read again begins with records that retention has removed.
+    #[error(
+        "{topic}-{partition}: records from {wanted} on are wanted but the log has offsets {start} to {end}"
+    )]
+    RangeCut {
+        /// The topic read.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// The offset or the time that was wanted.
+        wanted: String,
+        /// The first offset that is there.
+        start: i64,
+        /// The end of the committed records.
+        end: i64,
+    },
+    /// A place in the log that cannot be read from.
+    #[error("{reason}")]
+    BadPosition {
+        /// What is wrong with it.
+        reason: String,
+        /// The place to say instead.
+        help: String,
+    },
+    /// A directory in which a replay was to be put holds something else.
+    #[error("{} holds {found}, which no replay has written", path.display())]
+    NotAReplay {
+        /// The directory.
+        path: PathBuf,
+        /// What was found in it.
+        found: String,
+    },
     /// A closure of the job panicked.
     #[error("the job panicked: {reason}")]
     Panicked {
@@ -185,14 +217,6 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// A place in the log that cannot be read from.
-    #[error("{reason}")]
-    BadPosition {
-        /// What is wrong with it.
-        reason: String,
-        /// The place to say instead.
-        help: String,
-    },
     /// A job is to go back to records that retention has removed.
     #[error("{topic}-{partition} begins at offset {start}: {wanted} lies before it")]
     ResetCut {
@@ -287,13 +311,15 @@ impl Error {
             Self::UnknownTopic { .. } | Self::Log(Log::UnknownTopic { .. }) => "S004",
             Self::Log(Log::DirectoryLocked { .. }) => "S006",
             Self::ResetCut { .. }
+            | Self::RangeCut { .. }
             | Self::PositionLost { .. }
             | Self::Log(Log::OffsetOutOfRange { .. }) => "S007",
             Self::Panicked { .. } => "S008",
             Self::Fenced { .. } | Self::Log(Log::ProducerFenced { .. }) => "S009",
             Self::Log(Log::DiskFull { .. }) => "S013",
             Self::Log(Log::ReadOnlyDirectory { .. }) => "S014",
-            Self::Log(Log::NotALog { .. } | Log::NotADirectory { .. }) => "S015",
+            Self::NotAReplay { .. }
+            | Self::Log(Log::NotALog { .. } | Log::NotADirectory { .. }) => "S015",
             Self::Unreadable { .. } | Self::Log(Log::DirectoryMissing { .. }) => "S016",
             Self::Topology { .. } => "S018",
             Self::Log(Log::Damaged { .. }) | Self::Internal { .. } => "S019",
@@ -331,6 +357,16 @@ impl Error {
                 return copartition_help(left, right, *right_partitions);
             }
             Self::PositionLost { .. } => POSITION_HELP,
+            Self::RangeCut { start, .. } => {
+                return vec![
+                    format!("begin with what is there: --from start, or an offset from {start} on"),
+                    "keep longer what you may want to read again: the topic's retention".to_owned(),
+                ];
+            }
+            Self::BadPosition { help, .. } => return vec![help.clone()],
+            Self::NotAReplay { .. } => {
+                &["nothing was removed; look what it is, or choose another name: --name NAME"]
+            }
             Self::Panicked { .. } => &[
                 "the transaction was rolled back; nothing was written",
                 "mend the closure and start again: the job goes on from its last commit",
@@ -352,7 +388,6 @@ impl Error {
             Self::InvalidName(_) => NAME_HELP,
             Self::System { .. } => SYSTEM_HELP,
             Self::Log(error) => return log_help(error),
-            Self::BadPosition { help, .. } => return vec![help.clone()],
             Self::ResetCut { .. } => RESET_CUT_HELP,
             Self::StoreVersion { .. } => STORE_VERSION_HELP,
             Self::JobRunning { .. } => &["stop it first (Ctrl-C); nothing was changed"],

@@ -32,6 +32,7 @@
 //! Reference: Kafka Streams (KIP-28, KIP-129, KIP-447).
 
 mod app;
+mod at;
 pub mod broker;
 mod codec;
 mod dsl;
@@ -45,7 +46,9 @@ pub mod prelude;
 mod printer;
 mod processor;
 mod query;
+mod read;
 mod record;
+mod replay;
 mod runtime;
 mod settings;
 mod shape;
@@ -56,6 +59,7 @@ mod tool;
 mod topology;
 
 pub use app::{App, Handle};
+pub use at::{At, Moment, ago};
 pub use codec::{Bincode, Codec, CodecError, Data, Json};
 pub use dsl::{
     GlobalTable, SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream,
@@ -68,7 +72,9 @@ pub use letter::{DeadLetter, LetterValue};
 pub use on_error::OnError;
 pub use processor::Record;
 pub use query::{Rows, Store, TextKey};
+pub use read::{Log, LogRecord, LogRecords, ReadStream, Reading};
 pub use record::RecordPosition;
+pub use replay::{Compared, Comparison, Difference, Replay, Report, Stretch};
 pub use runtime::Progress;
 pub use store::StoreError;
 pub use time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};

@@ -28,6 +28,7 @@ use streams::prelude::*;
 use streams::testing::{Limits, Mistake};
 
 use crate::jobs::{Click, Job, ponder};
+use crate::replay::ReplaySpec;
 
 const VARIABLE: &str = "CRASH_CHILD";
 const TEST: &str = "child::the_child_process_does_what_its_environment_says";
@@ -60,6 +61,8 @@ pub(crate) struct Spec {
     pub(crate) broken: Option<Broken>,
     /// Instead of the job: what to write, see `aborted.rs`.
     pub(crate) write_share: Option<usize>,
+    /// Instead of running the job: to run it again, see `replay.rs`.
+    pub(crate) replay: Option<ReplaySpec>,
 }
 
 impl Spec {
@@ -75,6 +78,7 @@ impl Spec {
             sets_aside: false,
             broken: None,
             write_share: None,
+            replay: None,
         }
     }
 
@@ -124,12 +128,13 @@ impl Spec {
 fn the_child_process_does_what_its_environment_says() {
     let Some(text) = std::env::var_os(VARIABLE) else { return };
     let spec: Spec = serde_json::from_str(text.to_str().unwrap()).unwrap();
-    let done = match spec.write_share {
-        Some(share) => {
+    let done = match (spec.write_share, &spec.replay) {
+        (Some(share), _) => {
             crate::aborted::write_share(&spec.dir, share);
             Ok(())
         }
-        None => run(&spec),
+        (None, Some(replay)) => crate::replay::replay(spec.app(), replay),
+        (None, None) => run(&spec),
     };
     if let Err(error) = done {
         say(&format!("error[{}]: {error}", error.code()));

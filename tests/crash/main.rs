@@ -25,6 +25,7 @@ mod kills;
 mod letters;
 mod owner;
 mod random;
+mod replay;
 mod restart;
 mod stores;
 mod undecodable;

@@ -14,6 +14,8 @@ mod jobs;
 mod lifecycle;
 mod operators;
 mod queries;
+mod read;
+mod replay;
 mod reset;
 mod settings;
 mod state;

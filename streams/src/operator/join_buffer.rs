@@ -167,12 +167,7 @@ impl<V: Data> JoinBuffer<V> {
         Ok(())
     }
 
-    fn meet_row(
-        &mut self,
-        probe: Probe<'_>,
-        tail: Tail,
-        found: &mut Vec<(i64, V)>,
-    ) -> Result<()> {
+    fn meet_row(&mut self, probe: Probe<'_>, tail: Tail, found: &mut Vec<(i64, V)>) -> Result<()> {
         let mut key = std::mem::take(&mut self.key);
         join_row::row_key(probe.key, tail, &mut key);
         let outcome = self.meet_key(probe.until, tail.0, &key, found);
@@ -277,9 +272,8 @@ impl<V: Data> JoinBuffer<V> {
         let mut tails = Vec::new();
         let rows = &self.rows;
         // Rows of a longer key may lie between those of this one.
-        let tail_of = |row: &[u8]| {
-            join_row::split_row(row).filter(|(k, _)| *k == key).map(|(_, tail)| tail)
-        };
+        let tail_of =
+            |row: &[u8]| join_row::split_row(row).filter(|(k, _)| *k == key).map(|(_, tail)| tail);
         let behind = self.behind.as_ref().expect("a store is opened before its first record");
         behind.scan(&first, &last, &mut |listed, _| {
             let row = &listed[1..];
@@ -296,13 +290,7 @@ impl<V: Data> JoinBuffer<V> {
     }
 
     /// Keeps a record.
-    pub(super) fn put(
-        &mut self,
-        key: &[u8],
-        stamp: Stamp,
-        value: V,
-        matched: bool,
-    ) -> Result<()> {
+    pub(super) fn put(&mut self, key: &[u8], stamp: Stamp, value: V, matched: bool) -> Result<()> {
         let timestamp = stamp.timestamp;
         let number = timestamp.div_euclid(self.slice_ms);
         let is_many = self.slice(number, key)?.rows == Rows::Many;

@@ -155,12 +155,13 @@ impl<K: RecordKey, V: Clone, C: Codec<V>> Entry for SourceEntry<K, V, C> {
 }
 
 /// The last part of a type's path, which is what a person calls it.
-fn short_name<T>() -> &'static str {
+pub(crate) fn short_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     if name.contains('<') { name } else { name.rsplit("::").next().unwrap_or(name) }
 }
 
-fn evidence(bytes: &[u8]) -> String {
+/// The bytes of a record, as far as they are shown.
+pub(crate) fn evidence(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(EVIDENCE_BYTES)];
     let more = if cut.len() < bytes.len() { " .." } else { "" };
     format!("{}{more}", cut.escape_ascii())

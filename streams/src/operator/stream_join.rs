@@ -169,7 +169,8 @@ macro_rules! side {
                 }
                 let mut key = std::mem::take(&mut this.key);
                 key.clear();
-                let keyed = record.key.as_ref().is_some_and(|record_key| record_key.encode(&mut key));
+                let keyed =
+                    record.key.as_ref().is_some_and(|record_key| record_key.encode(&mut key));
                 let mut found = Vec::new();
                 let taken = if keyed {
                     take(ctx, &this.$own, &this.$other, &key, &record, &mut found)

@@ -78,7 +78,7 @@ impl JobPlan {
 
     /// Where to go on. Only after both transactional ids were taken: an older instance of the job can
     /// then commit no more.
-    pub(super) fn load_positions(&mut self, broker: &dyn Broker) -> Result<()> {
+    pub(crate) fn load_positions(&mut self, broker: &dyn Broker) -> Result<()> {
         let committed = broker.committed(&self.settings.id)?;
         self.positions = committed.into_iter().map(|p| ((p.topic, p.partition), p)).collect();
         Ok(())
@@ -97,7 +97,7 @@ impl JobPlan {
         let names: BTreeSet<&str> = external.map(|source| source.topic.as_str()).collect();
         names
             .into_iter()
-            .map(|name| Ok((self.topic(name)?.clone(), !graph.is_stream(name))))
+            .map(|name| Ok((self.topic(name)?.clone(), graph.fills_only_tables(name))))
             .collect()
     }
 

@@ -284,12 +284,7 @@ pub(crate) fn look(
     Ok(())
 }
 
-fn select(
-    rows: &mut RowCache,
-    partition: u32,
-    kind: u8,
-    selection: &Selection,
-) -> Result<Part> {
+fn select(rows: &mut RowCache, partition: u32, kind: u8, selection: &Selection) -> Result<Part> {
     let mut part = Part { partition, ..Part::default() };
     let limit = selection.limit.clamp(1, ROWS_MAX);
     let (from, to, only) = match &selection.select {
@@ -349,12 +344,7 @@ fn found(rows: &RowCache, partition: u32, key: &[u8], row: &[u8]) -> Result<Foun
     Ok(FoundRow { partition, key: key.to_vec(), timestamp, value: value.to_vec() })
 }
 
-fn report(
-    store: &StoreName,
-    partition: u32,
-    kind: u8,
-    rows: &mut RowCache,
-) -> Result<StoreReport> {
+fn report(store: &StoreName, partition: u32, kind: u8, rows: &mut RowCache) -> Result<StoreReport> {
     let mut report = StoreReport {
         store: store.clone(),
         partition,

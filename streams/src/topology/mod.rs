@@ -15,6 +15,7 @@
 //! * names of topics and stores come from names that the user gave, never from node numbers.
 
 mod describe;
+mod lineage;
 mod order;
 mod partitions;
 mod refusal;
@@ -22,6 +23,7 @@ mod subtopology;
 mod validate;
 
 pub(crate) use describe::Format;
+pub(crate) use lineage::{Closing, Nature};
 pub(crate) use partitions::{PartitionCounts, partition_counts};
 pub(crate) use subtopology::{SourceDecl, Subtopology};
 
@@ -130,7 +132,9 @@ pub(crate) enum Kind {
     TryMap,
     Inspect,
     Branch(Way),
-    Print { label: String },
+    Print {
+        label: String,
+    },
 }
 
 impl Kind {
@@ -192,19 +196,6 @@ impl Graph {
         self.nodes.iter().find_map(|node| match &node.kind {
             Kind::Source { topic, .. } => Some(topic.as_str()),
             _ => None,
-        })
-    }
-
-    /// Whether a topic is read as a stream: its records go by. Of any other, all that counts are the
-    /// latest records of its keys, so it is read from its start whenever rows are lost.
-    pub(crate) fn is_stream(&self, name: &str) -> bool {
-        let reads = |kind: &Kind| matches!(kind, Kind::Source { topic, .. } if topic == name);
-        let sources = self.iter().filter(|(_, node)| reads(&node.kind));
-        let followers = |id| self.nodes.iter().filter(move |node| node.inputs.contains(&id));
-        sources.into_iter().any(|(id, _)| {
-            let mut followers = followers(id).peekable();
-            followers.peek().is_none()
-                || followers.any(|node| !matches!(node.kind, Kind::Table { .. }))
         })
     }
 
