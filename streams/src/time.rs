@@ -201,13 +201,13 @@ impl JoinWindow {
         }
     }
 
-    /// From this source time on, a record of a side with this timestamp is late.
+    /// When a record of a side with this timestamp speaks, if nothing has matched it.
     pub(crate) fn deadline(&self, side: JoinSide, timestamp: i64) -> i128 {
         let (_, after_ms) = self.reach(side);
         i128::from(timestamp) + i128::from(after_ms) + 1 + i128::from(self.grace_ms)
     }
 
-    /// From this time on, no record that is not late can be within reach of one with this timestamp.
+    /// How long a record with this timestamp is kept where none speaks alone.
     pub(crate) fn retention(&self, timestamp: i64) -> i128 {
         let reach = i128::from(self.before_ms) + i128::from(self.after_ms);
         i128::from(timestamp) + reach + 1 + i128::from(self.grace_ms)
@@ -218,10 +218,15 @@ impl JoinWindow {
         self.before_ms.saturating_add(self.after_ms).saturating_add(1)
     }
 
-    /// By how much the watermark behind the join lags the operator's time: a record without a match
-    /// speaks that late, with its own timestamp.
+    /// By how much the watermark behind the join lags the operator's time where records speak alone:
+    /// they do so that late, with their own timestamp.
     pub(crate) fn lag_ms(&self) -> i64 {
         self.before_ms.max(self.after_ms).saturating_add(self.grace_ms)
+    }
+
+    /// The same where none speaks alone: two records of one time may meet that late.
+    pub(crate) fn inner_lag_ms(&self) -> i64 {
+        self.before_ms.saturating_add(self.after_ms).saturating_add(self.grace_ms)
     }
 }
 

@@ -266,7 +266,8 @@ fn jobs_killed_in_their_first_starts_begin_as_if_they_had_not_been() {
     let mut random = Random::new(seed);
     let mut kills = 0;
     while kills < variable(KILLS_VARIABLE).unwrap_or(12) {
-        let job = if random.below(2) == 0 { Job::Clickstream } else { Job::TwoHops };
+        let job =
+            [Job::Clickstream, Job::TwoHops, Job::Joins][usize::try_from(random.below(3)).unwrap()];
         let dir = tempfile::tempdir().unwrap();
         let mut input = Clicks::of_seed(random.next()).more(500);
         input.extend(last_clicks(&input));
@@ -295,4 +296,9 @@ fn the_clickstream_job_killed_between_frequent_commits_and_flushes_loses_and_dou
 #[test]
 fn two_repartitions_in_a_row_killed_at_random_lose_and_double_nothing() {
     kill(Job::TwoHops, Program::Busy);
+}
+
+#[test]
+fn joins_with_a_table_and_with_a_stream_killed_at_random_lose_and_double_nothing() {
+    kill(Job::Joins, Program::Busy);
 }

@@ -29,7 +29,7 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
     ///
     /// `window` is a `Duration`, or [`within`](crate::within) with `before`, `after` and `grace`. A
     /// record is late, and counted, once the clock of its source partition has passed its own timestamp
-    /// by the difference plus grace. Null keys and null values are counted and skipped. Both sides must
+    /// by both differences plus grace (as long as Kafka keeps it). Null keys and null values are counted and skipped. Both sides must
     /// have the same number of partitions (S003); behind `key_by` they go through repartition topics.
     ///
     /// ```
@@ -66,8 +66,9 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
     }
 
     /// As [`join_within`](Self::join_within), and a record of this stream that nothing matches speaks
-    /// alone, with its own timestamp: the closure gets `None`. It does so when no match can come any
-    /// more, and never matches after that. One with a null key speaks at once.
+    /// alone, with its own timestamp: the closure gets `None`. It does so when all clocks that the join
+    /// depends on have passed its timestamp by `after` plus grace; it never matches after that, and is
+    /// late if it comes after that. One with a null key speaks at once.
     ///
     /// ```
     /// use streams::prelude::*;
@@ -165,7 +166,8 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
             let kind = Kind::StreamJoin { left: left_name, right: right_name, join, window };
             assembly.graph.add(kind, &[left.node, right.node])
         };
-        let behind = inputs.behind(window.lag_ms());
+        let lag_ms = if join == JoinKind::Inner { window.inner_lag_ms() } else { window.lag_ms() };
+        let behind = inputs.behind(lag_ms);
         let lists = Rc::clone(&left.assembly);
         let (attach_left, attach_right) = (left.attach, right.attach);
         let attach = move |next: Next<K, R>| {

@@ -13,7 +13,10 @@
 //! * an entry of `unmatched` is there exactly for each row that has not matched, where those speak.
 //! * a row past its time stays until its slice goes, but meets nothing any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod kept;
+mod upcoming;
+
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
@@ -22,17 +25,15 @@ use super::join_row::{self, Head, Tail};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::Result;
 use crate::ids::StoreName;
-use crate::processor::{Changelog, Context, Stateful};
 use crate::store::layout::{self, KIND_LISTED, KIND_SLICE, KIND_TIME_INDEX};
-use crate::store::{Checkpoint, RowCache, StoreError};
+use crate::store::{RowCache, StoreError};
 use crate::time::{JoinSide, JoinWindow, Stamp};
+use upcoming::{UPCOMING_MAX, Upcoming};
 
 /// Rows that a slice names; more are looked for.
 const NAMED_MAX: usize = 8;
 /// Slices that are dropped in one go.
 const SLICES_AT_A_TIME: usize = 1_024;
-/// Unmatched entries that are read ahead.
-const UPCOMING_MAX: usize = 1_024;
 /// The shortest slice: with a shorter one nearly every row would have its own.
 const SLICE_MS_MIN: i64 = 1_000;
 
@@ -117,11 +118,12 @@ impl<V: Data> JoinBuffer<V> {
 
     /// Whether a record comes too late to meet anything or to speak.
     pub(super) fn is_late(&self, stamp: Stamp) -> bool {
-        i128::from(stamp.source_time) >= self.window.deadline(self.side, stamp.timestamp)
+        i128::from(stamp.source_time) >= self.until(stamp.timestamp)
     }
 
-    /// From this source time on, records of the other side do not meet a row: where rows without a match
-    /// speak, when it speaks; elsewhere, when no record that is not late can be within reach.
+    /// When the time of a record is up: it is late if it comes then, and meets nothing that comes then.
+    /// Where records without a match speak, it is when this one does; elsewhere, when nothing within its
+    /// reach can be in time.
     pub(super) fn until(&self, timestamp: i64) -> i128 {
         if self.speaks {
             self.window.deadline(self.side, timestamp)
@@ -465,52 +467,6 @@ impl<V: Data> JoinBuffer<V> {
     }
 }
 
-/// The first of the unmatched entries, so that the next one is at hand without a look into the store.
-#[derive(Default)]
-struct Upcoming {
-    entries: BTreeSet<Vec<u8>>,
-    /// There may be more from here on; `None`: these are all.
-    more_from: Option<Vec<u8>>,
-}
-
-impl Upcoming {
-    fn first(&self) -> Option<&[u8]> {
-        self.entries.first().map(Vec::as_slice)
-    }
-
-    fn add(&mut self, entry: &[u8]) {
-        if self.more_from.as_ref().is_none_or(|from| entry < &from[..]) {
-            self.entries.insert(entry.to_vec());
-            if self.entries.len() > 2 * UPCOMING_MAX {
-                let from = self.entries.iter().nth(UPCOMING_MAX).cloned();
-                if let Some(from) = from {
-                    self.entries.split_off(&from);
-                    self.more_from = Some(from);
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, entry: &[u8]) {
-        self.entries.remove(entry);
-    }
-
-    /// Where to read on, when there is nothing at hand.
-    fn ends_at(&self) -> Option<&[u8]> {
-        self.more_from.as_deref().filter(|_| self.entries.is_empty())
-    }
-
-    /// Takes the entries that follow; as many as were asked for means that there may be more.
-    fn go_on(&mut self, entries: Vec<Vec<u8>>) {
-        self.more_from = entries.last().filter(|_| entries.len() == UPCOMING_MAX).map(|last| {
-            let mut from = last.clone();
-            from.push(0);
-            from
-        });
-        self.entries.extend(entries);
-    }
-}
-
 /// An unmatched row whose time has come.
 pub(super) struct Due<V> {
     pub(super) at: i128,
@@ -527,111 +483,4 @@ fn earlier(known: Option<i64>, time: i64) -> Option<i64> {
 fn next_tail(tails: &[Tail], timestamp: i64) -> Tail {
     let same = tails.iter().filter(|tail| tail.0 == timestamp);
     (timestamp, same.map(|tail| tail.1).max().map_or(0, |last| last.saturating_add(1)))
-}
-
-impl<V: Data> Stateful for JoinBuffer<V> {
-    fn store(&self) -> &StoreName {
-        &self.store
-    }
-
-    fn open(&mut self, rows: RowCache) -> Result<()> {
-        self.behind = Some(rows);
-        let first = self.unmatched_from(&[KIND_TIME_INDEX], UPCOMING_MAX)?;
-        self.upcoming.go_on(first);
-        let first = self.slices_from(&[KIND_SLICE], 1)?;
-        let number = |slice: &Vec<u8>| join_row::split_slice(slice).map(|(number, _)| number);
-        self.first_slice = first.first().and_then(number);
-        Ok(())
-    }
-
-    fn row_kind(&self) -> u8 {
-        KIND_LISTED
-    }
-
-    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn implied(&self, key: &[u8], value: Option<&[u8]>) -> Vec<(Vec<u8>, Option<Bytes>)> {
-        let Some((inner, (timestamp, _))) = join_row::split_row(key) else { return Vec::new() };
-        let mut slice = Vec::new();
-        join_row::slice_key(timestamp.div_euclid(self.slice_ms), inner, &mut slice);
-        // Rows go with their slice, all at once. Which others there are is not known here.
-        let mut implied = vec![(slice, value.map(|_| Bytes::new()))];
-        if self.speaks {
-            let head = value.and_then(|value| join_row::take_head(value, timestamp));
-            let waits = head.is_some_and(|(head, _)| !head.matched);
-            let entry = join_row::unmatched_key(timestamp, key);
-            implied.push((entry, waits.then(Bytes::new)));
-        }
-        implied
-    }
-
-    fn emit_updates(&mut self, _ctx: &mut Context) -> Result<()> {
-        Ok(())
-    }
-
-    fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
-        let mut bytes = Vec::new();
-        for (key, row) in std::mem::take(&mut self.rows) {
-            let (_, (timestamp, _)) =
-                join_row::split_row(&key).ok_or_else(|| self.corrupt("no key of a row:", &key))?;
-            let mut listed = Vec::with_capacity(1 + key.len());
-            join_row::listed(&key, &mut listed);
-            let Some(value) = &row.value else {
-                changelog.push(timestamp, &key, None)?;
-                self.behind().prepare(listed.into(), None);
-                continue;
-            };
-            bytes.clear();
-            layout::encode_row(timestamp, &[], &mut bytes);
-            let start = bytes.len();
-            join_row::put_head(row.head, timestamp, &mut bytes);
-            Bincode::encode(value, &mut bytes).map_err(|e| StoreError::Encode {
-                store: self.store.clone(),
-                reason: e.to_string(),
-            })?;
-            changelog.push(timestamp, &key, Some(&bytes[start..]))?;
-            self.behind().prepare(listed.into(), Some(Bytes::copy_from_slice(&bytes)));
-        }
-        for (key, slice) in std::mem::take(&mut self.slices) {
-            if !slice.changed {
-                continue;
-            }
-            let mut named = Vec::new();
-            if let Rows::Few(tails) = &slice.rows {
-                join_row::put_rows_of_slice(tails, &mut named);
-            }
-            if slice.rows != Rows::None {
-                self.behind().prepare(Bytes::from(key), Some(named.into()));
-            } else if slice.committed {
-                self.behind().prepare(Bytes::from(key), None);
-            }
-        }
-        for (entry, present) in std::mem::take(&mut self.unmatched) {
-            self.behind().prepare(entry.into(), present.then(Bytes::new));
-        }
-        Ok(())
-    }
-
-    fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()> {
-        self.behind().decided(checkpoint, now_ms);
-        Ok(())
-    }
-
-    fn changed_rows(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
-        look(self.behind())
-    }
-
-    fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.behind().step(now_ms)?)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(self.behind().flush_all()?)
-    }
 }

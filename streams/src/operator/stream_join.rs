@@ -7,17 +7,20 @@
 //!           then lies in the left one        nothing has matched: it speaks alone (left, outer)
 //! ```
 //!
-//! Two records meet if they are within reach, neither is late, and neither was read when the other had
-//! already spoken alone: `source time < the other's deadline`, both ways. So whether they meet does not
-//! depend on which of them comes first, and nothing speaks alone and matches later.
+//! The time of a record is up at its timestamp + 1 + grace + the difference of its side, where records
+//! without a match speak alone, and + both differences where they do not. A record is late if its source
+//! time has reached that point. Two records meet if they are within reach and neither was read when the
+//! time of the other was up. So whether they meet does not depend on which of them comes first, and
+//! nothing speaks alone and matches later.
 //!
 //! Invariants
-//! * rows whose side does not speak alone stay as long as a record that is not late can reach them.
-//! * results carry the larger timestamp of the two, also as source time; the watermark lags by the larger
-//!   difference plus grace.
+//! * results carry the larger timestamp of the two, also as source time. The watermark lags so far that
+//!   none of them is behind it: by the larger difference plus grace where records speak alone, else by
+//!   both differences plus grace.
 //! * records speak alone in (time, key) order, whichever side they are of.
 //!
-//! Reference: Kafka Streams `KStreamKStreamJoin`; lateness by source time is ours.
+//! Reference: Kafka Streams `KStreamKStreamJoin`, whose rows stay for both differences plus grace in every
+//! join, so that some of them match after they have spoken alone. Lateness by source time is ours.
 
 use super::join_buffer::{Due, JoinBuffer, Probe};
 use super::join_row;
