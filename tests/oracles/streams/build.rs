@@ -23,15 +23,7 @@ type Add = Box<dyn Fn(&mut Val, Val) + std::marker::Send>;
 pub(super) struct Ports<K> {
     pub(super) topology: Box<dyn Fn(&mut Topology) + std::marker::Send + Sync>,
     pub(super) inputs: BTreeMap<&'static str, Send<K>>,
-    pub(super) outputs: Vec<Output>,
-}
-
-/// A sink.
-pub(super) struct Output {
-    pub(super) topic: &'static str,
-    /// The window of its results, if they have one.
-    pub(super) window: Option<Window>,
-    pub(super) read: Read,
+    pub(super) outputs: BTreeMap<&'static str, Read>,
 }
 
 pub(super) fn build<K: OracleKey>(plan: &Plan) -> Ports<K> {
@@ -42,11 +34,7 @@ pub(super) fn build<K: OracleKey>(plan: &Plan) -> Ports<K> {
     });
     let outputs = plan.sinks.iter().map(|(name, flow)| {
         let name = names.get(name);
-        let window = match flow {
-            Flow::Windowed(_, window, _) => Some(*window),
-            _ => None,
-        };
-        Output { topic: name, window, read: output::<K>(name, flow) }
+        (name, output::<K>(name, flow))
     });
     let (inputs, outputs) = (inputs.collect(), outputs.collect());
     let plan = plan.clone();
@@ -79,8 +67,8 @@ fn input<K: OracleKey>(name: &'static str, written: Input) -> Send<K> {
             .ok_or_else(|| unsupported("format: `v`"))
             .map(|value| Some(value).filter(|v| written.nulls_are_values || *v != Val::Null))?;
         if written.carries_key {
-            let Some(key) = &key else { return Err(unsupported("a null key behind a new key")) };
-            value = value.map(|value| Val::Keyed(key.to_json().to_string(), Box::new(value)));
+            let key = key.as_ref().map(|key| key.to_json().to_string());
+            value = value.map(|value| Val::Keyed(key, Box::new(value)));
         }
         driver.send_record(topic::<K, Val>(name), key, value, timestamp, headers);
         Ok(())
@@ -166,7 +154,10 @@ impl Building<'_> {
             }
             Source::SameKey(name) => {
                 let stream = self.t.stream(topic::<K, Val>(self.names.get(name)));
-                stream.key_by(Val::key::<K>).map(Val::plain)
+                // A record without a key has none to be given again.
+                let keyed = stream.filter(|value| value.key::<K>().is_some());
+                let key = |value: &Val| value.key::<K>().expect("the others were filtered out");
+                keyed.key_by(key).map(Val::plain)
             }
             Source::Merge(sources) => {
                 let streams: Vec<_> = sources.iter().map(|s| self.stream::<K>(s)).collect();
@@ -183,6 +174,35 @@ impl Building<'_> {
                 match matches {
                     Matches::Inner => stream.join(&table, move |l, r| join(&l, &r)),
                     _ => stream.left_join(&table, move |l, r| join(&l, &r.unwrap_or_default())),
+                }
+            }
+            Source::GlobalJoin(source, name, matches, join) => {
+                let (store, stream, join) = (self.store(), self.stream::<K>(source), *join);
+                let table = self.t.global_table(topic::<K, Val>(self.names.get(name)), &store);
+                let key = |value: &Val| K::from_text(value.text().split_once(',')?.1);
+                match matches {
+                    Matches::Inner => stream.join_global(&table, key, move |l, r| join(&l, &r)),
+                    _ => stream.left_join_global(&table, key, move |l, r| {
+                        join(&l, &r.unwrap_or_default())
+                    }),
+                }
+            }
+            Source::StreamJoin(left, right, apart, matches, join) => {
+                let (left, right) = (self.stream::<K>(left), self.stream::<K>(right));
+                let (name, join) = (self.store(), *join);
+                let window = within(millis(apart.before_ms))
+                    .after(millis(apart.after_ms))
+                    .grace(millis(apart.grace_ms));
+                match matches {
+                    Matches::Inner => {
+                        left.join_within(right, window, &name, move |l, r| join(&l, &r))
+                    }
+                    Matches::Left => left.left_join_within(right, window, &name, move |l, r| {
+                        join(&l, &r.unwrap_or_default())
+                    }),
+                    Matches::Outer => left.outer_join_within(right, window, &name, move |l, r| {
+                        join(&l.unwrap_or_default(), &r.unwrap_or_default())
+                    }),
                 }
             }
         }

@@ -34,6 +34,18 @@ pub(super) enum Source {
     Updates(Box<Rows>),
     /// A stream that looks its keys up in a table.
     TableJoin(Box<Source>, Rows, Matches, Joiner),
+    /// A stream that looks up the text behind the comma in a table that is whole everywhere.
+    GlobalJoin(Box<Source>, String, Matches, Joiner),
+    /// Two streams that meet within a time.
+    StreamJoin(Box<Source>, Box<Source>, Within, Matches, Joiner),
+}
+
+/// How far apart records of two streams may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Within {
+    pub(super) before_ms: u64,
+    pub(super) after_ms: u64,
+    pub(super) grace_ms: u64,
 }
 
 /// What a table holds.
@@ -104,6 +116,8 @@ pub(super) struct Plan {
     pub(super) is_unordered: bool,
     pub(super) topics: BTreeMap<String, Input>,
     pub(super) sinks: Vec<(String, Flow)>,
+    /// Stream-stream joins, by which records speak alone.
+    pub(super) stream_joins: Vec<Matches>,
 }
 
 /// How the records of a source topic are written.
@@ -130,7 +144,11 @@ impl Plan {
             is_unordered: case["unordered"] == true,
             topics: BTreeMap::new(),
             sinks: Vec::new(),
+            stream_joins: Vec::new(),
         };
+        for node in nodes.iter().filter(|node| node["op"] == "stream_stream_join") {
+            plan.stream_joins.push(matches_of(node)?);
+        }
         for node in nodes.iter().filter(|node| SOURCES.contains(&node["op"].as_str().unwrap_or("")))
         {
             let key_type = json::text(node, "key")?;
@@ -173,10 +191,54 @@ impl Plan {
     }
 }
 
+/// The one join between two topics and a sink that a case is made of.
+pub(super) struct OnlyJoin<'a> {
+    pub(super) left: &'a str,
+    pub(super) right: &'a str,
+    pub(super) within: Within,
+    pub(super) matches: Matches,
+    pub(super) joiner: Joiner,
+    pub(super) sink: &'a str,
+}
+
+impl Plan {
+    /// Topics of sinks, and the windows of what goes there.
+    pub(super) fn outputs(&self) -> impl Iterator<Item = (&str, Option<Window>)> {
+        self.sinks.iter().map(|(topic, flow)| match flow {
+            Flow::Windowed(_, window, _) => (topic.as_str(), Some(*window)),
+            Flow::Stream(_) | Flow::Folded(..) => (topic.as_str(), None),
+        })
+    }
+
+    /// Whether a step's topic is given its keys again.
+    pub(super) fn is_keyed_again(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|input| input.carries_key)
+    }
+
+    /// The stream-stream join, if there is nothing else.
+    pub(super) fn only_join(&self) -> Option<OnlyJoin<'_>> {
+        let [(sink, Flow::Stream(Source::StreamJoin(left, right, within, matches, joiner)))] =
+            self.sinks.as_slice()
+        else {
+            return None;
+        };
+        let (within, matches, joiner) = (*within, *matches, *joiner);
+        Some(OnlyJoin { left: left.topic()?, right: right.topic()?, within, matches, joiner, sink })
+    }
+}
+
 /// Nodes that are topics.
 const SOURCES: [&str; 3] = ["stream", "table", "global_table"];
 
 impl Source {
+    /// The topic, if its records come as they are.
+    fn topic(&self) -> Option<&str> {
+        match self {
+            Self::Topic(topic) | Self::SameKey(topic) => Some(topic),
+            _ => None,
+        }
+    }
+
     /// Shows the topics, and whether a step needs their keys in their values.
     fn topics(&self, see: &mut dyn FnMut(&str, bool)) {
         match self {
@@ -188,6 +250,14 @@ impl Source {
             Self::TableJoin(source, rows, _, _) => {
                 source.topics(see);
                 rows.topics(see);
+            }
+            Self::GlobalJoin(source, topic, _, _) => {
+                source.topics(see);
+                see(topic, false);
+            }
+            Self::StreamJoin(left, right, ..) => {
+                left.topics(see);
+                right.topics(see);
             }
         }
     }
@@ -297,6 +367,30 @@ impl<'a> Nodes<'a> {
                 let right = self.rows(self.before(node, "right")?, depth)?;
                 Ok(Source::TableJoin(Box::new(left), right, matches_of(node)?, joiner_of(node)?))
             }
+            "stream_global_join" => {
+                let left = self.source(self.before(node, "left")?, depth)?;
+                let right = self.before(node, "right")?;
+                let topic = json::text(right, "topic")?.to_owned();
+                match (right["op"].as_str(), node["key_mapper"].as_str()) {
+                    (Some("global_table"), Some("after_comma")) => {}
+                    (_, mapper) => {
+                        return Err(unsupported(format!("key_mapper {}", mapper.unwrap_or("?"))));
+                    }
+                }
+                let (matches, join) = (matches_of(node)?, joiner_of(node)?);
+                Ok(Source::GlobalJoin(Box::new(left), topic, matches, join))
+            }
+            "stream_stream_join" => {
+                let left = Box::new(self.source(self.before(node, "left")?, depth)?);
+                let right = Box::new(self.source(self.before(node, "right")?, depth)?);
+                let within = Within {
+                    before_ms: json::narrow(node, "before_ms")?,
+                    after_ms: json::narrow(node, "after_ms")?,
+                    grace_ms: json::narrow(node, "grace_ms")?,
+                };
+                let (matches, join) = (matches_of(node)?, joiner_of(node)?);
+                Ok(Source::StreamJoin(left, right, within, matches, join))
+            }
             other => Err(unsupported(format!("{other} in front of a stream's step"))),
         }
     }
@@ -355,7 +449,14 @@ fn missing(node: &Value) -> Option<String> {
         "suppress" => Some("suppress (until a time limit)".to_owned()),
         "windowed" => window_missing(&node["window"]),
         "table" if node["store"] == "versioned" => Some("versioned table".to_owned()),
-        "table" => None,
+        "table" | "global_table" | "stream_global_join" => None,
+        // A window may lie wholly before or behind its record, which a `Duration` cannot say.
+        "stream_stream_join"
+            if node["before_ms"].as_i64() < Some(0) || node["after_ms"].as_i64() < Some(0) =>
+        {
+            Some("stream_stream_join with a negative difference".to_owned())
+        }
+        "stream_stream_join" => None,
         "stream_table_join" if node["grace_ms"].is_null() => None,
         "stream_table_join" => Some("stream_table_join with grace".to_owned()),
         other => Some(other.to_owned()),

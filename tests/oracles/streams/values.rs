@@ -17,7 +17,7 @@ pub(super) enum Val {
     /// A count.
     Number(u64),
     /// A value with its record's key, as JSON, for steps that see values only.
-    Keyed(String, Box<Val>),
+    Keyed(Option<String>, Box<Val>),
 }
 
 impl Val {
@@ -49,11 +49,10 @@ impl Val {
         }
     }
 
-    /// The key that the value carries.
-    pub(super) fn key<K: OracleKey>(&self) -> K {
-        let Self::Keyed(key, _) = self else { panic!("a plan asks for keys where they are") };
-        let key = serde_json::from_str(key).ok().and_then(|key| K::from_json(&key));
-        key.expect("the key was written by the runner")
+    /// The key that the value carries, if it is not null.
+    pub(super) fn key<K: OracleKey>(&self) -> Option<K> {
+        let Self::Keyed(Some(key), _) = self else { return None };
+        K::from_json(&serde_json::from_str(key).ok()?)
     }
 
     /// The value without a key.
