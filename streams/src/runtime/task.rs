@@ -311,6 +311,7 @@ impl Task {
             store.op.borrow_mut().prepare(&mut changelog)?;
             changelog.flush()?;
         }
+        self.ctx.faults.prepared();
         let moved = self.inputs.iter().filter(|input| input.moved);
         let positions = moved.map(|input| {
             let clock = self.ctx.clocks[input.number];
