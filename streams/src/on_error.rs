@@ -19,7 +19,7 @@ pub enum OnError {
     /// task in ten seconds.
     Skip,
     /// The record goes to the topic `<id>-dlq`, in the same transaction as everything else, with where
-    /// it came from and the reason in its headers. It is counted (`dead_letters`). See
-    /// [`DeadLetter`](crate::DeadLetter) for what is in there.
+    /// it came from and the reason in its headers; see [`DeadLetter`](crate::DeadLetter) for what is in
+    /// there. It is counted (`dead_letters`). Letters are kept until somebody deletes them.
     DeadLetter,
 }

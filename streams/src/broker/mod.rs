@@ -61,7 +61,8 @@ pub struct TopicRef {
 pub enum TopicKind {
     /// Read by others: the log's own retention.
     Output,
-    /// Records that the job could not take: kept as outputs are. Whatever its source took, it takes.
+    /// Records that the job could not take: kept, as their timestamps may be of any age, until somebody
+    /// deletes them. Whatever its source took, it takes.
     DeadLetters,
     /// Records on their way between two sub-topologies: purged behind the commit.
     Repartition,

@@ -14,6 +14,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ use crate::on_error::OnError;
 use crate::operator::envelope::{self, Envelope};
 use crate::operator::join_row;
 use crate::operator::{Children, SourceEntry, SourceSettings};
-use crate::processor::{Entry, Next, Shared, Stateful, Timed};
+use crate::processor::{Entry, FallibleStep, Faults, Next, Shared, Stateful, Timed};
 use crate::time::TimeInputs;
 use crate::topology::{Graph, Kind, NodeId};
 
@@ -169,6 +170,17 @@ impl Assembly {
         }
         self.outputs.push(topic.to_owned());
         self.outputs.len() - 1
+    }
+
+    /// What becomes of records that a step cannot take, for all steps: a task has the entries of some.
+    pub(crate) fn faults(&self) -> Faults {
+        let graph = &self.graph;
+        let fallible = graph.iter().filter_map(|(id, node)| {
+            let policy = graph.policy(node)?;
+            Some(FallibleStep { node: id.0, name: graph.step_name(id), policy })
+        });
+        let inputs = graph.inputs().into_iter().map(|(_, topic)| Arc::from(topic)).collect();
+        Faults::new(fallible.collect(), inputs, self.letters)
     }
 
     /// Reserves the next input for a node that was just added.

@@ -87,12 +87,12 @@ impl Faults {
         self.current = None;
     }
 
-    /// The running transaction ends; whether it is committed is yet to be seen.
-    pub(crate) fn prepare(&mut self) {
-        self.notes.prepare();
+    /// The running transaction is complete: what it left out is told once it is committed.
+    pub(crate) fn prepared(&mut self) {
+        self.notes.prepared();
     }
 
-    /// After the commit point, at `now_ms` of the wall clock.
+    /// After the commit point of what was prepared, at `now_ms` of the wall clock.
     pub(crate) fn committed(&mut self, now_ms: i64) {
         if let Some(Warning { skipped, dead_letters, example }) = self.notes.committed(now_ms) {
             tracing::warn!(skipped, dead_letters, example, "steps could not take some records");
@@ -188,9 +188,7 @@ fn exception(error: &Error) -> &'static str {
 struct Notes {
     /// Of the running transaction.
     running: Option<Warning>,
-    /// Of the one that is being committed.
-    undecided: Option<Warning>,
-    /// Of committed ones.
+    /// Of those before it, prepared or committed.
     unsaid: Option<Warning>,
     warned_ms: Option<i64>,
 }
@@ -216,8 +214,15 @@ impl Notes {
         }
     }
 
-    fn prepare(&mut self) {
-        self.undecided = self.running.take();
+    fn prepared(&mut self) {
+        self.unsaid = match (self.unsaid.take(), self.running.take()) {
+            (Some(mut unsaid), Some(more)) => {
+                unsaid.skipped += more.skipped;
+                unsaid.dead_letters += more.dead_letters;
+                Some(unsaid)
+            }
+            (unsaid, more) => unsaid.or(more),
+        };
     }
 
     /// What there is to say, if it is time to. A clock that was set back does not silence a task.
@@ -251,25 +256,30 @@ mod tests {
     fn a_task_warns_once_in_a_while_with_a_count_and_an_example() {
         let mut notes = Notes::default();
         let counts = |warning: Option<Warning>| warning.map(|w| (w.skipped, w.dead_letters));
-        let commit = |notes: &mut Notes, now_ms| {
-            notes.prepare();
-            notes.committed(now_ms)
+        let note = |notes: &mut Notes, reason, policy| {
+            notes.note(&error(reason), policy);
+            notes.prepared();
         };
-        assert_eq!(commit(&mut notes, 0), None);
-        notes.note(&error("a"), OnError::Skip);
-        notes.note(&error("b"), OnError::DeadLetter);
+        assert_eq!(notes.committed(0), None);
+        note(&mut notes, "a", OnError::Skip);
+        note(&mut notes, "b", OnError::DeadLetter);
         let example = "step 1 try map refused a result that came from state: a".to_owned();
         let first = Warning { skipped: 1, dead_letters: 1, example };
-        assert_eq!(commit(&mut notes, 1_000), Some(first));
-        notes.note(&error("c"), OnError::Skip);
-        assert_eq!(commit(&mut notes, 10_999), None, "too soon");
-        notes.note(&error("d"), OnError::Skip);
-        assert_eq!(counts(commit(&mut notes, 11_000)), Some((2, 0)));
-        notes.note(&error("e"), OnError::DeadLetter);
-        assert_eq!(counts(commit(&mut notes, -5)), Some((0, 1)), "the clock was set back");
-        notes.note(&error("f"), OnError::Skip);
-        notes.prepare();
-        notes.note(&error("g"), OnError::Skip);
-        assert_eq!(counts(notes.committed(20_000)), Some((1, 0)), "the next one runs still");
+        assert_eq!(notes.committed(1_000), Some(first));
+        note(&mut notes, "c", OnError::Skip);
+        assert_eq!(notes.committed(10_999), None, "too soon");
+        note(&mut notes, "d", OnError::Skip);
+        assert_eq!(counts(notes.committed(11_000)), Some((2, 0)));
+        note(&mut notes, "e", OnError::DeadLetter);
+        assert_eq!(counts(notes.committed(-5)), Some((0, 1)), "the clock was set back");
+    }
+
+    #[test]
+    fn nothing_is_told_of_a_transaction_that_is_not_committed() {
+        let mut notes = Notes::default();
+        notes.note(&error("a"), OnError::Skip);
+        notes.prepared();
+        notes.note(&error("b"), OnError::Skip);
+        assert_eq!(notes.committed(0).map(|w| w.skipped), Some(1));
     }
 }

@@ -31,9 +31,7 @@ use crate::dsl::Assembly;
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::operator::envelope::{self, Envelope};
-use crate::processor::{
-    Changelog, Context, Counters, Entry, FallibleStep, Faults, Output, Shared, Stateful, Timed,
-};
+use crate::processor::{Changelog, Context, Counters, Entry, Output, Shared, Stateful, Timed};
 use crate::store::{Checkpoint, Flusher, RowCache};
 use crate::time::TimeInputs;
 use crate::topology::{SourceDecl, changelog_topic};
@@ -94,7 +92,7 @@ impl Task {
                 None
             });
         }
-        let faults = faults_of(&assembly);
+        let faults = assembly.faults();
         let Assembly { entries, timed, stateful, repartitions, .. } = assembly;
         let here = |node: crate::topology::NodeId| membership[node.0] == id.subtopology;
         let mut ctx = Context::new(id, entries.len(), outputs);
@@ -372,7 +370,7 @@ impl Task {
             input.moved = false;
         }
         self.raised = false;
-        self.ctx.faults.prepare();
+        self.ctx.faults.prepared();
         self.ctx.end();
         Ok(positions)
     }
@@ -458,17 +456,6 @@ impl Task {
         }
         Ok(())
     }
-}
-
-/// The policies of all steps: a task has the entries of some.
-fn faults_of(assembly: &Assembly) -> Faults {
-    let graph = &assembly.graph;
-    let fallible = graph.iter().filter_map(|(id, node)| {
-        let policy = graph.policy(node)?;
-        Some(FallibleStep { node: id.0, name: graph.step_name(id), policy })
-    });
-    let inputs = graph.inputs().into_iter().map(|(_, topic)| Arc::from(topic)).collect();
-    Faults::new(fallible.collect(), inputs, assembly.letters)
 }
 
 /// The back end of a process, with the flusher and the limits that its row caches share.

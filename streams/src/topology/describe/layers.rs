@@ -30,7 +30,7 @@ const LANE_WIDTH: i64 = 6;
 const ORDER_SWEEPS: usize = 8;
 const PLACE_SWEEPS: usize = 12;
 /// Up to so many parts of lines neighbours are exchanged one by one, which takes their square.
-const EXCHANGED_SEGMENTS_MAX: usize = 400;
+const EXCHANGED_SEGMENTS_MAX: usize = 200;
 
 /// Where in the picture an item wants to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,12 +239,11 @@ impl Drawing {
     /// Puts the slots of each layer in the order of what they are connected to; of the orders on the
     /// way, the one in which the fewest lines cross is kept.
     fn order(&mut self) {
+        self.exchange();
         let mut best = (self.crossings(), self.layers.clone());
         for sweep in 0..ORDER_SWEEPS {
             self.order_by_neighbours(sweep % 2 == 0);
-            if self.segments.len() <= EXCHANGED_SEGMENTS_MAX {
-                self.exchange();
-            }
+            self.exchange();
             let crossings = self.crossings();
             if crossings < best.0 {
                 best = (crossings, self.layers.clone());
@@ -267,14 +266,20 @@ impl Drawing {
         }
     }
 
-    /// Exchanges neighbours in a layer where fewer lines cross then.
+    /// Exchanges neighbours in a layer where fewer lines cross then, until there are none.
     fn exchange(&mut self) {
-        for layer in 0..self.layers.len() {
-            for right in 1..self.layers[layer].len() {
-                let before = self.crossings_at(layer);
-                self.layers[layer].swap(right - 1, right);
-                if self.crossings_at(layer) >= before {
+        let mut exchanged = self.segments.len() <= EXCHANGED_SEGMENTS_MAX;
+        // Each exchange leaves fewer crossings, so there is an end.
+        while std::mem::take(&mut exchanged) {
+            for layer in 0..self.layers.len() {
+                for right in 1..self.layers[layer].len() {
+                    let before = self.crossings_at(layer);
                     self.layers[layer].swap(right - 1, right);
+                    if self.crossings_at(layer) < before {
+                        exchanged = true;
+                    } else {
+                        self.layers[layer].swap(right - 1, right);
+                    }
                 }
             }
         }

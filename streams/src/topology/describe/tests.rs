@@ -264,6 +264,35 @@ fn boxes_never_overlap_and_no_line_crosses_one() {
     }
 }
 
+type Point = (i64, i64);
+
+/// How often straight lines between the boxes would cross between the same two layers.
+fn crossings(placed: &layers::Placed) -> usize {
+    let pairs = placed.lines.iter().flat_map(|points| points.windows(2));
+    let slanted: Vec<_> = pairs.filter(|p| p[0].1 < p[1].1).map(|p| (p[0], p[1])).collect();
+    let crossed = |(i, a): (usize, &(Point, Point))| {
+        let others = slanted[i + 1..].iter().filter(|b| b.0.1 == a.0.1 && b.1.1 == a.1.1);
+        others.filter(|b| (a.0.0 - b.0.0).signum() * (a.1.0 - b.1.0).signum() < 0).count()
+    };
+    slanted.iter().enumerate().map(crossed).sum()
+}
+
+#[test]
+fn lines_cross_only_where_they_must() {
+    let item = Item { width: 60, height: 30, pull: Pull::Up };
+    let line = |(from, to)| Line { from, to, from_x: 30, to_x: 30 };
+    let count = |items: usize, lines: &[(usize, usize)]| {
+        let lines: Vec<Line> = lines.iter().copied().map(line).collect();
+        crossings(&place(&vec![item; items], &lines))
+    };
+    // Two chains whose boxes were named crosswise, and a tree.
+    assert_eq!(count(6, &[(0, 3), (1, 2), (3, 4), (2, 5)]), 0);
+    assert_eq!(count(7, &[(0, 1), (0, 2), (1, 6), (2, 3), (1, 5), (2, 4)]), 0);
+    // Three boxes, each to three others: one crossing for each pair of pairs.
+    let all: Vec<_> = (0..3).flat_map(|a| (3..6).map(move |b| (a, b))).collect();
+    assert_eq!(count(6, &all), 9);
+}
+
 #[test]
 fn a_line_that_closes_a_cycle_is_drawn_all_the_same() {
     let item = Item { width: 100, height: 40, pull: Pull::Up };
