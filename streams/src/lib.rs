@@ -59,6 +59,6 @@ pub use error::{Error, Result};
 pub use ids::{InvalidName, StoreName, TaskId};
 pub use key::{Key, KeyError, NoKey, RecordKey, Windowed};
 pub use processor::Record;
-pub use runtime::Progress;
+pub use runtime::{HoldingBack, Progress};
 pub use store::StoreError;
 pub use time::{Tumbling, days, hours, millis, mins, secs, tumbling};

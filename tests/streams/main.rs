@@ -13,6 +13,7 @@ mod jobs;
 mod lifecycle;
 mod operators;
 mod settings;
+mod silence;
 mod state;
 mod threads;
 mod time;

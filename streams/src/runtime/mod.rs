@@ -18,11 +18,14 @@
 //! On crash: drop everything in memory, start over from the last commit.
 
 mod bell;
+mod clock_log;
 mod commit;
 mod input;
 mod plan;
 mod progress;
+mod report;
 mod restore;
+mod silence;
 mod task;
 mod threads;
 mod worker;
@@ -30,6 +33,8 @@ mod worker;
 pub(crate) use commit::{Committer, Sealed};
 pub(crate) use plan::JobPlan;
 pub use progress::Progress;
+pub use report::HoldingBack;
+pub(crate) use silence::{Plan, plan as plan_raises};
 pub(crate) use task::OpenStores;
 pub(crate) use threads::{Control, run, run_until_stopped};
 pub(crate) use worker::{Prepared, Worker};

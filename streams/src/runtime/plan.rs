@@ -4,8 +4,8 @@
 //! * source topics must exist; all others are created.
 //! * nothing is created before everything has been checked.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Build;
@@ -14,7 +14,7 @@ use crate::dsl::{Assembly, Topology};
 use crate::error::{Error, Result};
 use crate::ids::{StoreName, TaskId};
 use crate::settings::Settings;
-use crate::topology::{Subtopology, changelog_topic, partition_counts};
+use crate::topology::{Subtopology, changelog_topic, clock_topic, partition_counts};
 
 /// A job that is ready to be cut into tasks.
 pub(crate) struct JobPlan {
@@ -25,6 +25,10 @@ pub(crate) struct JobPlan {
     pub(crate) counts: Vec<u32>,
     /// All topics of the job by name.
     pub(crate) topics: BTreeMap<String, TopicRef>,
+    /// Inputs whose clocks windows depend on.
+    pub(crate) timed_inputs: Arc<BTreeSet<usize>>,
+    /// Where it is written down that a silent partition was passed over; `None`: no window waits.
+    pub(crate) clock: Option<TopicRef>,
     positions: BTreeMap<([u8; 16], u32), Position>,
 }
 
@@ -42,13 +46,21 @@ impl JobPlan {
         for (name, partitions, kind) in &wanted {
             check_internal(&topics, name, *partitions, *kind)?;
         }
+        check_internal(&topics, &clock_topic(&settings.id), 1, TopicKind::Changelog)?;
         for (name, partitions, kind) in wanted {
             if let Entry::Vacant(missing) = topics.entry(name) {
                 let created = broker.create_topic(missing.key(), partitions, kind)?;
                 missing.insert(created);
             }
         }
-        Ok(Self { settings, build, parts, counts, topics, positions: BTreeMap::new() })
+        let timed_inputs = Arc::new(timed_inputs(&assembly));
+        let clock = if timed_inputs.is_empty() {
+            None
+        } else {
+            Some(clock_topic_of(&settings.id, &parts, &mut topics, broker)?)
+        };
+        let positions = BTreeMap::new();
+        Ok(Self { settings, build, parts, counts, topics, timed_inputs, clock, positions })
     }
 
     /// Where to go on. Only after both transactional ids were taken: an older instance of the job can
@@ -116,6 +128,41 @@ fn check_sources(
         }
     }
     Ok(())
+}
+
+/// Inputs whose clocks make the time of a step with windows, or of tasks in front of one.
+fn timed_inputs(assembly: &Assembly) -> BTreeSet<usize> {
+    if assembly.timed.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut inputs: BTreeSet<usize> = BTreeSet::new();
+    for (_, op) in &assembly.timed {
+        inputs.extend(op.borrow().inputs().0.iter().map(|(input, _)| input));
+    }
+    for repartition in &assembly.repartitions {
+        inputs.extend(repartition.inputs.0.iter().map(|(input, _)| input));
+    }
+    inputs
+}
+
+/// The topic of raises, created if it is missing, kept as long as the sources that it speaks of.
+fn clock_topic_of(
+    id: &str,
+    parts: &[Subtopology],
+    topics: &mut BTreeMap<String, TopicRef>,
+    broker: &dyn Broker,
+) -> Result<TopicRef> {
+    let sources = parts.iter().flat_map(|part| &part.sources);
+    let sources = sources.filter(|source| source.upstream.is_none());
+    let kept: Vec<TopicRef> =
+        sources.filter_map(|source| topics.get(&source.topic).cloned()).collect();
+    match topics.entry(clock_topic(id)) {
+        Entry::Occupied(known) => Ok(known.get().clone()),
+        Entry::Vacant(missing) => {
+            let created = broker.create_topic_kept_as(missing.key(), &kept)?;
+            Ok(missing.insert(created).clone())
+        }
+    }
 }
 
 fn wanted_topics(id: &str, parts: &[Subtopology], counts: &[u32]) -> Vec<(String, u32, TopicKind)> {

@@ -104,6 +104,11 @@ pub(crate) fn changelog_topic(id: &str, store: &StoreName) -> String {
     format!("{id}-{store}-changelog")
 }
 
+/// The topic that keeps which silent partitions were passed over.
+pub(crate) fn clock_topic(id: &str) -> String {
+    format!("{id}-clock")
+}
+
 /// The repartition topic in front of a store.
 pub(crate) fn repartition_topic(id: &str, store: &StoreName) -> String {
     format!("{id}-{store}-repartition")
