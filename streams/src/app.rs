@@ -30,7 +30,7 @@ use crate::ids::StoreName;
 use crate::key::RecordKey;
 use crate::on_error::OnError;
 use crate::query::{Catalog, Store, answer_text};
-use crate::runtime::{self, Build, Committer, Control, JobPlan, OpenStores, Progress};
+use crate::runtime::{self, Build, Committer, Control, HoldingBack, JobPlan, OpenStores, Progress};
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher};
 use crate::time::duration_ms;
@@ -83,6 +83,16 @@ impl App {
     /// Worker threads (default: one per core, at most one per task). Kafka: `num.stream.threads`.
     pub fn threads(mut self, threads: usize) -> Self {
         self.settings.threads = threads;
+        self
+    }
+
+    /// How long a source partition may be silent, by a clock that never jumps, before it is passed over
+    /// (default 10 s): it has been read to its end while others went on, and would hold windows open.
+    /// Its clock is then raised to the slowest of those that move, in the same transaction as a record
+    /// in the topic `<id>-clock`; what it brings later may be late. Where all are silent nothing moves.
+    /// Zero raises at once, to the furthest, as Kafka Streams does; `Duration::MAX` never.
+    pub fn idle_after(mut self, silence: Duration) -> Self {
+        self.settings.idle_after = silence;
         self
     }
 
@@ -343,6 +353,14 @@ impl Handle {
             });
         }
         Ok(Store::new(name.clone(), Arc::clone(&self.shared.control)))
+    }
+
+    /// Why windows wait, as of the last commit: the source partitions that are furthest behind, while
+    /// windows are open that depend on them. One that stays silent is passed over after a while; see
+    /// [`App::idle_after`].
+    #[must_use]
+    pub fn holding_back(&self) -> Vec<HoldingBack> {
+        self.shared.control.report.holding_back(self.broker.monotonic())
     }
 
     /// Asks for a clean stop: the running transaction is finished, stores are flushed.

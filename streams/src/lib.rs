@@ -75,6 +75,6 @@ pub use query::{Rows, Store, TextKey};
 pub use read::{Log, LogRecord, LogRecords, ReadStream, Reading};
 pub use record::RecordPosition;
 pub use replay::{Compared, Comparison, Difference, Replay, Report, Stretch};
-pub use runtime::Progress;
+pub use runtime::{HoldingBack, Progress};
 pub use store::StoreError;
 pub use time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};

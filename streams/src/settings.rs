@@ -12,6 +12,7 @@ const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
 /// Size of the commit records beyond which a snapshot replaces them.
 const COMMITS_BYTES_MAX: u64 = 1 << 20;
 
+const IDLE_AFTER: Duration = Duration::from_secs(10);
 /// One hour.
 const AHEAD_MAX_MS: i64 = 3_600_000;
 /// Settings of one job; each has a default that is right for most.
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) threads: usize,
     /// A busy job commits this often, in milliseconds. Kafka: `commit.interval.ms`.
     pub(crate) commit_every_ms: i64,
+    /// How long a source partition may be silent while others move before it is passed over.
+    pub(crate) idle_after: Duration,
     /// How durable a commit is.
     pub(crate) durability: Durability,
     /// How far an event time may lie past its record's timestamp.
@@ -86,6 +89,7 @@ impl Settings {
             id: id.to_owned(),
             threads: 0,
             commit_every_ms: 100,
+            idle_after: IDLE_AFTER,
             durability: Durability::Sync,
             event_time_ahead_max_ms: AHEAD_MAX_MS,
             on_error: OnError::default(),

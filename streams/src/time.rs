@@ -307,6 +307,15 @@ impl TimeInputs {
     }
 }
 
+/// What an operator with windows says of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenWindows {
+    /// No open window ends before this; `None`: none is open.
+    pub(crate) earliest_end: Option<i64>,
+    /// Windows that end up to here are closed; `i64::MIN` while a clock is unknown.
+    pub(crate) closed_to: i64,
+}
+
 /// A clock that runs `lag` behind; an unknown clock stays unknown.
 pub(crate) fn lagged(clock: i64, lag: i64) -> i64 {
     clock.saturating_sub(lag)

@@ -19,6 +19,7 @@ mod read;
 mod replay;
 mod reset;
 mod settings;
+mod silence;
 mod state;
 mod stream_joins;
 mod tables;

@@ -170,6 +170,20 @@ impl Broker for EmbeddedBroker {
         Ok(topic_ref(&self.log.create_topic(name, settings)?))
     }
 
+    fn create_topic_kept_as(&self, name: &str, others: &[TopicRef]) -> Result<TopicRef> {
+        let mut retention_ms = Some(0);
+        for other in others {
+            let kept_ms = self.topic(other)?.settings().retention_ms;
+            retention_ms = retention_ms.zip(kept_ms).map(|(most, kept): (i64, i64)| most.max(kept));
+        }
+        let settings = TopicSettings {
+            retention_ms,
+            timestamp_after_max_ms: i64::MAX,
+            ..TopicSettings::default()
+        };
+        Ok(topic_ref(&self.log.create_topic(name, settings)?))
+    }
+
     fn committed(&self, group: &str) -> Result<Vec<Position>> {
         let committed = self.log.committed(&GroupId::new(group).map_err(core_log::Error::from)?)?;
         let positions = committed.into_iter().map(|c| Position {

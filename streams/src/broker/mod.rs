@@ -209,6 +209,13 @@ pub trait Broker: Send + Sync {
     ///
     /// The log's own.
     fn create_topic(&self, name: &str, partitions: u32, kind: TopicKind) -> Result<TopicRef>;
+    /// Creates a topic with one partition whose records are kept at least as long as those of each of
+    /// these topics.
+    ///
+    /// # Errors
+    ///
+    /// The log's own.
+    fn create_topic_kept_as(&self, name: &str, others: &[TopicRef]) -> Result<TopicRef>;
     /// The positions that a group has committed.
     ///
     /// # Errors

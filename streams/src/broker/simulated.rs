@@ -65,6 +65,15 @@ impl SimulatedLog {
         self.clock.advance(by);
     }
 
+    /// Sets the time of day, as an administrator would.
+    pub(crate) fn set_clock(&self, now_ms: i64) {
+        self.clock.set(now_ms);
+    }
+
+    pub(crate) fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
     }

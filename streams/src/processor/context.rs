@@ -164,6 +164,16 @@ impl Context {
         Ok(())
     }
 
+    /// Appends records of the task's own to the running transaction.
+    pub(crate) fn append(
+        &self,
+        topic: &TopicRef,
+        partition: u32,
+        batch: &mut dyn Batch,
+    ) -> Result<()> {
+        self.transaction().append(topic, partition, batch)
+    }
+
     /// Hands everything emitted so far to the log; whether there was anything.
     pub(crate) fn flush(&mut self) -> Result<bool> {
         let transaction = Arc::clone(self.transaction());

@@ -227,13 +227,6 @@ impl Notes {
 
     /// What there is to say, if it is time to. A clock that was set back does not silence a task.
     fn committed(&mut self, now_ms: i64) -> Option<Warning> {
-        match (&mut self.unsaid, self.undecided.take()) {
-            (Some(unsaid), Some(more)) => {
-                unsaid.skipped += more.skipped;
-                unsaid.dead_letters += more.dead_letters;
-            }
-            (unsaid, more) => *unsaid = unsaid.take().or(more),
-        }
         let quiet = |warned: i64| (0..WARN_EVERY_MS).contains(&now_ms.saturating_sub(warned));
         if self.warned_ms.is_some_and(quiet) {
             return None;

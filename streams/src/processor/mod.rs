@@ -32,7 +32,7 @@ use crate::ids::StoreName;
 use crate::record::RawRecord;
 use crate::store::layout::KIND_ROW;
 use crate::store::{Checkpoint, RowCache};
-use crate::time::Stamp;
+use crate::time::{OpenWindows, Stamp, TimeInputs};
 
 /// An operator with records of one type as its input.
 pub(crate) trait Process<K, V> {
@@ -65,6 +65,8 @@ pub(crate) trait Entry {
 pub(crate) trait Timed {
     /// Fires everything that is due at the operator's present time, in (time, key) order.
     fn fire(&mut self, ctx: &mut Context) -> Result<()>;
+    /// The inputs whose clocks make its time.
+    fn inputs(&self) -> &TimeInputs;
 }
 
 /// An operator that owns a store partition.
@@ -91,6 +93,10 @@ pub(crate) trait Stateful {
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()>;
     /// After the commit point: the prepared rows become committed rows. `None`: no changelog record.
     fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()>;
+    /// Its windows, if it has any, by the clocks of the task's inputs.
+    fn windows(&self, _clocks: &[i64]) -> Option<OpenWindows> {
+        None
+    }
     /// Rows changed by the running transaction.
     fn changed_rows(&self) -> usize;
     /// Shows the rows behind the running transaction: for questions from outside.

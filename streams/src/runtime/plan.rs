@@ -14,7 +14,9 @@ use crate::dsl::{Assembly, Topology};
 use crate::error::{Error, Result};
 use crate::ids::{StoreName, TaskId};
 use crate::settings::Settings;
-use crate::topology::{PartitionCounts, Subtopology, changelog_topic, partition_counts};
+use crate::topology::{
+    PartitionCounts, Subtopology, changelog_topic, clock_topic, partition_counts,
+};
 
 /// A topic besides the sources: its name, its partitions and what it is for.
 type WantedTopic = (String, u32, TopicKind);
@@ -28,6 +30,10 @@ pub(crate) struct JobPlan {
     pub(crate) counts: Vec<u32>,
     /// All topics of the job by name.
     pub(crate) topics: BTreeMap<String, TopicRef>,
+    /// Inputs whose clocks windows depend on.
+    pub(crate) timed_inputs: Arc<BTreeSet<usize>>,
+    /// Where it is written down that a silent partition was passed over; `None`: no window waits.
+    pub(crate) clock: Option<TopicRef>,
     positions: BTreeMap<([u8; 16], u32), Position>,
 }
 
@@ -39,6 +45,10 @@ impl JobPlan {
                 let created = broker.create_topic(missing.key(), partitions, kind)?;
                 missing.insert(created);
             }
+        }
+        if !plan.timed_inputs.is_empty() {
+            let topic = clock_topic_of(&plan.settings.id, &plan.parts, &mut plan.topics, broker)?;
+            plan.clock = Some(topic);
         }
         Ok(plan)
     }
@@ -72,8 +82,11 @@ impl JobPlan {
         for (name, partitions, kind) in &wanted {
             check_internal(&topics, name, *partitions, *kind)?;
         }
-        let positions = BTreeMap::new();
-        Ok((Self { settings, build, parts, counts, topics, positions }, wanted))
+        check_internal(&topics, &clock_topic(&settings.id), 1, TopicKind::Changelog)?;
+        let timed_inputs = Arc::new(timed_inputs(&assembly));
+        let (clock, positions) = (None, BTreeMap::new());
+        let plan = Self { settings, build, parts, counts, topics, timed_inputs, clock, positions };
+        Ok((plan, wanted))
     }
 
     /// Where to go on. Only after both transactional ids were taken: an older instance of the job can
@@ -175,6 +188,41 @@ fn check_sources(
         }
     }
     Ok(())
+}
+
+/// Inputs whose clocks make the time of a step with windows, or of tasks in front of one.
+fn timed_inputs(assembly: &Assembly) -> BTreeSet<usize> {
+    if assembly.timed.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut inputs: BTreeSet<usize> = BTreeSet::new();
+    for (_, op) in &assembly.timed {
+        inputs.extend(op.borrow().inputs().0.iter().map(|(input, _)| input));
+    }
+    for repartition in &assembly.repartitions {
+        inputs.extend(repartition.inputs.0.iter().map(|(input, _)| input));
+    }
+    inputs
+}
+
+/// The topic of raises, created if it is missing, kept as long as the sources that it speaks of.
+fn clock_topic_of(
+    id: &str,
+    parts: &[Subtopology],
+    topics: &mut BTreeMap<String, TopicRef>,
+    broker: &dyn Broker,
+) -> Result<TopicRef> {
+    let sources = parts.iter().flat_map(|part| &part.sources);
+    let sources = sources.filter(|source| source.upstream.is_none());
+    let kept: Vec<TopicRef> =
+        sources.filter_map(|source| topics.get(&source.topic).cloned()).collect();
+    match topics.entry(clock_topic(id)) {
+        Entry::Occupied(known) => Ok(known.get().clone()),
+        Entry::Vacant(missing) => {
+            let created = broker.create_topic_kept_as(missing.key(), &kept)?;
+            Ok(missing.insert(created).clone())
+        }
+    }
 }
 
 fn wanted_topics(

@@ -20,20 +20,25 @@
 //!
 //! On crash: the next task starts from the committed positions and the changelogs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use super::clock_log::RaiseRecord;
 use super::input::{GlobalPosition, Input, InputTime, choose, global_position, smallest};
 use super::plan::JobPlan;
+use super::report::{SourceState, WindowState};
 use super::restore::{ChangelogPlace, restore};
-use crate::broker::{Batch, Broker, Position, Scope, TopicRef, Transaction};
+use super::silence::Raise;
+use crate::broker::{Batch, Broker, Headers, Position, Scope, TopicRef, Transaction};
 use crate::dsl::Assembly;
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::operator::envelope::{self, Envelope};
 use crate::processor::{Changelog, Context, Counters, Entry, Output, Shared, Stateful, Timed};
 use crate::store::{Checkpoint, Flusher, RowCache};
-use crate::time::TimeInputs;
+use crate::time::{OpenWindows, TimeInputs};
 use crate::topology::{SourceDecl, changelog_topic};
 
 /// Where a task finds its store partitions on disk.
@@ -70,6 +75,10 @@ pub(crate) struct Task {
     downstream: Vec<(TopicRef, TimeInputs)>,
     log_id: [u8; 16],
     raised: bool,
+    /// Where raises of silent inputs are written down, and a batch for them; `None`: no window waits.
+    clock_log: Option<(TopicRef, Box<dyn Batch>)>,
+    /// Inputs whose clocks windows depend on.
+    timed_inputs: Arc<BTreeSet<usize>>,
     pub(crate) restored: u64,
 }
 
@@ -110,6 +119,8 @@ impl Task {
             downstream: Vec::new(),
             log_id: broker.log_id(),
             raised: false,
+            clock_log: plan.clock.clone().map(|topic| (topic, broker.batch())),
+            timed_inputs: Arc::clone(&plan.timed_inputs),
             restored: 0,
         };
         for (_, op) in stateful.into_iter().filter(|(node, _)| here(*node)) {
@@ -193,7 +204,8 @@ impl Task {
             (None, None) => i64::MIN,
         };
         let reader = broker.reader(&topic, partition, start, scope)?;
-        self.inputs.push(Input::new(source.input, topic, partition, watermarks, reader));
+        let now = broker.monotonic();
+        self.inputs.push(Input::new(source.input, topic, partition, watermarks, reader, now));
         Ok(time.map_or_else(Vec::new, |time| time.globals))
     }
 
@@ -212,7 +224,8 @@ impl Task {
                 None => broker.bounds(&topic, partition)?.start,
             };
             let reader = broker.reader(&topic, partition, start, Scope::Committed)?;
-            let input = Input::new(source.input, topic.clone(), partition, None, reader);
+            let (topic, now) = (topic.clone(), broker.monotonic());
+            let input = Input::new(source.input, topic, partition, None, reader, now);
             self.inputs.push(input.global());
         }
         Ok(())
@@ -339,6 +352,82 @@ impl Task {
         self.fire()
     }
 
+    /// Raises the clocks of those silent inputs of its own that are still silent, and writes that down in
+    /// the running transaction; whether there were any.
+    pub(crate) fn pass_over(
+        &mut self,
+        raises: &[Raise],
+        now: Duration,
+        now_ms: i64,
+    ) -> Result<bool> {
+        let Some((topic, batch)) = &mut self.clock_log else { return Ok(false) };
+        for input in self.inputs.iter_mut().filter(|input| input.watermarks.is_none()) {
+            let is_ours = |raise: &&Raise| {
+                raise.partition == input.partition && raise.topic == input.topic.name
+            };
+            let Some(raise) = raises.iter().find(is_ours) else { continue };
+            let clock = &mut self.ctx.clocks[input.number];
+            // What has come since the decision was made speaks for itself.
+            if raise.to <= *clock || input.has_read || input.fill()? {
+                continue;
+            }
+            let record = RaiseRecord {
+                topic: raise.topic.to_string(),
+                partition: raise.partition,
+                next_offset: input.position(),
+                raised_to: raise.to,
+            };
+            if input.raised_at.is_none() {
+                let silent_for = now.saturating_sub(input.read_at);
+                tracing::info!(
+                    topic = %record.topic, partition = record.partition, from = *clock,
+                    to = record.raised_to, next_offset = record.next_offset, ?silent_for,
+                    "a silent partition is passed over"
+                );
+            }
+            let (key, value) = record.encode();
+            batch.push(now_ms, Some(&key), Some(&value), &Headers::none())?;
+            *clock = raise.to;
+            (input.moved, input.raised_at) = (true, Some(now));
+        }
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        self.ctx.append(topic, 0, batch.as_mut())?;
+        self.raised = true;
+        self.fire()?;
+        Ok(true)
+    }
+
+    /// How far its source partitions are.
+    pub(crate) fn sources(&mut self) -> Result<Vec<SourceState>> {
+        let mut sources = Vec::new();
+        for input in self.inputs.iter_mut().filter(|input| input.watermarks.is_none()) {
+            let holds_windows = self.timed_inputs.contains(&input.number);
+            sources.push(SourceState {
+                topic: Arc::clone(&input.topic.name),
+                partition: input.partition,
+                is_at_end: !input.fill()?,
+                position: input.position(),
+                clock: self.ctx.clocks[input.number],
+                read_at: input.read_at,
+                raised_at: input.raised_at,
+                holds_windows,
+            });
+        }
+        Ok(sources)
+    }
+
+    /// How far the windows of its stores are.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = WindowState> + '_ {
+        self.stores.iter().filter_map(|store| {
+            let op = store.op.borrow();
+            let OpenWindows { earliest_end, closed_to } = op.windows(&self.ctx.clocks)?;
+            let (store, partition) = (op.store().clone(), self.id.partition);
+            Some(WindowState { store, partition, earliest_end, closed_to })
+        })
+    }
+
     /// Hands everything emitted to the log; whether there was anything.
     pub(crate) fn flush(&mut self) -> Result<bool> {
         self.ctx.flush()
@@ -350,6 +439,7 @@ impl Task {
         &mut self,
         transaction: &Arc<dyn Transaction>,
         skip_first: bool,
+        now: Duration,
     ) -> Result<Vec<Position>> {
         for at in 0..self.stores.len() {
             self.stores[at].op.borrow_mut().emit_updates(&mut self.ctx)?;
@@ -366,9 +456,7 @@ impl Task {
             changelog.flush()?;
         }
         let positions = self.positions();
-        for input in &mut self.inputs {
-            input.moved = false;
-        }
+        self.inputs.iter_mut().for_each(|input| input.settle(now));
         self.raised = false;
         self.ctx.faults.prepared();
         self.ctx.end();

@@ -9,6 +9,7 @@
 //!                    <-------------   Prepared(positions, marks, counts)
 //!   seal N
 //!   Begin(N + 1)     ------------->   step, step, ..
+//!   Raise            ------------->   silent partitions are passed over
 //!   Sealed(N)        ------------------------------------------->   sync, record, markers
 //!                    <-------------------------------------------   Decided
 //!   Committed(N)     ------------->   undecided rows -> committed rows
@@ -41,6 +42,8 @@ use super::commit::Committer;
 use super::plan::JobPlan;
 use super::progress::ProgressCell;
 use super::query::{Desk, Query};
+use super::report::ReportCell;
+use super::silence::Raise;
 use super::task::{OpenStores, UpstreamMark};
 use super::worker::Prepared;
 use crate::broker::{Broker, Transaction};
@@ -56,6 +59,8 @@ pub(crate) struct Control {
     stop: AtomicBool,
     pub(crate) progress: ProgressCell,
     pub(crate) desk: Desk,
+    /// What the last commit knew of inputs and windows.
+    pub(crate) report: ReportCell,
 }
 
 impl Control {
@@ -71,6 +76,8 @@ impl Control {
 
 enum Command {
     Begin(Arc<dyn Transaction>),
+    /// Silent partitions are passed over.
+    Raise(Arc<[Raise]>),
     Prepare,
     Committed(Arc<dyn Transaction>),
     Query(Query),

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::random::Random;
 use crate::broker::{Broker, Call, SimulatedLog};
@@ -23,7 +24,8 @@ use crate::error::Result;
 use crate::printer::Printer;
 use crate::processor::{Counters, LateRecord};
 use crate::runtime::{
-    Build, Committer, JobPlan, OpenStores, Prepared, Reset, ResetTo, Sealed, Worker,
+    Build, Committer, JobPlan, OpenStores, Plan, Prepared, Reset, ResetTo, Sealed, Worker,
+    plan_raises,
 };
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher, HeldFlushes, MemoryBackend};
@@ -84,6 +86,8 @@ pub(super) struct Engine {
     /// Flushes wait here, also while the job starts over.
     flusher: Flusher,
     held: HeldFlushes,
+    /// When the job last looked for silent partitions.
+    looked_at: Duration,
     /// A commit that failed: whether it happened shows when the job starts over.
     in_doubt: Option<OnItsWay>,
     running: Option<Running>,
@@ -101,6 +105,7 @@ impl Engine {
         let mut settings = Settings::new("test");
         settings.event_time_ahead_max_ms = i64::MAX;
         settings.printer = Printer::list();
+        settings.idle_after = Duration::MAX;
         let (flusher, held) = Flusher::held();
         Self {
             build,
@@ -112,6 +117,7 @@ impl Engine {
             stores: MemoryBackend::new(0),
             flusher,
             held,
+            looked_at: Duration::ZERO,
             in_doubt: None,
             running: None,
             crash_every: None,
@@ -286,8 +292,11 @@ impl Engine {
                 running.workers.iter_mut().try_for_each(|worker| worker.raise(to))?;
             }
             let happened = self.finish(running)?;
-            if !matches!(happened, Happened::Went) || !running.is_dirty() {
+            if !matches!(happened, Happened::Went) {
                 return Ok(happened);
+            }
+            if !running.is_dirty() && !self.pass_over_in_time(running)? {
+                return Ok(Happened::Went);
             }
             self.seal(running)?;
         }
@@ -338,10 +347,13 @@ impl Engine {
 
     /// Workers prepare, the next transaction begins, and the commit is left to itself.
     fn seal(&mut self, running: &mut Running) -> Result<()> {
+        let now = self.log.monotonic();
+        let workers = running.workers.iter_mut();
         let prepared: Vec<Prepared> =
-            running.workers.iter_mut().map(Worker::prepare).collect::<Result<_>>()?;
+            workers.map(|worker| worker.prepare(now)).collect::<Result<_>>()?;
         let sealed = running.committer.seal(&prepared)?;
         begin(running)?;
+        self.pass_over(running, now)?;
         let mut counters = Counters::default();
         let mut late = Vec::new();
         for part in prepared {
@@ -352,6 +364,42 @@ impl Engine {
         running.on_its_way =
             Some(OnItsWay { sealed, counters, late, patience, stage: Stage::Sealed });
         Ok(())
+    }
+
+    /// Passes over source partitions that have been silent for too long at that time; whether there were
+    /// any.
+    fn pass_over(&mut self, running: &mut Running, at: Duration) -> Result<bool> {
+        let raises = self.plan_raises(running, at)?.raises;
+        let now_ms = self.log.now_ms();
+        let mut any = false;
+        for worker in &mut running.workers {
+            any |= worker.pass_over(&raises, at, now_ms)?;
+        }
+        Ok(any)
+    }
+
+    /// The same for an idle job, which has looked whenever something was due since it last did.
+    fn pass_over_in_time(&mut self, running: &mut Running) -> Result<bool> {
+        let now = self.log.monotonic();
+        loop {
+            let at = self.looked_at.min(now);
+            if self.pass_over(running, at)? {
+                return Ok(true);
+            }
+            if at == now {
+                return Ok(false);
+            }
+            let next = self.plan_raises(running, at)?.next;
+            self.looked_at = next.map_or(now, |next| next.min(now));
+        }
+    }
+
+    fn plan_raises(&self, running: &mut Running, at: Duration) -> Result<Plan> {
+        let mut sources = Vec::new();
+        for worker in &mut running.workers {
+            sources.extend(worker.sources()?);
+        }
+        Ok(plan_raises(&sources, at, self.settings.idle_after))
     }
 
     /// The next thing that happens to the commit on its way.

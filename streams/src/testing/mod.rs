@@ -110,6 +110,15 @@ impl TestDriver {
         self
     }
 
+    /// Passes over source partitions that have been silent that long by the driver's clock while others
+    /// moved; a driver waits for them for ever by default. With zero, silent partitions are at once as far
+    /// as the furthest, which is Kafka's rule.
+    #[must_use]
+    pub fn idle_after(mut self, silence: Duration) -> Self {
+        self.engine.settings.idle_after = silence;
+        self
+    }
+
     /// The limit for event times ahead of their records' timestamps; a driver has none by default.
     #[must_use]
     pub fn event_time_ahead_max(mut self, limit: Duration) -> Self {
@@ -282,6 +291,12 @@ impl TestDriver {
     /// The driver's wall clock moves on.
     pub fn wall_clock(&mut self, by: Duration) -> &mut Self {
         self.engine.log.advance_clock(by);
+        self
+    }
+
+    /// The driver's wall clock is set, as an administrator would: it jumps, and no time passes.
+    pub fn set_wall_clock(&mut self, now_ms: i64) -> &mut Self {
+        self.engine.log.set_clock(now_ms);
         self
     }
 

@@ -209,6 +209,11 @@ pub(crate) fn changelog_topic(id: &str, store: &StoreName) -> String {
     format!("{id}-{store}-changelog")
 }
 
+/// The topic that keeps which silent partitions were passed over.
+pub(crate) fn clock_topic(id: &str) -> String {
+    format!("{id}-clock")
+}
+
 /// The repartition topic in front of a store, or of a name that the user gave.
 pub(crate) fn repartition_topic(id: &str, name: impl std::fmt::Display) -> String {
     format!("{id}-{name}-repartition")

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Graph, Kind, Node, changelog_topic};
+use super::{Graph, Kind, Node, changelog_topic, clock_topic};
 use crate::error::{Error, Result};
 use crate::ids::check_name;
 use crate::time::Ms;
@@ -65,6 +65,7 @@ impl Graph {
             .iter()
             .flat_map(|n| self.own_topics(n))
             .chain(self.letters_topic())
+            .chain([clock_topic(&self.id)])
             .collect();
         own.iter().try_for_each(|topic| check_name("topic", topic))?;
         for node in &self.nodes {

@@ -65,7 +65,7 @@ impl WorkerThread<'_> {
                     query.answer(&worker);
                     continue;
                 }
-                Ok(Command::Prepare) => continue,
+                Ok(Command::Prepare | Command::Raise(_)) => continue,
                 Err(_) => return Ok(()),
             }
             if !self.transact(&mut worker, &mut busy)? {
@@ -81,7 +81,7 @@ impl WorkerThread<'_> {
             let seen = self.bell.count();
             match self.orders.try_recv() {
                 Ok(Command::Prepare) => {
-                    let prepared = worker.prepare()?;
+                    let prepared = worker.prepare(self.broker.monotonic())?;
                     self.say(Event::Prepared(prepared));
                     return Ok(true);
                 }
@@ -91,6 +91,14 @@ impl WorkerThread<'_> {
                 }
                 Ok(Command::Query(query)) => {
                     query.answer(worker);
+                    continue;
+                }
+                Ok(Command::Raise(raises)) => {
+                    let (now, now_ms) = (self.broker.monotonic(), self.broker.now_ms());
+                    if worker.pass_over(&raises, now, now_ms)? {
+                        *busy = true;
+                        self.say(Event::Busy(self.index));
+                    }
                     continue;
                 }
                 Ok(Command::Close) => return self.close(worker).map(|()| false),
