@@ -49,38 +49,51 @@ const STREAMS: &[(&str, &str)] = &[
     ("record", ""),
     ("time", ""),
     ("codec", ""),
+    ("on_error", ""),
+    ("printer", ""),
+    ("letter", "record"),
+    ("shape", ""),
     ("key", "codec"),
     ("store", "ids time codec key"),
-    ("error", "ids time codec key store"),
-    ("topology", "ids time error codec key"),
-    ("broker", "ids record time error"),
-    ("settings", "ids error store broker"),
-    ("processor", "ids record time error codec key store broker"),
-    ("operator", "ids record time error codec key store topology processor"),
-    ("dsl", "ids record time error codec key store topology processor operator"),
+    ("error", "ids record time codec key store"),
+    ("topology", "ids time error codec key on_error letter"),
+    ("at", "time error"),
+    ("broker", "ids record time error at"),
+    ("settings", "ids error store broker on_error printer"),
+    ("processor", "ids record time error codec key store broker on_error letter printer"),
+    ("operator", "ids record time error codec key store topology processor letter"),
+    ("dsl", "ids record time error codec key shape store topology processor operator on_error"),
     (
         "runtime",
         "ids record time error codec key store topology broker settings processor operator dsl",
     ),
     (
         "testing",
-        "ids record time error codec key store topology broker settings processor operator dsl runtime",
+        "ids record time error codec key store topology broker settings processor operator dsl runtime on_error letter printer",
+    ),
+    (
+        "query",
+        "ids record time error codec key shape store topology broker settings processor operator dsl runtime",
     ),
     (
         "app",
-        "ids record time error codec key store topology broker settings processor operator dsl runtime tool",
+        "ids record time error codec key store topology broker settings processor operator dsl runtime query tool on_error",
     ),
-    ("tool", "error topology dsl runtime app"),
-    ("prelude", "ids record time error codec key settings topology broker dsl app testing"),
+    ("tool", "ids time error topology broker settings dsl runtime query app at record replay"),
+    (
+        "prelude",
+        "on_error ids record time error codec key settings topology broker dsl query app testing at read replay",
+    ),
+    ("read", "error codec key record at broker dsl operator"),
+    (
+        "replay",
+        "ids record time error codec key at broker settings topology processor operator dsl runtime app",
+    ),
 ];
 
 /// Where `streams` may name the log: files, and folders ending in a slash.
-const NAMES_CORE_LOG: &[&str] = &[
-    "streams/src/broker/embedded.rs",
-    "streams/src/broker/simulated.rs",
-    "streams/src/error.rs",
-    "streams/src/tool/",
-];
+const NAMES_CORE_LOG: &[&str] =
+    &["streams/src/broker/", "streams/src/error.rs", "streams/src/tool/"];
 const NAMES_ROCKSDB: &[&str] = &["streams/src/store/rocks.rs"];
 
 const LINES_TARGET: usize = 500;

@@ -22,6 +22,9 @@ use crate::partition::{FetchBound, Fetched, PartitionOffsets};
 use crate::segment::AbortedTransaction;
 use crate::topic::Topic;
 
+/// How much is fetched at a time to look for a timestamp: it is near to where the index points.
+const SEEK_BYTES: usize = 64 << 10;
+
 /// Something that records can be fetched from.
 pub trait FetchSource {
     /// All topics, by name.
@@ -155,7 +158,40 @@ impl<S: FetchSource + ?Sized> FetchSource for &S {
     }
 }
 
-/// Reads one partition, batch after batch.
+/// Reads one partition, batch after batch, from an offset or a time on.
+///
+/// ```
+/// use core_log::{BatchBuilder, Durability, FetchBound, Log, NO_HEADERS, PartitionReader};
+/// use core_log::TopicSettings;
+///
+/// let dir = tempfile::tempdir()?;
+/// let log = Log::open(dir.path())?;
+/// let clicks = log.create_topic("clicks", TopicSettings::default())?;
+/// let mut producer = log.producer(Durability::Sync)?;
+/// let mut batch = BatchBuilder::new();
+/// for (time, page) in [(1_000, "/a"), (2_000, "/b"), (3_000, "/c")] {
+///     batch.push(time, None, Some(page.as_bytes()), NO_HEADERS)?;
+/// }
+/// producer.append(&clicks, 0, &mut batch)?;
+///
+/// let values = |reader: &mut PartitionReader<Log>| -> core_log::Result<Vec<Vec<u8>>> {
+///     let mut values = Vec::new();
+///     while let Some(batch) = reader.next_batch(1 << 20)? {
+///         for record in batch.records() {
+///             values.push(record?.value.unwrap_or_default().to_vec());
+///         }
+///     }
+///     Ok(values)
+/// };
+/// // From an offset on.
+/// let mut reader = PartitionReader::new(log.clone(), &clicks, 0, 1, FetchBound::LastStable);
+/// assert_eq!(values(&mut reader)?, [b"/b", b"/c"]);
+/// // From a time on.
+/// assert_eq!(reader.seek_to_time(2_500)?, Some((2, 3_000)));
+/// assert_eq!(values(&mut reader)?, [b"/c"]);
+/// assert_eq!(reader.seek_to_time(3_001)?, None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PartitionReader<S> {
     source: S,
@@ -203,6 +239,40 @@ impl<S: FetchSource> PartitionReader<S> {
     /// What it reads from.
     pub fn source(&self) -> &S {
         &self.source
+    }
+
+    /// Goes on from the first record that it may hand out and whose timestamp is at or behind
+    /// `timestamp`; answers that record's offset and timestamp. Without one it goes on from the bound,
+    /// as that is now, so that only what is written later is read.
+    ///
+    /// What [`FetchSource::offset_for_time`] finds may be a marker or a record that was aborted; this
+    /// looks on from there.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_batch`](Self::next_batch) and [`FetchSource::offset_for_time`].
+    pub fn seek_to_time(&mut self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>> {
+        let end = self.source.offsets(self.topic, self.partition)?.end(self.bound);
+        let found = self.source.offset_for_time(self.topic, self.partition, timestamp)?;
+        let Some((candidate, _)) = found.filter(|(offset, _)| *offset < end) else {
+            self.seek(end);
+            return Ok(None);
+        };
+        self.seek(candidate);
+        while let Some(batch) = self.next_batch(SEEK_BYTES)? {
+            if batch.header().max_timestamp < timestamp {
+                continue;
+            }
+            for record in batch.records() {
+                let record = record?;
+                if record.timestamp >= timestamp {
+                    let found = (record.offset, record.timestamp);
+                    self.seek(record.offset);
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The next batch with records; `None` at the bound. A fetch asks for about `max_bytes`.

@@ -7,7 +7,8 @@
 //! It is not: a server, a cluster, or a database. There is no network and no replication; one process
 //! owns a log directory, and another one can look at it through its owner's socket.
 //!
-//! Start at [`Log`]; [`Producer`] and [`Transaction`] write, [`PartitionReader`] reads.
+//! Start at [`Log`]; [`Producer`] and [`Transaction`] write, [`PartitionReader`] reads, from any offset or
+//! time on.
 
 mod admin;
 pub mod clock;

@@ -25,8 +25,8 @@ const TOPICS: [&str; 5] = [
 ];
 /// The file that the owner of the log has locked.
 const LOCK: &str = ".lock";
-/// Files of the log and of the job's state.
-const OWN_FILES: [&str; 10] = [
+/// Files of the log, of the job's state and of its replays.
+const OWN_FILES: [&str; 11] = [
     LOCK,
     ".owner.sock",
     "meta.properties",
@@ -37,6 +37,7 @@ const OWN_FILES: [&str; 10] = [
     "clean-shutdown.tmp",
     "__commits-0",
     "state",
+    "replay",
 ];
 /// How long to wait for a process that looks at the log, or one that is ending.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);

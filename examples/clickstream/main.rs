@@ -36,6 +36,7 @@ Commands:
   run           Run the job
   topology      Print the graph of the job
   tail          Print records of a topic
+  replay        Run the job again over old input, and compare
   topic create  Create a topic
   COMMAND --help says what it takes
 

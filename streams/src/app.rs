@@ -23,10 +23,14 @@ use futures::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
 use crate::broker::{Broker, Durability, EmbeddedBroker, open_log};
-use crate::dsl::{Assembly, Topology};
+use crate::codec::Data;
+use crate::dsl::{Assembly, RowTypes, Topology};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
-use crate::runtime::{self, Build, Committer, Control, JobPlan, OpenStores, Progress};
+use crate::key::RecordKey;
+use crate::on_error::OnError;
+use crate::query::{Catalog, Store, answer_text};
+use crate::runtime::{self, Build, Committer, Control, HoldingBack, JobPlan, OpenStores, Progress};
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher};
 use crate::time::duration_ms;
@@ -82,6 +86,16 @@ impl App {
         self
     }
 
+    /// How long a source partition may be silent, by a clock that never jumps, before it is passed over
+    /// (default 10 s): it has been read to its end while others went on, and would hold windows open.
+    /// Its clock is then raised to the slowest of those that move, in the same transaction as a record
+    /// in the topic `<id>-clock`; what it brings later may be late. Where all are silent nothing moves.
+    /// Zero raises at once, to the furthest, as Kafka Streams does; `Duration::MAX` never.
+    pub fn idle_after(mut self, silence: Duration) -> Self {
+        self.settings.idle_after = silence;
+        self
+    }
+
     /// How durable a commit is (default `Sync`: it survives power loss).
     pub fn durability(mut self, durability: Durability) -> Self {
         self.settings.durability = durability;
@@ -89,9 +103,27 @@ impl App {
     }
 
     /// How far an event time may lie past its record's timestamp in the log (default one hour); beyond
-    /// it the job stops with S022.
+    /// it the record is refused (S022), and [`on_error`](Self::on_error) decides.
     pub fn event_time_ahead_max(mut self, limit: Duration) -> Self {
         self.settings.event_time_ahead_max_ms = duration_ms(limit);
+        self
+    }
+
+    /// What the job does with records that do not decode, whose event time lies too far ahead, or that
+    /// a `try_map` refuses (default [`OnError::Fail`]). A step says otherwise with
+    /// [`Stream::on_error`](crate::Stream::on_error).
+    ///
+    /// ```no_run
+    /// use streams::prelude::*;
+    /// # const IN: Topic<String, u64> = topic("in");
+    /// # const OUT: Topic<String, u64> = topic("out");
+    /// # fn topology(t: &mut Topology) { t.stream(IN).to(OUT); }
+    /// # fn main() -> streams::Result<()> {
+    /// App::new("copy", topology).on_error(OnError::DeadLetter).main() // to the topic copy-dlq
+    /// # }
+    /// ```
+    pub fn on_error(mut self, policy: OnError) -> Self {
+        self.settings.on_error = policy;
         self
     }
 
@@ -120,16 +152,20 @@ impl App {
     pub fn start(self) -> Result<Handle> {
         let assembly = self.assemble()?;
         let broker = Arc::new(self.open_log(&assembly)?);
+        let catalog = Arc::new(Catalog::of(&assembly));
         drop(assembly);
         let for_job: Arc<dyn Broker> = Arc::<EmbeddedBroker>::clone(&broker);
-        JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?;
+        JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?
+            .check_types(for_job.as_ref())?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
+        let (control, known) = (Arc::clone(&shared.control), Arc::clone(&catalog));
+        broker.answer_with(move |question| answer_text(&known, &control.desk, question));
         let thread = std::thread::Builder::new()
             .name(format!("streams-{}", self.settings.id))
             .spawn(move || {
                 let work = AssertUnwindSafe(|| {
-                    let control = &theirs.control;
+                    let control = &*theirs.control;
                     runtime::run_until_stopped(control, || self.run_once(&for_job, control))
                 });
                 let outcome =
@@ -138,7 +174,7 @@ impl App {
                 theirs.end(outcome.and(closed));
             })
             .map_err(|source| Error::System { what: "the job's thread", source })?;
-        Ok(Handle { shared, broker, thread })
+        Ok(Handle { shared, broker, catalog, thread })
     }
 
     /// Runs the job inside a tokio program until Ctrl-C, then stops it cleanly.
@@ -186,11 +222,21 @@ impl App {
         &self.log
     }
 
+    /// What it was told besides its topology.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The function that builds the topology.
+    pub(crate) fn build(&self) -> &Build {
+        &self.build
+    }
+
     /// The topology, built and checked.
     pub(crate) fn assemble(&self) -> Result<Assembly> {
         let build = &self.build;
         let limit = self.settings.event_time_ahead_max_ms;
-        Topology::build(&self.settings.id, limit, &|t| build(t))
+        Topology::build(&self.settings.id, limit, self.settings.on_error, &|t| build(t))
     }
 
     fn open_log(&self, assembly: &Assembly) -> Result<EmbeddedBroker> {
@@ -209,13 +255,12 @@ impl App {
         })
     }
 
-    fn run_once(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {
+    /// Runs the job until it is stopped or fails; its stores lie below its log directory.
+    pub(crate) fn run_once(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {
         let build = Arc::clone(&self.build);
         let mut plan = JobPlan::new(self.settings.clone(), build, broker.as_ref())?;
-        let producer = broker.producer(&self.settings.id)?;
-        plan.load_positions(broker.as_ref())?;
+        let committer = Committer::take_over(&mut plan, Arc::clone(broker))?;
         let stores = self.open_stores(&plan.stores())?;
-        let committer = Committer::new(&plan, Arc::clone(broker), producer)?;
         runtime::run(&plan, broker, committer, &stores, control)
     }
 
@@ -233,7 +278,7 @@ impl App {
         let backend = crate::store::MemoryBackend::new(0);
         Ok(OpenStores {
             by_name: names.iter().cloned().zip(backend.open(names)?).collect(),
-            options: self.settings.cache,
+            options: self.settings.cache_options(),
             flusher: Flusher::thread()?,
         })
     }
@@ -241,7 +286,7 @@ impl App {
 
 #[derive(Default)]
 struct Shared {
-    control: Control,
+    control: Arc<Control>,
     outcome: Mutex<Option<Result<()>>>,
     ended: Condvar,
 }
@@ -258,6 +303,7 @@ impl Shared {
 pub struct Handle {
     shared: Arc<Shared>,
     broker: Arc<EmbeddedBroker>,
+    catalog: Arc<Catalog>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -273,6 +319,48 @@ impl Handle {
     pub fn is_idle_for(&self, time: Duration) -> bool {
         let idle = self.shared.control.progress.idle_for(self.broker.monotonic());
         idle.is_some_and(|idle| idle >= time)
+    }
+
+    /// The committed rows of a store, to be read from any thread while the job goes on.
+    ///
+    /// ```no_run
+    /// # use streams::prelude::*;
+    /// # fn topology(t: &mut Topology) {}
+    /// # fn main() -> streams::Result<()> {
+    /// let job = App::new("clickstream", topology).log("./data").start()?;
+    /// let counts: Store<Windowed<String>, u64> = job.store("clicks-per-page")?;
+    /// for row in counts.fetch(&"/home".to_string(), 0..i64::MAX) {
+    ///     let (window, clicks) = row?;
+    ///     println!("{} to {}: {clicks}", window.start, window.end);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// * S030: the job has no such store.
+    /// * S033: it has, with other types.
+    pub fn store<K: RecordKey, V: Data>(&self, name: &str) -> Result<Store<K, V>> {
+        let (name, types) = self.catalog.find(name)?;
+        if !types.rows.are::<K, V>() {
+            let (key, value) = types.rows.shape();
+            let (asked_key, asked_value) = RowTypes::of::<K, V>().shape();
+            return Err(Error::StoreTypes {
+                store: name.to_string(),
+                held: format!("{key} -> {value}"),
+                asked: format!("{asked_key} -> {asked_value}"),
+            });
+        }
+        Ok(Store::new(name.clone(), Arc::clone(&self.shared.control)))
+    }
+
+    /// Why windows wait, as of the last commit: the source partitions that are furthest behind, while
+    /// windows are open that depend on them. One that stays silent is passed over after a while; see
+    /// [`App::idle_after`].
+    #[must_use]
+    pub fn holding_back(&self) -> Vec<HoldingBack> {
+        self.shared.control.report.holding_back(self.broker.monotonic())
     }
 
     /// Asks for a clean stop: the running transaction is finished, stores are flushed.

@@ -32,18 +32,26 @@
 //! Reference: Kafka Streams (KIP-28, KIP-129, KIP-447).
 
 mod app;
+mod at;
 pub mod broker;
 mod codec;
 mod dsl;
 mod error;
 mod ids;
 mod key;
+mod letter;
+mod on_error;
 mod operator;
 pub mod prelude;
+mod printer;
 mod processor;
+mod query;
+mod read;
 mod record;
+mod replay;
 mod runtime;
 mod settings;
+mod shape;
 mod store;
 pub mod testing;
 mod time;
@@ -51,6 +59,7 @@ mod tool;
 mod topology;
 
 pub use app::{App, Handle};
+pub use at::{At, Moment, ago};
 pub use codec::{Bincode, Codec, CodecError, Data, Json};
 pub use dsl::{
     GlobalTable, SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream,
@@ -59,7 +68,13 @@ pub use dsl::{
 pub use error::{Error, Result};
 pub use ids::{InvalidName, StoreName, TaskId};
 pub use key::{Key, KeyError, NoKey, RecordKey, Windowed};
+pub use letter::{DeadLetter, LetterValue};
+pub use on_error::OnError;
 pub use processor::Record;
-pub use runtime::Progress;
+pub use query::{Rows, Store, TextKey};
+pub use read::{Log, LogRecord, LogRecords, ReadStream, Reading};
+pub use record::RecordPosition;
+pub use replay::{Compared, Comparison, Difference, Replay, Report, Stretch};
+pub use runtime::{HoldingBack, Progress};
 pub use store::StoreError;
 pub use time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};

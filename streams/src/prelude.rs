@@ -3,12 +3,17 @@
 pub use serde::{Deserialize, Serialize};
 
 pub use crate::app::{App, Handle};
+pub use crate::at::{At, ago};
 pub use crate::broker::Durability;
 pub use crate::codec::{Bincode, Codec, Data, Json};
 pub use crate::dsl::{
     GlobalTable, Stream, Table, Topic, Topology, WindowTable, WindowedStream, topic,
 };
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
+pub use crate::on_error::OnError;
+pub use crate::query::Store;
+pub use crate::read::Log;
 pub use crate::record::Headers;
+pub use crate::replay::{Replay, Report};
 pub use crate::testing::TestDriver;
 pub use crate::time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use crate::broker::Durability;
-use crate::store::CacheOptions;
+use crate::on_error::OnError;
+use crate::printer::Printer;
+use crate::store::{BrokenFlush, CacheOptions};
 
 /// Memtables of all stores together.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
 /// Size of the commit records beyond which a snapshot replaces them.
 const COMMITS_BYTES_MAX: u64 = 1 << 20;
 
+const IDLE_AFTER: Duration = Duration::from_secs(10);
 /// One hour.
 const AHEAD_MAX_MS: i64 = 3_600_000;
 /// Settings of one job; each has a default that is right for most.
@@ -21,10 +24,16 @@ pub(crate) struct Settings {
     pub(crate) threads: usize,
     /// A busy job commits this often, in milliseconds. Kafka: `commit.interval.ms`.
     pub(crate) commit_every_ms: i64,
+    /// How long a source partition may be silent while others move before it is passed over.
+    pub(crate) idle_after: Duration,
     /// How durable a commit is.
     pub(crate) durability: Durability,
     /// How far an event time may lie past its record's timestamp.
     pub(crate) event_time_ahead_max_ms: i64,
+    /// What becomes of records that a step cannot take, where it says nothing itself.
+    pub(crate) on_error: OnError,
+    /// Where `.print(..)` writes.
+    pub(crate) printer: Printer,
     /// Limits of the row cache of each store partition.
     pub(crate) cache: CacheOptions,
     /// Rows changed in one transaction after which it is committed.
@@ -64,6 +73,14 @@ pub enum Mistake {
     StoreBeforeCommit,
     /// The first changelog record of each commit and store is left out.
     SkipChangelogRecord,
+    /// The next flush of a store begins before the last one has ended.
+    OverlapFlushes,
+    /// A store's checkpoint is taken when its flush ends, not when its rows were committed.
+    LateCheckpoint,
+    /// Rows whose commit is not decided are flushed with the others.
+    FlushUndecidedRows,
+    /// Rows become committed as the next transaction has changed them since.
+    CommitChangedRows,
 }
 
 impl Settings {
@@ -72,13 +89,28 @@ impl Settings {
             id: id.to_owned(),
             threads: 0,
             commit_every_ms: 100,
+            idle_after: IDLE_AFTER,
             durability: Durability::Sync,
             event_time_ahead_max_ms: AHEAD_MAX_MS,
+            on_error: OnError::default(),
+            printer: Printer::stdout(),
             cache: CacheOptions::default(),
             changed_rows_max: 128 * 1024,
             limits: Limits::default(),
             mistake: None,
         }
+    }
+
+    /// Limits of the row cache of each store partition, with its deliberate mistake if there is one.
+    pub(crate) fn cache_options(&self) -> CacheOptions {
+        let broken = match self.mistake {
+            Some(Mistake::OverlapFlushes) => Some(BrokenFlush::Overlap),
+            Some(Mistake::LateCheckpoint) => Some(BrokenFlush::LateCheckpoint),
+            Some(Mistake::FlushUndecidedRows) => Some(BrokenFlush::Undecided),
+            Some(Mistake::CommitChangedRows) => Some(BrokenFlush::ChangedRows),
+            _ => None,
+        };
+        CacheOptions { broken, ..self.cache }
     }
 
     /// How often a busy job commits.

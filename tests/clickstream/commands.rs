@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{command, fail, requests, succeed};
 
 /// A directory that a demo has been run in; commands that only read share it.
-fn demo() -> &'static Path {
+pub(super) fn demo() -> &'static Path {
     static DEMO: OnceLock<tempfile::TempDir> = OnceLock::new();
     let dir = DEMO.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
@@ -24,23 +24,23 @@ fn demo() -> &'static Path {
     Box::leak(Box::new(dir.path().join("log")))
 }
 
-fn json_lines(text: &str) -> Vec<Value> {
+pub(super) fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// A process that goes on until the test ends it.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Running {
     /// Starts `run` and waits for the first line that it prints.
-    fn start(dir: &Path) -> Self {
+    pub(super) fn start(dir: &Path) -> Self {
         let mut child = command(dir, &["run"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         Self(child)
     }
 
-    fn interrupt(&self) {
+    pub(super) fn interrupt(&self) {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     }
@@ -91,34 +91,64 @@ fn the_open_window_is_the_last_row_of_the_changelog() {
     assert!(rows.iter().any(|row| row["value"].is_null()), "closed windows leave tombstones");
 }
 
+/// What `topology` prints of the example, by format, and the file that holds it.
+const PICTURES: [(&str, &str, &str); 5] = [
+    ("text", "tests/clickstream/golden/topology.txt", include_str!("golden/topology.txt")),
+    ("mermaid", "tests/clickstream/golden/topology.mmd", include_str!("golden/topology.mmd")),
+    ("dot", "tests/clickstream/golden/topology.dot", include_str!("golden/topology.dot")),
+    ("json", "tests/clickstream/golden/topology.json", include_str!("golden/topology.json")),
+    // Shown by the README.
+    (
+        "svg",
+        "examples/clickstream/topology.svg",
+        include_str!("../../examples/clickstream/topology.svg"),
+    ),
+];
+
 #[test]
-fn the_topology_is_printed_without_a_log() {
+fn the_topology_is_printed_in_each_format_without_a_log() {
     let dir = tempfile::tempdir().unwrap();
-    let text = succeed(&dir.path().join("none"), &["topology"]);
-    assert_eq!(
-        text,
-        "topology clickstream\n\n\
-         sub-topology 0\n\
-         \x20  0  read clicks\n\
-         \x20       event time from the value\n\
-         \x20  1  filter\n\
-         \x20  2  key by\n\
-         \x20  3  write clickstream-clicks-per-page-repartition\n\
-         \x20       key and times, no value\n\n\
-         sub-topology 1\n\
-         \x20  4  read clickstream-clicks-per-page-repartition\n\
-         \x20  5  count in clicks-per-page\n\
-         \x20       tumbling 1m, grace 10s, one result per closed window\n\
-         \x20       changelog clickstream-clicks-per-page-changelog\n\
-         \x20  6  write page-counts\n"
-    );
-    assert!(!dir.path().join("none").exists());
+    let none = dir.path().join("none");
+    for (format, file, golden) in PICTURES {
+        let printed = succeed(&none, &["topology", "--format", format]);
+        assert_eq!(
+            printed, golden,
+            "renew it: cargo run --example clickstream -- topology --format {format} > {file}"
+        );
+    }
+    assert_eq!(succeed(&none, &["topology"]), PICTURES[0].2, "text, unless something else is said");
+    assert!(!none.exists());
+}
+
+#[test]
+fn a_format_that_is_none_is_told_with_those_that_are() {
+    for args in
+        [&["topology", "--format", "png"][..], &["topology", "--format"], &["topology", "svg"]]
+    {
+        let said = fail(demo(), args, 2);
+        assert!(said.starts_with("error[S027]: "), "{said}");
+        assert!(said.contains("\n  help: "), "{said}");
+        let names = said.contains("text, mermaid, dot, svg, json");
+        assert!(names || args.len() == 2, "{said}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_topology_quietly() {
+    let mut topology = command(demo(), &["topology", "--format", "svg"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(topology.stdout.take());
+    let output = topology.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]
 fn help_names_all_commands_and_each_has_its_own() {
     let text = succeed(demo(), &["--help"]);
-    for command in ["run", "topology", "tail", "topic create"] {
+    for command in ["run", "topology", "tail", "replay", "topic create"] {
         assert!(text.contains(&format!("  {command} ")), "{text}");
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let own = succeed(demo(), &args);
@@ -147,7 +177,7 @@ fn while_a_job_runs_others_read_and_a_second_job_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     log.create_topic("clicks", TopicSettings::with_partitions(2)).unwrap();
-    append_click(&log, "ana");
+    append_click(&log, "ana", 0);
     log.close().unwrap();
     let mut job = Running::start(dir.path());
     let read = json_lines(&succeed(dir.path(), &["tail", "clicks", "--json"]));
@@ -174,10 +204,10 @@ fn a_reader_that_goes_away_ends_tail_quietly() {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
-fn append_click(log: &Log, user: &str) {
+pub(super) fn append_click(log: &Log, user: &str, at: i64) {
     let clicks = log.topic("clicks").unwrap();
     let mut batch = BatchBuilder::new();
-    let click = serde_json::json!({"user": user, "page": "/", "at": 0}).to_string();
+    let click = serde_json::json!({"user": user, "page": "/", "at": at}).to_string();
     batch.push(0, None, Some(click.as_bytes()), NO_HEADERS).unwrap();
     log.producer(Durability::Os).unwrap().append(&clicks, 0, &mut batch).unwrap();
 }
@@ -187,7 +217,7 @@ fn a_follower_sees_what_each_owner_of_the_log_writes_and_never_owns_it() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     log.create_topic("clicks", TopicSettings::with_partitions(2)).unwrap();
-    append_click(&log, "before");
+    append_click(&log, "before", 0);
     log.close().unwrap();
     let mut tail = command(dir.path(), &["tail", "clicks", "-o", "0", "--follow", "--json"]);
     let mut tail = Running(tail.stdout(Stdio::piped()).spawn().unwrap());
@@ -200,7 +230,7 @@ fn a_follower_sees_what_each_owner_of_the_log_writes_and_never_owns_it() {
     for user in ["first", "second"] {
         // The follower may be reading for the last time what nobody owned.
         let log = LogOptions::new().lock_timeout(Duration::from_secs(10)).open(dir.path()).unwrap();
-        append_click(&log, user);
+        append_click(&log, user, 0);
         assert_eq!(next_user(), user);
         log.close().unwrap();
     }
@@ -211,7 +241,7 @@ fn a_job_whose_script_is_gone_stops() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     log.create_topic("clicks", TopicSettings::with_partitions(2)).unwrap();
-    append_click(&log, "ana");
+    append_click(&log, "ana", 0);
     log.close().unwrap();
     let mut run = command(dir.path(), &["run", "--progress"]);
     let mut run = Running(run.stdout(Stdio::piped()).spawn().unwrap());

@@ -18,6 +18,7 @@ mod bad_input;
 mod commands;
 mod demo;
 mod readme;
+mod replay;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -28,6 +28,7 @@ use streams::prelude::*;
 use streams::testing::{Limits, Mistake};
 
 use crate::jobs::{Click, Job, ponder};
+use crate::replay::ReplaySpec;
 
 const VARIABLE: &str = "CRASH_CHILD";
 const TEST: &str = "child::the_child_process_does_what_its_environment_says";
@@ -54,10 +55,14 @@ pub(crate) struct Spec {
     pub(crate) ponders: bool,
     /// Whether it stays until its parent has closed the pipe, however idle it is.
     pub(crate) stays: bool,
+    /// Whether records that do not decode become dead letters.
+    pub(crate) sets_aside: bool,
     /// A broken variant of the runtime, for the red witnesses.
     pub(crate) broken: Option<Broken>,
     /// Instead of the job: what to write, see `aborted.rs`.
     pub(crate) write_share: Option<usize>,
+    /// Instead of running the job: to run it again, see `replay.rs`.
+    pub(crate) replay: Option<ReplaySpec>,
 }
 
 impl Spec {
@@ -70,8 +75,10 @@ impl Spec {
             small: false,
             ponders: false,
             stays: false,
+            sets_aside: false,
             broken: None,
             write_share: None,
+            replay: None,
         }
     }
 
@@ -97,6 +104,8 @@ impl Spec {
         let mut app = App::new(job.id(), job.topology(work))
             .log(&self.dir)
             .threads(2)
+            // However long a kill takes, no partition counts as silent: the output is compared.
+            .idle_after(hours(24 * 365))
             .commit_every(millis(self.commit_ms));
         if self.small {
             app = app.limits(Limits {
@@ -104,6 +113,9 @@ impl Spec {
                 write_buffer_bytes: 64 << 10,
                 commits_bytes_max: 16 << 10,
             });
+        }
+        if self.sets_aside {
+            app = app.on_error(OnError::DeadLetter);
         }
         match self.broken {
             None => app,
@@ -118,12 +130,13 @@ impl Spec {
 fn the_child_process_does_what_its_environment_says() {
     let Some(text) = std::env::var_os(VARIABLE) else { return };
     let spec: Spec = serde_json::from_str(text.to_str().unwrap()).unwrap();
-    let done = match spec.write_share {
-        Some(share) => {
+    let done = match (spec.write_share, &spec.replay) {
+        (Some(share), _) => {
             crate::aborted::write_share(&spec.dir, share);
             Ok(())
         }
-        None => run(&spec),
+        (None, Some(replay)) => crate::replay::replay(spec.app(), replay),
+        (None, None) => run(&spec),
     };
     if let Err(error) = done {
         say(&format!("error[{}]: {error}", error.code()));

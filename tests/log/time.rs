@@ -2,7 +2,7 @@
 
 use core_log::storage::Storage;
 use core_log::storage::memory::{Keep, MemoryStorage};
-use core_log::{Durability, Log, Topic, TopicSettings};
+use core_log::{Durability, FetchBound, Log, PartitionReader, Topic, TopicSettings};
 
 use crate::support::{NOW_MS, batch_at, open_in_memory, values};
 
@@ -45,6 +45,43 @@ fn a_lookup_by_time_finds_the_first_record_at_or_behind_it_in_any_segment() {
     check(&log, 6);
     log.close().unwrap();
     check(&open_in_memory(&storage).0, 6);
+}
+
+/// The index knows records, not their fate: what it finds may be aborted, or a marker.
+#[test]
+fn a_reader_that_seeks_a_time_stops_at_the_first_record_that_it_may_see() {
+    let storage = MemoryStorage::new(1);
+    let (log, _) = open_in_memory(&storage);
+    let topic = log.create_topic("t", TopicSettings { segment_bytes: 300, ..settings() }).unwrap();
+    let mut aborting = log.transactional_producer("aborts", Durability::Sync).unwrap();
+    let mut committing = log.transactional_producer("commits", Durability::Sync).unwrap();
+    let mut visible: Vec<(i64, i64)> = Vec::new();
+    for n in 0..12_i64 {
+        let doomed = aborting.begin().unwrap();
+        let doomed_at = doomed.append(&topic, 0, &mut batch_at(n * 10, &["gone"])).unwrap();
+        assert_eq!(doomed_at.last_offset(), n * 4);
+        let kept = committing.begin().unwrap();
+        let at = kept.append(&topic, 0, &mut batch_at(n * 10 + 3, &["kept"])).unwrap();
+        visible.push((at.last_offset(), n * 10 + 3));
+        doomed.abort().unwrap();
+        kept.commit(&[]).unwrap();
+    }
+    let open = committing.begin().unwrap();
+    open.append(&topic, 0, &mut batch_at(1_000, &["open"])).unwrap();
+    for wanted in -1..=130 {
+        let bound = FetchBound::LastStable;
+        let mut reader = PartitionReader::new(log.clone(), &topic, 0, 0, bound);
+        let expected = visible.iter().copied().find(|(_, time)| *time >= wanted);
+        assert_eq!(reader.seek_to_time(wanted).unwrap(), expected, "{wanted}");
+        let next = reader.next_batch(1).unwrap().map(|batch| batch.first_wanted_offset());
+        assert_eq!(next, expected.map(|(offset, _)| offset), "{wanted}");
+    }
+    let end = log.offsets(topic.id(), 0).unwrap().last_stable_offset;
+    let mut reader = PartitionReader::new(log.clone(), &topic, 0, 0, FetchBound::LastStable);
+    assert_eq!(reader.seek_to_time(1_000).unwrap(), None, "its fate is open");
+    assert_eq!(reader.position(), end);
+    open.commit(&[]).unwrap();
+    assert_eq!(reader.next_batch(1).unwrap().unwrap().header().max_timestamp, 1_000);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use core_log::{
     BatchBuilder, Clock, FetchBound, GroupId, Log, LogOptions, NO_HEADERS, OffsetCommit,
-    PartitionReader, SystemClock, Topic, TopicId, TopicSettings, TransactionalProducer,
+    PartitionReader, ReadBatch, SystemClock, Topic, TopicId, TopicSettings, TransactionalProducer,
 };
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
@@ -103,6 +103,11 @@ impl EmbeddedBroker {
         Ok(found)
     }
 
+    /// Has `handler` answer what other processes ask the one that owns this log.
+    pub fn answer_with(&self, handler: impl Fn(&str) -> String + Send + Sync + 'static) {
+        self.log.answer_with(handler);
+    }
+
     /// What the recovery at the last open did, one line for each thing worth telling.
     #[must_use]
     pub fn recovery(&self) -> Vec<String> {
@@ -110,7 +115,7 @@ impl EmbeddedBroker {
     }
 }
 
-fn topic_ref(topic: &Topic) -> TopicRef {
+pub(super) fn topic_ref(topic: &Topic) -> TopicRef {
     let settings = topic.settings();
     let batch_bytes_max = settings.max_batch_bytes.min(settings.segment_bytes);
     TopicRef {
@@ -155,10 +160,26 @@ impl Broker for EmbeddedBroker {
             TopicKind::Output => {
                 TopicSettings { timestamp_after_max_ms: self.event_time_ahead_max_ms, ..defaults }
             }
+            // By the time of its record a letter may be years old on the day that it is written.
+            TopicKind::DeadLetters => kept,
             TopicKind::Repartition => {
                 TopicSettings { segment_bytes: REPARTITION_SEGMENT_BYTES, ..kept }
             }
             TopicKind::Changelog => kept,
+        };
+        Ok(topic_ref(&self.log.create_topic(name, settings)?))
+    }
+
+    fn create_topic_kept_as(&self, name: &str, others: &[TopicRef]) -> Result<TopicRef> {
+        let mut retention_ms = Some(0);
+        for other in others {
+            let kept_ms = self.topic(other)?.settings().retention_ms;
+            retention_ms = retention_ms.zip(kept_ms).map(|(most, kept): (i64, i64)| most.max(kept));
+        }
+        let settings = TopicSettings {
+            retention_ms,
+            timestamp_after_max_ms: i64::MAX,
+            ..TopicSettings::default()
         };
         Ok(topic_ref(&self.log.create_topic(name, settings)?))
     }
@@ -353,6 +374,35 @@ pub(super) fn header((key, value): (&str, Option<&[u8]>)) -> Header {
     Header { key: key.to_owned(), value: value.map(Bytes::copy_from_slice) }
 }
 
+/// The records of a batch that were asked for and lie in front of `end`.
+pub(super) fn records_of(batch: &ReadBatch, end: i64) -> Result<Records> {
+    let bytes = batch.bytes();
+    let count = usize::try_from(batch.header().record_count).unwrap_or(0);
+    // The header may claim any count; the bytes bound what is set aside for it.
+    let count = count.min(bytes.len() / RECORD_BYTES_MIN);
+    let mut records = Records::over(bytes.clone(), count);
+    for record in batch.records() {
+        let record = record.map_err(core_log::Error::from)?;
+        if record.offset >= end {
+            break;
+        }
+        let headers = if record.headers.is_empty() {
+            Headers::none()
+        } else {
+            record.headers.iter().map(header).collect()
+        };
+        let raw = RawRecord {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key,
+            value: record.value,
+            headers: None,
+        };
+        records.push(raw, headers);
+    }
+    Ok(records)
+}
+
 struct EmbeddedReader {
     reader: PartitionReader<Log>,
     topic: Arc<str>,
@@ -375,28 +425,7 @@ impl Reader for EmbeddedReader {
             Err(error) => return Err(error.into()),
         };
         let Some(batch) = batch else { return Ok(None) };
-        let bytes = batch.bytes();
-        let count = usize::try_from(batch.header().record_count).unwrap_or(0);
-        // The header may claim any count; the bytes bound what is set aside for it.
-        let count = count.min(bytes.len() / RECORD_BYTES_MIN);
-        let mut records = Records::over(bytes.clone(), count);
-        for record in batch.records() {
-            let record = record.map_err(core_log::Error::from)?;
-            let headers = if record.headers.is_empty() {
-                Headers::none()
-            } else {
-                record.headers.iter().map(header).collect()
-            };
-            let raw = RawRecord {
-                offset: record.offset,
-                timestamp: record.timestamp,
-                key: record.key,
-                value: record.value,
-                headers: None,
-            };
-            records.push(raw, headers);
-        }
-        Ok(Some(records))
+        Ok(Some(records_of(&batch, i64::MAX)?))
     }
 
     fn position(&self) -> i64 {

@@ -10,15 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use core_log::storage::Storage;
-use core_log::storage::memory::{Keep, MemoryStorage};
+pub(crate) use core_log::storage::memory::Call;
+use core_log::storage::memory::{At, Effect, Fault, Keep, MemoryStorage};
 use core_log::{BatchBuilder, Clock, Log, LogOptions, ManualClock, Producer, TopicSettings};
 
 #[cfg(feature = "test-util")]
 pub use core_log::Broken;
-#[cfg(test)]
-pub(crate) use core_log::storage::memory::Call;
-#[cfg(test)]
-use core_log::storage::memory::{At, Effect, Fault};
 
 use super::embedded::header;
 use super::{Durability, EmbeddedBroker};
@@ -66,6 +63,15 @@ impl SimulatedLog {
 
     pub(crate) fn advance_clock(&self, by: Duration) {
         self.clock.advance(by);
+    }
+
+    /// Sets the time of day, as an administrator would.
+    pub(crate) fn set_clock(&self, now_ms: i64) {
+        self.clock.set(now_ms);
+    }
+
+    pub(crate) fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -159,8 +165,13 @@ impl SimulatedLog {
         Ok(found)
     }
 
-    /// The next call of this kind on a file whose path contains this text fails, once.
+    /// The power fails behind this many more writes, syncs and names.
     #[cfg(test)]
+    pub(crate) fn power_off_after(&self, operations: u64) {
+        self.storage.stop_after(self.storage.operations() + operations);
+    }
+
+    /// The next call of this kind on a file whose path contains this text fails, once.
     pub(crate) fn fail_next(&self, call: Call, path: &str) {
         let effect = Effect::Error(std::io::ErrorKind::Other);
         self.storage.inject(Fault::once(At::Path(call, path.to_owned()), effect));

@@ -77,7 +77,6 @@ pub(crate) struct JoinBuffer<V> {
     upcoming: Upcoming,
     /// No slice lies before this one.
     first_slice: Option<i64>,
-    prepared: Vec<(Bytes, Option<Bytes>)>,
     key: Vec<u8>,
 }
 
@@ -104,7 +103,6 @@ impl<V: Data> JoinBuffer<V> {
             unmatched: BTreeMap::new(),
             upcoming: Upcoming::default(),
             first_slice: None,
-            prepared: Vec::new(),
             key: Vec::new(),
         }
     }

@@ -1,11 +1,11 @@
 //! Runs a topology: tasks, workers, and the commit of the whole job.
 //!
 //! ```text
-//!   threads.rs     Coordinator ---- Prepare / Committed ----> one thread per worker
-//!                      |                                          |
-//!   commit.rs      Committer: one transaction                 Worker::step(task)
-//!                      |                                          |
-//!                      `------- positions, watermarks <------- Task (sub-topology x partition)
+//!   threads/       Coordinator -- Begin / Prepare / Committed --> one thread per worker
+//!                      |   `---- Sealed ---> commit thread            |
+//!   commit.rs      Committer: two transactions in turn            Worker::step(task)
+//!                      |                                              |
+//!                      `-------- positions, watermarks <---------- Task (sub-topology x partition)
 //! ```
 //!
 //! Why values: a worker and the committer only do what they are told, step by step; threads and the
@@ -13,23 +13,33 @@
 //!
 //! Invariants
 //! * a task belongs to one worker; nothing is shared between tasks.
-//! * one transaction takes all that the job did since the last one.
+//! * one transaction takes all that the job did since the last one; its commit runs beside the next.
 //!
 //! On crash: drop everything in memory, start over from the last commit.
 
 mod bell;
+mod clock_log;
 mod commit;
 mod input;
+mod origin;
 mod plan;
 mod progress;
+pub(crate) mod query;
+mod report;
+mod reset;
 mod restore;
+mod silence;
 mod task;
 mod threads;
 mod worker;
 
-pub(crate) use commit::Committer;
+pub(crate) use commit::{Committer, Sealed};
+pub(crate) use input::InputTime;
 pub(crate) use plan::JobPlan;
 pub use progress::Progress;
+pub use report::HoldingBack;
+pub(crate) use reset::{FindTime, Move, Reset, ResetTo};
+pub(crate) use silence::{Plan, plan as plan_raises};
 pub(crate) use task::OpenStores;
 pub(crate) use threads::{Control, run, run_until_stopped};
 pub(crate) use worker::{Prepared, Worker};

@@ -25,6 +25,10 @@ pub struct Progress {
     pub null_keys: u64,
     /// Null values where a value was needed.
     pub null_values: u64,
+    /// Records that a step could not take and that were left out: [`OnError::Skip`](crate::OnError).
+    pub skipped: u64,
+    /// Records that a step could not take and that went to the topic of dead letters.
+    pub dead_letters: u64,
     /// Transactions committed.
     pub commits: u64,
     /// Changelog records that stores were restored from at the start.
@@ -43,6 +47,8 @@ pub(crate) struct ProgressCell {
     late: AtomicU64,
     null_keys: AtomicU64,
     null_values: AtomicU64,
+    skipped: AtomicU64,
+    dead_letters: AtomicU64,
     commits: AtomicU64,
     restored_records: AtomicU64,
     restarts: AtomicU64,
@@ -60,6 +66,8 @@ impl Default for ProgressCell {
             late: AtomicU64::new(0),
             null_keys: AtomicU64::new(0),
             null_values: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             restored_records: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
@@ -80,6 +88,8 @@ impl ProgressCell {
         self.late.fetch_add(counters.late, Ordering::Relaxed);
         self.null_keys.fetch_add(counters.null_keys, Ordering::Relaxed);
         self.null_values.fetch_add(counters.null_values, Ordering::Relaxed);
+        self.skipped.fetch_add(counters.skipped, Ordering::Relaxed);
+        self.dead_letters.fetch_add(counters.dead_letters, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -115,6 +125,8 @@ impl ProgressCell {
             late: of(&self.late),
             null_keys: of(&self.null_keys),
             null_values: of(&self.null_values),
+            skipped: of(&self.skipped),
+            dead_letters: of(&self.dead_letters),
             commits: of(&self.commits),
             restored_records: of(&self.restored_records),
             restarts: of(&self.restarts),

@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use core_log::{Offset, PARTITIONS_MAX, Timestamp};
+
+use crate::at::At;
 
 /// More threads than any machine has cores are a typing mistake.
 const THREADS_MAX: usize = 1_024;
@@ -26,9 +28,11 @@ pub(super) enum Command {
     /// Run the job; Ctrl-C finishes the transaction and stops, twice stops at once (still safe)
     Run(Run),
     /// Print the graph of the job: sub-topologies, stores and topics
-    Topology,
+    Topology(Topology),
     /// Print records of a topic, also while the job is running
     Tail(Tail),
+    /// Run the job again over old input, in state and topics of its own; the live ones stay as they are
+    Replay(Replay),
     /// Manage topics
     #[command(subcommand)]
     Topic(Topic),
@@ -47,6 +51,24 @@ pub(super) struct Run {
     /// nobody reads them any more
     #[arg(long)]
     pub(super) progress: bool,
+}
+
+/// Options of `topology`.
+#[derive(Debug, Args)]
+pub(super) struct Topology {
+    /// As text, as a picture (svg), for a program that draws it (mermaid, dot), or for one that reads it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = TopologyFormat::Text)]
+    pub(super) format: TopologyFormat,
+}
+
+/// What `topology` can print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TopologyFormat {
+    Text,
+    Mermaid,
+    Dot,
+    Svg,
+    Json,
 }
 
 /// Options of `tail`.
@@ -71,6 +93,32 @@ pub(super) struct Tail {
     /// Go on with what is written from now on
     #[arg(long, short = 'f')]
     pub(super) follow: bool,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// Where to begin: an offset in each partition, @TIME (RFC 3339 or milliseconds), or start
+    #[arg(long, value_name = "OFFSET|@TIME|start", allow_hyphen_values = true, value_parser = place)]
+    pub(super) from: At,
+    /// Where to end, in front of it
+    #[arg(
+        long,
+        value_name = "OFFSET|@TIME|end",
+        default_value = "end",
+        allow_hyphen_values = true,
+        value_parser = place
+    )]
+    pub(super) until: At,
+    /// Compare what the job wrote then with what it writes now; exit code 4 when they differ
+    #[arg(long)]
+    pub(super) compare: bool,
+    /// The directory below `replay` in which it is kept; by default the job's id
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Worker threads; by default one for each core
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = threads)]
+    pub(super) threads: Option<usize>,
 }
 
 /// Commands under `topic`.
@@ -116,6 +164,10 @@ fn threads(text: &str) -> Result<usize, String> {
         Ok(n) if (1..=THREADS_MAX).contains(&n) => Ok(n),
         _ => Err(format!("a job has 1 to {THREADS_MAX} threads")),
     }
+}
+
+fn place(text: &str) -> Result<At, String> {
+    text.parse().map_err(|_no_place| crate::at::FORMS.to_owned())
 }
 
 fn start(text: &str) -> Result<Start, String> {

@@ -8,10 +8,12 @@
 
 use std::fmt::Write as _;
 
-use core_log::{Offset, RecordRef, Timestamp};
+use core_log::{Offset, Timestamp};
 use serde_json::{Value, json};
 
+use crate::at::instant;
 use crate::dsl::TopicTypes;
+use crate::record::{Headers, RawRecord};
 
 /// A record, decoded for a person or a script.
 #[derive(Debug, PartialEq)]
@@ -26,7 +28,7 @@ pub(super) struct Shown {
 
 impl Shown {
     /// Decodes a record by the types of its topic, where the job knows them.
-    pub(super) fn new(partition: u32, record: &RecordRef<'_>, types: Option<&TopicTypes>) -> Self {
+    pub(super) fn new(partition: u32, record: &RawRecord<'_>, types: Option<&TopicTypes>) -> Self {
         let key = match types {
             Some(types) => (types.key)(record.key),
             None => plain(record.key),
@@ -35,14 +37,14 @@ impl Shown {
             Some(Ok(value)) => value,
             Some(Err(_)) | None => plain(record.value),
         };
-        let headers = record.headers.into_iter();
+        let headers = record.headers.into_iter().flat_map(Headers::iter);
         Self {
             partition,
             offset: record.offset,
             timestamp: record.timestamp,
             key,
             value,
-            headers: headers.map(|(name, bytes)| (name.to_owned(), plain(bytes))).collect(),
+            headers: headers.map(|h| (h.key.clone(), plain(h.value.as_deref()))).collect(),
         }
     }
 
@@ -94,12 +96,6 @@ fn key_text(key: &Value) -> String {
         (Some(inner), Some(start), Some(end)) => format!("{} [{start}, {end})", text(inner)),
         _ => text(key),
     }
-}
-
-/// A time as short as it is exact.
-fn instant(timestamp: Timestamp) -> String {
-    jiff::Timestamp::from_millisecond(timestamp)
-        .map_or_else(|_no_date| timestamp.to_string(), |time| time.to_string())
 }
 
 fn time(timestamp: Timestamp) -> String {

@@ -1,9 +1,10 @@
-//! A job binary as its own tool: run, topology, tail, topic. The only place of the crate that prints.
+//! A job binary as its own tool: run, topology, tail, replay, topic. The only place of the crate that prints.
 //!
 //! Why in the library: only the job's binary knows the types of its topics and stores, so it is the one
 //! program that can show them.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 a second Ctrl-C.
+//! Exit codes: 0 done, 1 failed, 2 the command line is wrong, 4 a comparison found differences, 130 a
+//! second Ctrl-C.
 //!
 //! Invariants
 //! * results go to standard output, errors to standard error;
@@ -12,9 +13,10 @@
 mod args;
 mod decode;
 mod interrupt;
-mod merged;
 mod print;
+mod replay;
 mod run;
+mod start;
 mod tail;
 mod topic;
 
@@ -24,6 +26,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::topology::Format;
 use args::{Cli, Command, Topic};
 
 /// The environment variable that overrides the program's log directory.
@@ -31,6 +34,7 @@ const LOG_VARIABLE: &str = "STREAMS_LOG";
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
+const DIFFERS: i32 = 4;
 
 /// How a command ended; what it failed with is the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,10 @@ enum Ended {
     Done,
     /// The reader of its output went away.
     OutputClosed,
+    /// What it compared is not the same.
+    Differs,
+    /// It was asked to stop, and can be gone on with.
+    Unfinished,
 }
 
 /// Carries out a command line. Returns when it has succeeded; otherwise says why on standard error and
@@ -62,6 +70,8 @@ pub(crate) fn main(app: App, args: impl IntoIterator<Item = OsString>) -> Result
     log_to_stderr();
     match execute(app, cli) {
         Ok(Ended::Done | Ended::OutputClosed) => Ok(()),
+        Ok(Ended::Differs) => std::process::exit(DIFFERS),
+        Ok(Ended::Unfinished) => std::process::exit(FAILED),
         Err(e) => {
             print::error(&e);
             std::process::exit(if matches!(e, Error::Usage { .. }) { USAGE } else { FAILED })
@@ -78,12 +88,25 @@ fn parse(id: &str, args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap
 fn execute(app: App, cli: Cli) -> Result<Ended> {
     match cli.command.unwrap_or_else(|| Command::Run(args::Run::default())) {
         Command::Run(options) => run::run(app, &options),
-        Command::Topology => print::text(&app.assemble()?.graph.describe_text()),
+        Command::Topology(options) => topology(&app, &options),
         Command::Tail(options) => tail::tail(&app, &options),
+        Command::Replay(options) => replay::replay(app, options),
         Command::Topic(Topic::Create { name, partitions }) => {
             topic::create(&app, &name, partitions)
         }
     }
+}
+
+/// The graph of the job, which needs no log.
+fn topology(app: &App, options: &args::Topology) -> Result<Ended> {
+    let format = match options.format {
+        args::TopologyFormat::Text => Format::Text,
+        args::TopologyFormat::Mermaid => Format::Mermaid,
+        args::TopologyFormat::Dot => Format::Dot,
+        args::TopologyFormat::Svg => Format::Svg,
+        args::TopologyFormat::Json => Format::Json,
+    };
+    print::text(&app.assemble()?.graph.describe(format))
 }
 
 /// What the library traces goes to standard error; RUST_LOG chooses, warnings by default.

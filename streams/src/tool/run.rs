@@ -128,12 +128,14 @@ impl Status {
 /// `read` counts records taken in, `in` those whose transaction is committed.
 fn script_line(p: &Progress) -> String {
     format!(
-        "read={} in={} out={} filtered={} late={} commits={} restored={}\n",
+        "read={} in={} out={} filtered={} late={} skipped={} dead_letters={} commits={} restored={}\n",
         p.records_read,
         p.records_in,
         p.records_out,
         p.filtered,
         p.late,
+        p.skipped,
+        p.dead_letters,
         p.commits,
         p.restored_records
     )
@@ -148,8 +150,9 @@ fn person_line(before: &Progress, now: &Progress, passed: Duration, now_ms: Time
         Ok(time) => time.strftime("%H:%M:%SZ").to_string(),
         Err(_) => now_ms.to_string(),
     };
+    let not_taken = not_taken(now).map_or_else(String::new, |text| format!("  {text}"));
     format!(
-        "{time}  in {}/s  out {}/s  total {}  filtered {}  late {}  commits {}",
+        "{time}  in {}/s  out {}/s  total {}  filtered {}  late {}{not_taken}  commits {}",
         per_second(before.records_in, now.records_in),
         per_second(before.records_out, now.records_out),
         now.records_in,
@@ -164,14 +167,22 @@ fn last_line(p: &Progress) -> String {
         "stopped: {} records in, {} out, {} filtered, {} late, {} commits\n",
         p.records_in, p.records_out, p.filtered, p.late, p.commits
     );
-    let skipped = p.null_keys + p.null_values;
-    if skipped > 0 {
+    if let Some(not_taken) = not_taken(p) {
+        text.push_str(&format!("  not taken: {not_taken}\n"));
+    }
+    if p.null_keys + p.null_values > 0 {
         text.push_str(&format!(
             "  left out: {} without a key, {} without a value\n",
             p.null_keys, p.null_values
         ));
     }
     text
+}
+
+/// Records that a step could not take, where there are any.
+fn not_taken(p: &Progress) -> Option<String> {
+    let any = p.skipped + p.dead_letters > 0;
+    any.then(|| format!("{} skipped, {} dead letters", p.skipped, p.dead_letters))
 }
 
 #[cfg(test)]
@@ -187,6 +198,16 @@ mod tests {
             line,
             "00:00:00Z  in 10000/s  out 40/s  total 6000  filtered 0  late 2  commits 0"
         );
+    }
+
+    #[test]
+    fn records_that_were_not_taken_are_told_where_there_are_any() {
+        let some = Progress { skipped: 2, dead_letters: 1, ..Progress::default() };
+        assert!(last_line(&some).contains("\n  not taken: 2 skipped, 1 dead letters\n"));
+        let line = person_line(&some, &some, REFRESH, 0);
+        assert!(line.contains("late 0  2 skipped, 1 dead letters  commits 0"), "{line}");
+        assert!(script_line(&some).contains(" skipped=2 dead_letters=1 commits=0 "));
+        assert!(!last_line(&Progress::default()).contains("not taken"));
     }
 
     #[test]

@@ -59,16 +59,15 @@ impl<V: Data> Stateful for JoinBuffer<V> {
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
-        self.prepared.clear();
         let mut bytes = Vec::new();
-        for (key, row) in &self.rows {
+        for (key, row) in std::mem::take(&mut self.rows) {
             let (_, (timestamp, _)) =
-                join_row::split_row(key).ok_or_else(|| self.corrupt("no key of a row:", key))?;
+                join_row::split_row(&key).ok_or_else(|| self.corrupt("no key of a row:", &key))?;
             let mut listed = Vec::with_capacity(1 + key.len());
-            join_row::listed(key, &mut listed);
+            join_row::listed(&key, &mut listed);
             let Some(value) = &row.value else {
-                changelog.push(timestamp, key, None)?;
-                self.prepared.push((listed.into(), None));
+                changelog.push(timestamp, &key, None)?;
+                self.behind().prepare(listed.into(), None);
                 continue;
             };
             bytes.clear();
@@ -79,38 +78,40 @@ impl<V: Data> Stateful for JoinBuffer<V> {
                 store: self.store.clone(),
                 reason: e.to_string(),
             })?;
-            changelog.push(timestamp, key, Some(&bytes[start..]))?;
-            self.prepared.push((listed.into(), Some(Bytes::copy_from_slice(&bytes))));
+            changelog.push(timestamp, &key, Some(&bytes[start..]))?;
+            self.behind().prepare(listed.into(), Some(Bytes::copy_from_slice(&bytes)));
         }
-        for (key, slice) in self.slices.iter().filter(|(_, slice)| slice.changed) {
+        for (key, slice) in std::mem::take(&mut self.slices) {
+            if !slice.changed {
+                continue;
+            }
             let mut named = Vec::new();
             if let Rows::Few(tails) = &slice.rows {
                 join_row::put_rows_of_slice(tails, &mut named);
             }
             if slice.rows != Rows::None {
-                self.prepared.push((Bytes::copy_from_slice(key), Some(named.into())));
+                self.behind().prepare(Bytes::from(key), Some(named.into()));
             } else if slice.committed {
-                self.prepared.push((Bytes::copy_from_slice(key), None));
+                self.behind().prepare(Bytes::from(key), None);
             }
         }
         for (entry, present) in std::mem::take(&mut self.unmatched) {
-            self.prepared.push((entry.into(), present.then(Bytes::new)));
+            self.behind().prepare(entry.into(), present.then(Bytes::new));
         }
         Ok(())
     }
 
     fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()> {
-        let prepared = std::mem::take(&mut self.prepared);
-        if let Some(checkpoint) = checkpoint {
-            self.behind().commit(prepared, checkpoint, now_ms);
-        }
-        self.rows.clear();
-        self.slices.clear();
+        self.behind().decided(checkpoint, now_ms);
         Ok(())
     }
 
     fn changed_rows(&self) -> usize {
         self.rows.len()
+    }
+
+    fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
+        look(self.behind())
     }
 
     fn step(&mut self, now_ms: i64) -> Result<()> {

@@ -1,0 +1,287 @@
+//! What an output depends on: which sources, how far behind them it is, which state. Pure.
+//!
+//! Why: a stretch of input that is read again gives what it gave before only where nothing from in
+//! front of the stretch comes in. For windows that can be told from event times alone.
+//!
+//! ```text
+//!   stateless                source -> filter, map, key by, .. -> sink        record by record
+//!   windowed, lag 0          .. -> window -> sink                            windows wholly inside
+//!   windowed, lag of first   .. -> window -> key by -> window -> sink        the same, further in
+//!   anything else            a count over all time, a join, ..               needs all its history
+//! ```
+//!
+//! Invariants
+//! * a step that is not known here needs its history: nothing is compared that need not agree.
+
+use std::collections::BTreeMap;
+
+use super::{Emit, Graph, Kind, Node, NodeId};
+use crate::time::Tumbling;
+
+/// How a windowed output closes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Closing {
+    pub(crate) window: Tumbling,
+    /// How far the input of the windows lags each source topic, in milliseconds.
+    pub(crate) lags: BTreeMap<String, i64>,
+}
+
+/// What kind of output it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// Each record follows from one record of these topics.
+    Stateless(Vec<String>),
+    /// The last record of each key and window is its result.
+    Windowed(Closing),
+    /// It depends on state that is older than any window.
+    History,
+}
+
+/// What a node's records follow from.
+#[derive(Clone, Debug, PartialEq)]
+struct Lineage {
+    lags: BTreeMap<String, i64>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    None,
+    /// Final results of this window, under their windowed key.
+    Window(Tumbling),
+    /// The same, each change of them.
+    Updates(Tumbling),
+    /// Final results under another key.
+    Rekeyed,
+    /// The rows of a topic that is read from its start.
+    Table,
+    History,
+}
+
+impl Lineage {
+    fn table() -> Self {
+        Self { lags: BTreeMap::new(), state: State::Table }
+    }
+}
+
+impl Graph {
+    /// The user's topics that the job writes, and what kind of output each is.
+    pub(crate) fn outputs(&self) -> BTreeMap<String, Nature> {
+        let lineages = self.lineages();
+        let mut outputs: BTreeMap<String, Vec<&Lineage>> = BTreeMap::new();
+        for (id, node) in self.iter() {
+            if let Kind::Sink { topic } = &node.kind {
+                outputs.entry(topic.clone()).or_default().push(&lineages[id.0]);
+            }
+        }
+        outputs.into_iter().map(|(topic, of)| (topic, nature(&of))).collect()
+    }
+
+    /// The user's topics that the job reads, once each.
+    pub(crate) fn user_sources(&self) -> Vec<&str> {
+        let named = self.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Source { topic, .. } | Kind::GlobalTable { topic, .. } => Some(topic.as_str()),
+            _ => None,
+        });
+        let mut names: Vec<&str> = named.collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Whether the event times of a source topic are taken from its values.
+    pub(crate) fn takes_event_time(&self, topic: &str) -> bool {
+        self.nodes.iter().any(
+            |node| matches!(&node.kind, Kind::Source { topic: t, event_time: true } if t == topic),
+        )
+    }
+
+    /// Whether the records of a source topic only fill tables: a replay needs all of them that were
+    /// there when its stretch began, and reads them first.
+    pub(crate) fn fills_only_tables(&self, topic: &str) -> bool {
+        let reads = |kind: &Kind| matches!(kind, Kind::Source { topic: t, .. } if t == topic);
+        let mut consumers = self
+            .nodes
+            .iter()
+            .filter(|node| node.inputs.iter().any(|input| reads(&self.nodes[input.0].kind)));
+        let is_table = |node: &Node| matches!(node.kind, Kind::Table { .. });
+        match consumers.next() {
+            Some(first) => is_table(first) && consumers.all(is_table),
+            // A stream that nothing follows, or what every task reads whole.
+            None => !self.nodes.iter().any(|node| reads(&node.kind)),
+        }
+    }
+
+    /// Whether a table has the rows of a topic as they are.
+    fn is_of_topic(&self, table: &Node) -> bool {
+        table.inputs.iter().all(|input| match &self.nodes[input.0].kind {
+            Kind::Source { topic, .. } => self.fills_only_tables(topic),
+            _ => false,
+        })
+    }
+
+    fn lineages(&self) -> Vec<Lineage> {
+        let mut all: Vec<Lineage> = Vec::with_capacity(self.nodes.len());
+        // Inputs have lower numbers, and so has the writer of a repartition topic than its reader.
+        for (_, node) in self.iter() {
+            let inputs: Vec<&Lineage> = match &node.kind {
+                Kind::RepartitionSource { topic } => self
+                    .iter()
+                    .filter(|(_, other)| {
+                        matches!(&other.kind, Kind::RepartitionSink { topic: t, .. } if t == topic)
+                    })
+                    .filter_map(|(NodeId(id), _)| all.get(id))
+                    .collect(),
+                _ => node.inputs.iter().filter_map(|input| all.get(input.0)).collect(),
+            };
+            let lineage = match &node.kind {
+                // Only what a replay reads from its start is as complete as it was then.
+                Kind::Table { .. } if self.is_of_topic(node) => Lineage::table(),
+                kind => step(kind, &inputs),
+            };
+            all.push(lineage);
+        }
+        all
+    }
+}
+
+fn step(kind: &Kind, inputs: &[&Lineage]) -> Lineage {
+    let mut lags = BTreeMap::new();
+    for (topic, lag) in inputs.iter().flat_map(|input| &input.lags) {
+        let known = lags.entry(topic.clone()).or_insert(*lag);
+        *known = (*known).max(*lag);
+    }
+    let mut states = inputs.iter().map(|input| input.state);
+    let first = states.next().unwrap_or(State::None);
+    let merged = if states.all(|state| state == first) { first } else { State::History };
+    match kind {
+        Kind::Source { topic, .. } => {
+            Lineage { lags: BTreeMap::from([(topic.clone(), 0)]), state: State::None }
+        }
+        Kind::GlobalTable { .. } => Lineage::table(),
+        Kind::TableJoin { .. } => match inputs {
+            [stream, table] if table.state == State::Table => (*stream).clone(),
+            _ => Lineage { lags, state: State::History },
+        },
+        Kind::Filter
+        | Kind::Map
+        | Kind::TryMap
+        | Kind::FlatMap
+        | Kind::Inspect
+        | Kind::Branch(_)
+        | Kind::Merge
+        | Kind::RepartitionSink { .. }
+        | Kind::RepartitionSource { .. }
+        | Kind::Sink { .. } => Lineage { lags, state: merged },
+        Kind::KeyBy => {
+            let state = match merged {
+                State::None => State::None,
+                State::Window(_) | State::Rekeyed => State::Rekeyed,
+                // Which changes there are depends on when commits fall.
+                State::Updates(_) | State::Table | State::History => State::History,
+            };
+            Lineage { lags, state }
+        }
+        Kind::WindowAggregate { window, emit, .. }
+            if matches!(merged, State::None | State::Window(_) | State::Rekeyed) =>
+        {
+            lags.values_mut().for_each(|lag| *lag = lag.saturating_add(window.lag_ms()));
+            let state = match emit {
+                Emit::OnClose => State::Window(*window),
+                Emit::OnUpdate => State::Updates(*window),
+            };
+            Lineage { lags, state }
+        }
+        _ => Lineage { lags, state: State::History },
+    }
+}
+
+fn nature(of: &[&Lineage]) -> Nature {
+    let Some((first, rest)) = of.split_first() else { return Nature::History };
+    if rest.iter().any(|other| other.state != first.state) {
+        return Nature::History;
+    }
+    let mut lags: BTreeMap<String, i64> = BTreeMap::new();
+    for (topic, lag) in of.iter().flat_map(|lineage| &lineage.lags) {
+        let known = lags.entry(topic.clone()).or_insert(*lag);
+        *known = (*known).max(*lag);
+    }
+    match first.state {
+        State::None => Nature::Stateless(lags.into_keys().collect()),
+        State::Window(window) | State::Updates(window) => {
+            // Its own windows lag what they are made of; they close by that.
+            lags.values_mut().for_each(|lag| *lag -= window.lag_ms());
+            Nature::Windowed(Closing { window, lags })
+        }
+        State::Rekeyed | State::Table | State::History => Nature::History,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::StoreName;
+    use crate::time::{mins, secs, tumbling};
+    use crate::topology::Carries;
+
+    fn window(store: &str, minutes: u64, emit: Emit) -> Kind {
+        let store = StoreName::new(store).unwrap();
+        let window = tumbling(mins(minutes)).grace(secs(10));
+        Kind::WindowAggregate { store, what: "count", window, emit }
+    }
+
+    fn source(g: &mut Graph) -> NodeId {
+        g.add(Kind::Source { topic: "in".into(), event_time: true }, &[])
+    }
+
+    fn through(g: &mut Graph, topic: &str, from: NodeId) -> NodeId {
+        let topic = || topic.to_owned();
+        g.add(Kind::RepartitionSink { topic: topic(), carries: Carries::Key }, &[from]);
+        g.add(Kind::RepartitionSource { topic: topic() }, &[])
+    }
+
+    fn out(mut g: Graph, from: NodeId) -> Nature {
+        g.add(Kind::Sink { topic: "out".into() }, &[from]);
+        g.outputs().remove("out").unwrap()
+    }
+
+    #[test]
+    fn a_filter_keeps_nothing_and_a_count_over_all_time_everything() {
+        let mut g = Graph::new("app");
+        let s = source(&mut g);
+        let f = g.add(Kind::Filter, &[s]);
+        assert_eq!(out(g.clone(), f), Nature::Stateless(vec!["in".into()]));
+        let store = StoreName::new("s").unwrap();
+        let counted = g.add(Kind::Aggregate { store, what: "count" }, &[f]);
+        assert_eq!(out(g, counted), Nature::History);
+    }
+
+    #[test]
+    fn a_second_window_is_further_behind_its_source_than_the_first() {
+        let mut g = Graph::new("app");
+        let s = source(&mut g);
+        let first = through(&mut g, "r", s);
+        let first = g.add(window("a", 1, Emit::OnClose), &[first]);
+        let lags = |ms| BTreeMap::from([("in".to_owned(), ms)]);
+        let size = |minutes| tumbling(mins(minutes)).grace(secs(10));
+        let expected = Closing { window: size(1), lags: lags(0) };
+        assert_eq!(out(g.clone(), first), Nature::Windowed(expected));
+        let k = g.add(Kind::KeyBy, &[first]);
+        assert_eq!(out(g.clone(), k), Nature::History, "its windows can not be told any more");
+        let second = through(&mut g, "q", k);
+        let second = g.add(window("b", 5, Emit::OnClose), &[second]);
+        let expected = Closing { window: size(5), lags: lags(70_000) };
+        assert_eq!(out(g, second), Nature::Windowed(expected));
+    }
+
+    #[test]
+    fn what_is_counted_of_changes_depends_on_when_commits_fell() {
+        let mut g = Graph::new("app");
+        let s = source(&mut g);
+        let first = g.add(window("a", 1, Emit::OnUpdate), &[s]);
+        assert!(matches!(out(g.clone(), first), Nature::Windowed(_)));
+        let k = g.add(Kind::KeyBy, &[first]);
+        let second = g.add(window("b", 5, Emit::OnClose), &[k]);
+        assert_eq!(out(g, second), Nature::History);
+    }
+}

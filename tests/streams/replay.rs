@@ -1,0 +1,277 @@
+//! Jobs that run again over a stretch: what they write, what is compared, and what stays as it was.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use core_log::{
+    BatchBuilder, Durability, FetchBound, GroupId, NO_HEADERS, PartitionReader, TopicSettings,
+};
+use streams::prelude::*;
+use streams::{Comparison, Difference};
+
+use crate::jobs::{CLICKS, COUNTS, Click, MINUTE, clicks, clickstream, two_hops};
+
+const LOG_TIME_MS: i64 = 1_700_000_000_000;
+const PARTITIONS: u32 = 4;
+
+fn write(dir: &Path, input: &[(u32, Click)]) {
+    let log = core_log::Log::open(dir).unwrap();
+    let topic = match log.topic("clicks") {
+        Ok(topic) => topic,
+        Err(_) => log.create_topic("clicks", TopicSettings::with_partitions(PARTITIONS)).unwrap(),
+    };
+    let mut producer = log.producer(Durability::Os).unwrap();
+    for (partition, click) in input {
+        let mut batch = BatchBuilder::new();
+        let value = serde_json::to_vec(click).unwrap();
+        let time = LOG_TIME_MS + click.at / 1_000;
+        batch.push(time, None, Some(&value), NO_HEADERS).unwrap();
+        producer.append(&topic, *partition, &mut batch).unwrap();
+    }
+    log.close().unwrap();
+}
+
+fn app(dir: &Path, topology: fn(&mut Topology)) -> App {
+    App::new("job", topology).log(dir).commit_every(millis(20))
+}
+
+fn run(dir: &Path, topology: fn(&mut Topology)) {
+    let handle = app(dir, topology).start().unwrap();
+    wait_until_idle(&handle);
+    handle.stop();
+    handle.wait().unwrap();
+}
+
+fn wait_until_idle(handle: &Handle) {
+    while !handle.is_idle_for(millis(100)) {
+        assert!(!handle.wait_timeout(millis(5)), "the job ended by itself");
+    }
+}
+
+/// A directory on which the job has run over some clicks.
+fn directory(topology: fn(&mut Topology), each: u64) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &clicks(5, PARTITIONS, each, 5_000));
+    run(dir.path(), topology);
+    dir
+}
+
+/// Counts of the only topic that was compared, and its differences.
+fn counted(report: &Report) -> ([u64; 4], &[Difference]) {
+    let [compared] = &report.compared[..] else { panic!("{report:?}") };
+    match &compared.comparison {
+        Comparison::Counted { same, differ, only_then, only_now, differences } => {
+            ([*same, *differ, *only_then, *only_now], differences)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn results(dir: &Path, name: &'static str) -> BTreeMap<(String, i64), u64> {
+    let topic: Topic<Windowed<String>, u64> = topic(name);
+    let mut results = BTreeMap::new();
+    for record in Log::open(dir).unwrap().read(topic) {
+        let record = record.unwrap();
+        let key = record.key.unwrap();
+        let twice = results.insert((key.key, key.start), record.value.unwrap());
+        assert!(twice.is_none(), "a window closed twice");
+    }
+    results
+}
+
+/// All that a user can see of a log: records with their offsets, ends, positions.
+fn visible(dir: &Path, group: &str) -> Vec<String> {
+    let log = core_log::Log::open(dir).unwrap();
+    let mut seen = Vec::new();
+    for topic in log.topics().unwrap() {
+        for partition in 0..topic.partitions() {
+            let offsets = log.offsets(topic.id(), partition).unwrap();
+            seen.push(format!("{}-{partition} {offsets:?}", topic.name()));
+            let bound = FetchBound::LogEnd;
+            let mut reader = PartitionReader::new(log.clone(), &topic, partition, 0, bound);
+            reader.seek(offsets.log_start_offset);
+            while let Some(batch) = reader.next_batch(1 << 20).unwrap() {
+                seen.push(format!("{:?}", batch.bytes()));
+            }
+        }
+    }
+    let group = GroupId::new(group).unwrap();
+    seen.push(format!("{:?}", log.committed(&group).unwrap()));
+    log.close().unwrap();
+    seen
+}
+
+#[test]
+fn all_of_it_again_is_the_same_and_the_live_log_stays_as_it_was() {
+    let dir = directory(clickstream, 300);
+    let before = visible(dir.path(), "job");
+    let report = app(dir.path(), clickstream).replay(At::Start, At::End).compare().run().unwrap();
+    assert_eq!((report.records, report.resumed), (1_200, false));
+    assert_eq!(report.topics, ["page-counts-replay"]);
+    assert_eq!(report.dir, dir.path().join("replay/job"));
+    assert_eq!(visible(dir.path(), "job"), before);
+    let live = results(dir.path(), "page-counts");
+    assert!(live.len() > 20);
+    assert_eq!(results(&report.dir, "page-counts-replay"), live);
+    assert_eq!(counted(&report), ([live.len() as u64, 0, 0, 0], &[][..]));
+    assert!(!report.has_differences());
+    // The live job goes on where it was.
+    run(dir.path(), clickstream);
+    assert_eq!(results(dir.path(), "page-counts"), live);
+}
+
+/// Wherever the stretch lies, what is compared does not depend on what lies outside.
+#[test]
+fn the_same_job_has_no_differences_wherever_its_stretch_begins_and_ends() {
+    for topology in [clickstream as fn(&mut Topology), two_hops] {
+        let dir = directory(topology, 300);
+        let mut windows = Vec::new();
+        for (from, until) in [(0, 300), (0, 120), (17, 290), (60, 240), (150, 300), (200, 210)] {
+            let replay = app(dir.path(), topology).replay(At::Offset(from), At::Offset(until));
+            let report = replay.compare().run().unwrap();
+            assert_eq!(report.records, u64::try_from(until - from).unwrap() * 4);
+            let ([same, rest @ ..], differences) = counted(&report);
+            assert_eq!((rest, differences), ([0, 0, 0], &[][..]), "{from}..{until}");
+            windows.push(same);
+        }
+        assert!(windows[0] > windows[1] && windows[1] > 0, "{windows:?}");
+        assert!(windows[2..5].iter().all(|&same| same > 0), "{windows:?}");
+    }
+}
+
+fn without_bots_or_u1(t: &mut Topology) {
+    t.stream(CLICKS)
+        .event_time(|c| c.at)
+        .filter(|c| !c.user.starts_with("bot-") && (c.user != "u1" || c.page != "/2"))
+        .key_by(|c| c.page.clone())
+        .window(tumbling(mins(1)).grace(secs(10)))
+        .count("clicks-per-page")
+        .on_close()
+        .to(COUNTS);
+}
+
+#[test]
+fn a_changed_job_differs_where_the_change_shows() {
+    let dir = directory(clickstream, 300);
+    let replay = app(dir.path(), without_bots_or_u1).replay(At::Offset(40), At::End);
+    let report = replay.compare().run().unwrap();
+    let ([same, differ, only_then, only_now], differences) = counted(&report);
+    assert!(report.has_differences() && same > 0 && differ > 0, "{report:?}");
+    assert_eq!((only_then, only_now), (0, 0));
+    assert_eq!(differences.len() as u64, differ);
+    let live = results(dir.path(), "page-counts");
+    let now = results(&report.dir, "page-counts-replay");
+    for difference in differences {
+        let (start, end) = difference.window.unwrap();
+        assert_eq!((&*difference.key, end - start), ("/2", MINUTE));
+        let key = (difference.key.clone(), start);
+        let (then, now) = (live[&key].to_string(), now[&key].to_string());
+        assert_eq!((difference.then.clone(), difference.now.clone()), (Some(then), Some(now)));
+    }
+}
+
+#[test]
+fn a_replay_reads_beside_the_job_that_owns_the_log() {
+    let dir = directory(clickstream, 200);
+    let handle = app(dir.path(), clickstream).start().unwrap();
+    wait_until_idle(&handle);
+    let report = app(dir.path(), clickstream).replay(At::Start, At::End).compare().run().unwrap();
+    let ([same, rest @ ..], _) = counted(&report);
+    assert_eq!((report.records, rest), (800, [0, 0, 0]));
+    assert!(same > 10);
+    handle.stop();
+    assert_eq!(handle.wait().unwrap().records_in, 0, "nothing came back to the live job");
+}
+
+#[test]
+fn a_finished_replay_starts_over_and_names_keep_replays_apart() {
+    let dir = directory(clickstream, 200);
+    let first = app(dir.path(), clickstream).replay(At::Start, At::End).run().unwrap();
+    let live = results(dir.path(), "page-counts");
+    let other = app(dir.path(), clickstream).replay(At::Start, At::Offset(50)).name("short");
+    let other = other.into_topics_with_suffix(".again").run().unwrap();
+    assert_eq!(other.dir, dir.path().join("replay/short"));
+    assert!(results(&other.dir, "page-counts.again").len() < live.len());
+    assert_eq!(results(&first.dir, "page-counts-replay"), live);
+    let again = app(dir.path(), clickstream).replay(At::Start, At::End).run().unwrap();
+    assert_eq!((again.records, again.resumed), (800, false));
+    assert_eq!(results(&again.dir, "page-counts-replay"), live, "and nothing of the first is left");
+}
+
+fn large(t: &mut Topology) {
+    let big: Topic<NoKey, Click> = topic("big");
+    let totals: Topic<String, u64> = topic("totals");
+    t.stream(CLICKS).filter(|c| c.page != "/0").to(big);
+    t.stream(CLICKS).key_by(|c| c.page.clone()).count("totals").to(totals);
+}
+
+fn comparison<'a>(report: &'a Report, then: &str) -> &'a Comparison {
+    &report.compared.iter().find(|compared| compared.then == then).unwrap().comparison
+}
+
+#[test]
+fn records_without_state_are_compared_one_by_one_and_state_without_windows_from_the_start() {
+    let dir = directory(large, 100);
+    let report = app(dir.path(), large).replay(At::Start, At::End).compare().run().unwrap();
+    for (then, keys) in [("big", 1), ("totals", 3)] {
+        let Comparison::Counted { same, .. } = comparison(&report, then) else {
+            panic!("{report:?}")
+        };
+        assert_eq!((*same, report.has_differences()), (keys, false), "{then}");
+    }
+    let report = app(dir.path(), large).replay(At::Offset(50), At::End).compare().run().unwrap();
+    let missing = "its state before --from is missing".to_owned();
+    assert_eq!(comparison(&report, "totals"), &Comparison::Left { reason: missing });
+    assert!(!report.has_differences(), "{report:?}");
+    assert!(
+        matches!(comparison(&report, "big"), Comparison::Counted { same: 1, .. }),
+        "{report:?}"
+    );
+}
+
+fn code(replay: Replay) -> (&'static str, String) {
+    let error = replay.run().unwrap_err();
+    assert!(!error.help().is_empty(), "{error}");
+    (error.code(), error.to_string())
+}
+
+#[test]
+fn what_cannot_be_replayed_is_told_and_nothing_is_made() {
+    let dir = directory(clickstream, 50);
+    let replay = |from, until| app(dir.path(), clickstream).replay(from, until);
+    let (said, text) = code(replay(At::Offset(51), At::End));
+    assert!(said == "S032" && text.contains("0: 50, 1: 50, 2: 50, 3: 50"), "{text}");
+    let (said, text) = code(replay(At::Time("2030-01-01T00:00Z".into()), At::End));
+    assert!(said == "S032" && text.contains("its newest record is of 2023-11-14T"), "{text}");
+    assert_eq!(code(replay(At::End, At::End)).0, "S032");
+    assert_eq!(code(replay(At::Offset(20), At::Offset(10))).0, "S032");
+    assert_eq!(code(replay(At::Time("x".into()), At::End)).0, "S032");
+    assert_eq!(code(replay(At::Start, At::End).name("../job")).0, "S024");
+    assert_eq!(code(replay(At::Start, At::End).into_topics_with_suffix("")).0, "S018");
+    assert_eq!(code(replay(At::Start, At::End).into_topics_with_suffix("/x")).0, "S024");
+    let log = core_log::Log::open(dir.path()).unwrap();
+    log.delete_records(log.topic("clicks").unwrap().id(), 2, 10).unwrap();
+    log.close().unwrap();
+    let (said, text) = code(replay(At::Offset(9), At::End));
+    assert!(said == "S007" && text.contains("clicks-2") && text.contains("10 to 50"), "{text}");
+    assert!(!dir.path().join("replay").exists());
+}
+
+/// A directory that nobody marked as a replay's is somebody's.
+#[test]
+fn a_directory_that_is_no_replay_is_left_as_it_is() {
+    let dir = directory(clickstream, 50);
+    let theirs = dir.path().join("replay/job");
+    std::fs::create_dir_all(&theirs).unwrap();
+    std::fs::write(theirs.join("letter.txt"), "dear").unwrap();
+    let replay = || app(dir.path(), clickstream).replay(At::Start, At::End);
+    let (said, text) = code(replay());
+    assert!(said == "S015" && text.contains("letter.txt"), "{text}");
+    assert_eq!(std::fs::read(theirs.join("letter.txt")).unwrap(), b"dear");
+    std::fs::remove_file(theirs.join("letter.txt")).unwrap();
+    let log = core_log::Log::open(&theirs).unwrap();
+    log.create_topic("theirs", TopicSettings::default()).unwrap();
+    log.close().unwrap();
+    assert_eq!(code(replay()).0, "S015");
+    assert!(theirs.join("theirs-0").exists());
+}
