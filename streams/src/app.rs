@@ -22,14 +22,17 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
-use crate::broker::{Broker, Durability, EmbeddedBroker, open_log};
+use crate::broker::{Broker, Durability, EmbeddedBroker, open_log, own_log};
 use crate::codec::Data;
 use crate::dsl::{Assembly, RowTypes, Topology};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::key::RecordKey;
-use crate::query::{Catalog, Store, answer_text};
-use crate::runtime::{self, Build, Committer, Control, JobPlan, OpenStores, Progress};
+use crate::query::{Answer, Catalog, Question, Store, answer, answer_text};
+use crate::runtime::{
+    self, Build, Committer, Control, FindTime, JobPlan, OpenStores, Progress, Reset, ResetTo,
+    StoppedStores,
+};
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher};
 use crate::time::duration_ms;
@@ -214,6 +217,55 @@ impl App {
             log: self.log.display().to_string(),
             known: Vec::new(),
         })
+    }
+
+    /// The log of a job that does not run.
+    ///
+    /// # Errors
+    ///
+    /// S016: there is none; S006: somebody has had it open for that long.
+    pub(crate) fn own_log(&self, patience: Duration) -> Result<EmbeddedBroker> {
+        own_log(&self.log, self.settings.event_time_ahead_max_ms, patience)
+    }
+
+    /// Where a reset would take the job.
+    pub(crate) fn plan_reset(
+        &self,
+        broker: &EmbeddedBroker,
+        to: ResetTo,
+        find_time: FindTime<'_>,
+    ) -> Result<Reset> {
+        Reset::plan(self.settings.clone(), Arc::clone(&self.build), broker, to, find_time)
+    }
+
+    /// Answers a question while the job does not run, from what it left.
+    pub(crate) fn answer_stopped(&self, question: &Question) -> Result<Answer> {
+        let catalog = Catalog::of(&self.assemble()?);
+        let wanted = catalog.stores_for(question)?;
+        let broker = self.own_log(Duration::ZERO)?;
+        let outcome = self.answer_from(&broker, &catalog, &wanted, question);
+        let closed = broker.close();
+        let answer = outcome?;
+        closed.map(|()| answer)
+    }
+
+    fn answer_from(
+        &self,
+        broker: &EmbeddedBroker,
+        catalog: &Catalog,
+        wanted: &[StoreName],
+        question: &Question,
+    ) -> Result<Answer> {
+        let (settings, build) = (self.settings.clone(), Arc::clone(&self.build));
+        let mut plan = JobPlan::of_existing(settings, build, broker)?;
+        plan.check_types(broker)?;
+        let wanted = plan.stores_with_changelogs(wanted);
+        let stores = match &wanted[..] {
+            [] => OpenStores::none(self.settings.cache_options())?,
+            wanted => self.open_stores(wanted)?,
+        };
+        let stopped = StoppedStores::open(&plan, broker, &stores)?;
+        answer(catalog, &stopped, question)
     }
 
     fn run_once(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {

@@ -41,7 +41,7 @@ mod questions;
 
 pub(crate) use catalog::Catalog;
 pub(crate) use questions::{
-    Answer, PageLine, Question, RowLine, RowsWanted, StoreLine, What, WindowTime, answer,
+    Answer, Asking, PageLine, Question, RowLine, RowsWanted, StoreLine, What, WindowTime, answer,
     answer_text,
 };
 

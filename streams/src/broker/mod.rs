@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub use crate::record::{Header, Headers, RawRecord, Records};
 pub use embedded::{Durability, EmbeddedBroker};
-pub(crate) use embedded::{open_log, partition_for};
+pub(crate) use embedded::{open_log, own_log, partition_for};
 
 #[cfg(feature = "test-util")]
 pub use simulated::Broken;

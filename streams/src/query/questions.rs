@@ -1,7 +1,7 @@
 //! Questions as text: what another process, or a command line, asks of a job.
 //!
 //! ```text
-//!   tool  --  {"rows":{"store":"counts","what":{"get":{"key":"/home"}},"limit":100}}  -->  job
+//!   tool  --  {"job":"clicks","ask":{"rows":{"store":"counts","what":{"get":{..}},..}}}  -->  job
 //!   tool  <--  {"page":{"rows":[{"partition":0,"key":"/home","value":3,..}],..}}      ---  job
 //! ```
 //!
@@ -24,6 +24,13 @@ use crate::runtime::query::{
 use crate::store::StoreError;
 
 const DAY_MS: i64 = 86_400_000;
+
+/// A question on its way: whom it is for, and what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Asking {
+    pub(crate) job: String,
+    pub(crate) ask: Question,
+}
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -150,8 +157,16 @@ impl From<Refusal> for Error {
 
 /// Answers a question that came as text.
 pub(crate) fn answer_text(catalog: &Catalog, asked: &dyn Asked, text: &str) -> String {
-    let answered = match serde_json::from_str(text) {
-        Ok(question) => answer(catalog, asked, &question),
+    let answered = match serde_json::from_str::<Asking>(text) {
+        Ok(asking) if asking.job != catalog.id => Err(Error::Unanswered {
+            reason: format!(
+                "the log is in use by the job `{}` (pid {}), which knows nothing of `{}`",
+                catalog.id,
+                std::process::id(),
+                asking.job
+            ),
+        }),
+        Ok(asking) => answer(catalog, asked, &asking.ask),
         Err(error) => Err(Error::Usage { reason: format!("not a question: {error}") }),
     };
     let answered = answered.unwrap_or_else(|error| Answer::Refused(error.into()));

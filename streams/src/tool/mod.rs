@@ -1,9 +1,10 @@
-//! A job binary as its own tool: run, topology, tail, topic. The only place of the crate that prints.
+//! A job binary as its own tool: run, topology, tail, state, reset, topic. The only place of the crate that prints.
 //!
 //! Why in the library: only the job's binary knows the types of its topics and stores, so it is the one
 //! program that can show them.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command line is wrong, 130 a second Ctrl-C.
+//! Exit codes: 0 done, 1 failed, 2 the command line is wrong, 3 a plan that wants a decision, 130 a
+//! second Ctrl-C.
 //!
 //! Invariants
 //! * results go to standard output, errors to standard error;
@@ -14,7 +15,11 @@ mod decode;
 mod interrupt;
 mod merged;
 mod print;
+mod reach;
+mod reset;
 mod run;
+mod state;
+mod table;
 mod tail;
 mod topic;
 
@@ -31,6 +36,7 @@ const LOG_VARIABLE: &str = "STREAMS_LOG";
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
+const DECISION: i32 = 3;
 
 /// How a command ended; what it failed with is the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +45,8 @@ enum Ended {
     Done,
     /// The reader of its output went away.
     OutputClosed,
+    /// It has shown a plan, and wants to be told to go on.
+    DecisionNeeded,
 }
 
 /// Carries out a command line. Returns when it has succeeded; otherwise says why on standard error and
@@ -62,6 +70,7 @@ pub(crate) fn main(app: App, args: impl IntoIterator<Item = OsString>) -> Result
     log_to_stderr();
     match execute(app, cli) {
         Ok(Ended::Done | Ended::OutputClosed) => Ok(()),
+        Ok(Ended::DecisionNeeded) => std::process::exit(DECISION),
         Err(e) => {
             print::error(&e);
             std::process::exit(if matches!(e, Error::Usage { .. }) { USAGE } else { FAILED })
@@ -80,6 +89,8 @@ fn execute(app: App, cli: Cli) -> Result<Ended> {
         Command::Run(options) => run::run(app, &options),
         Command::Topology => print::text(&app.assemble()?.graph.describe_text()),
         Command::Tail(options) => tail::tail(&app, &options),
+        Command::State(command) => state::state(&app, &command),
+        Command::Reset(options) => reset::reset(&app, &options),
         Command::Topic(Topic::Create { name, partitions }) => {
             topic::create(&app, &name, partitions)
         }

@@ -77,7 +77,7 @@ impl Reading<'_> {
                 Err(error) if has_left(&error) && owners < OWNERS_MAX => owners += 1,
                 Err(error) => return Err(error),
                 Ok(Ended::OutputClosed) => return Ok(Ended::OutputClosed),
-                Ok(Ended::Done) => break,
+                Ok(Ended::Done | Ended::DecisionNeeded) => break,
             }
         }
         let last = std::mem::take(&mut self.last);
