@@ -28,7 +28,7 @@ use crate::dsl::{Assembly, RowTypes, Topology};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::key::RecordKey;
-use crate::query::{Answer, Catalog, Question, Store, answer, answer_text};
+use crate::query::{Answer, Catalog, Inspector, Question, Status, Store, answer, gather};
 use crate::runtime::{
     self, Build, Committer, Control, FindTime, JobPlan, OpenStores, Progress, Reset, ResetTo,
     StoppedStores,
@@ -126,15 +126,18 @@ impl App {
     pub fn start(self) -> Result<Handle> {
         let assembly = self.assemble()?;
         let broker = Arc::new(self.open_log(&assembly)?);
-        let catalog = Arc::new(Catalog::of(&assembly));
+        let catalog = Catalog::of(&assembly);
         drop(assembly);
         let for_job: Arc<dyn Broker> = Arc::<EmbeddedBroker>::clone(&broker);
-        JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?
-            .check_types(for_job.as_ref())?;
+        let (settings, build) = (self.settings.clone(), Arc::clone(&self.build));
+        let mut plan = JobPlan::new(settings, build, for_job.as_ref())?;
+        plan.check_types(for_job.as_ref())?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let (control, known) = (Arc::clone(&shared.control), Arc::clone(&catalog));
-        broker.answer_with(move |question| answer_text(&known, &control.desk, question));
+        let control = Arc::clone(&shared.control);
+        let inspector = Arc::new(Inspector::new(catalog, plan, &broker, control));
+        let answers = Arc::clone(&inspector);
+        broker.answer_with(move |question| answers.answer_text(question));
         let thread = std::thread::Builder::new()
             .name(format!("streams-{}", self.settings.id))
             .spawn(move || {
@@ -148,7 +151,7 @@ impl App {
                 theirs.end(outcome.and(closed));
             })
             .map_err(|source| Error::System { what: "the job's thread", source })?;
-        Ok(Handle { shared, broker, catalog, thread })
+        Ok(Handle { shared, broker, inspector, thread })
     }
 
     /// Runs the job inside a tokio program until Ctrl-C, then stops it cleanly.
@@ -258,6 +261,10 @@ impl App {
     ) -> Result<Answer> {
         let (settings, build) = (self.settings.clone(), Arc::clone(&self.build));
         let mut plan = JobPlan::of_existing(settings, build, broker)?;
+        if *question == Question::Status {
+            let status = gather(&plan, broker, None, Vec::new())?;
+            return Ok(Answer::Status(Box::new(status)));
+        }
         plan.check_types(broker)?;
         let wanted = plan.stores_with_changelogs(wanted);
         let stores = match &wanted[..] {
@@ -315,7 +322,7 @@ impl Shared {
 pub struct Handle {
     shared: Arc<Shared>,
     broker: Arc<EmbeddedBroker>,
-    catalog: Arc<Catalog>,
+    inspector: Arc<Inspector>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -354,7 +361,7 @@ impl Handle {
     /// * S030: the job has no such store.
     /// * S033: it has, with other types.
     pub fn store<K: RecordKey, V: Data>(&self, name: &str) -> Result<Store<K, V>> {
-        let (name, types) = self.catalog.find(name)?;
+        let (name, types) = self.inspector.catalog.find(name)?;
         if !types.rows.are::<K, V>() {
             let (key, value) = types.rows.shape();
             let (asked_key, asked_value) = RowTypes::of::<K, V>().shape();
@@ -393,6 +400,16 @@ impl Handle {
         }
         let outcome = self.shared.outcome.lock().take();
         outcome.unwrap_or(Ok(())).map(|()| self.shared.control.progress.get())
+    }
+
+    /// How it goes, with all that `status` shows.
+    pub(crate) fn status(&self) -> Result<Status> {
+        self.inspector.status()
+    }
+
+    /// Looks whether source partitions are silent.
+    pub(crate) fn look(&self) -> Result<()> {
+        self.inspector.look()
     }
 
     /// What recovery did when the log was opened, one line for each thing worth telling.

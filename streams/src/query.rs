@@ -37,13 +37,16 @@
 //!   than the page before.
 
 mod catalog;
+mod inspector;
 mod questions;
+mod status;
 
 pub(crate) use catalog::Catalog;
+pub(crate) use inspector::Inspector;
 pub(crate) use questions::{
     Answer, Asking, PageLine, Question, RowLine, RowsWanted, StoreLine, What, WindowTime, answer,
-    answer_text,
 };
+pub(crate) use status::{Live, SourceLine, Status, WindowLine, gather};
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;

@@ -118,7 +118,7 @@ fn the_topology_is_printed_without_a_log() {
 #[test]
 fn help_names_all_commands_and_each_has_its_own() {
     let text = succeed(demo(), &["--help"]);
-    for command in ["run", "topology", "tail", "topic create"] {
+    for command in ["run", "topology", "status", "state list", "reset", "tail", "topic create"] {
         assert!(text.contains(&format!("  {command} ")), "{text}");
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let own = succeed(demo(), &args);

@@ -36,7 +36,7 @@ impl Catalog {
     /// The stores that a question is about.
     pub(crate) fn stores_for(&self, question: &Question) -> Result<Vec<StoreName>> {
         match question {
-            Question::Who => Ok(Vec::new()),
+            Question::Who | Question::Status => Ok(Vec::new()),
             Question::Stores => Ok(self.iter().map(|(name, _)| name.clone()).collect()),
             Question::Rows(wanted) => Ok(vec![self.find(&wanted.store)?.0.clone()]),
         }

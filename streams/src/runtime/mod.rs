@@ -32,6 +32,7 @@ mod threads;
 mod worker;
 
 pub(crate) use commit::{Committer, Sealed};
+pub(crate) use input::InputTime;
 pub(crate) use plan::JobPlan;
 pub use progress::Progress;
 pub(crate) use reset::{FindTime, Move, Reset, ResetTo};

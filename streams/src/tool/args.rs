@@ -34,6 +34,8 @@ pub(super) enum Command {
     Topology,
     /// Print records of a topic, also while the job is running
     Tail(Tail),
+    /// Show how the job goes, running or not: positions, lag, windows, stores, commit times
+    Status(Status),
     /// Look at the committed rows of the job's stores, also while it is running
     #[command(subcommand)]
     State(State),
@@ -126,6 +128,17 @@ pub(super) enum State {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Refresh every second until Ctrl-C: in place on a terminal, else a block each time
+    #[arg(long, short = 'w')]
+    pub(super) watch: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Options of `reset`.

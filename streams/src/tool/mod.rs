@@ -1,4 +1,5 @@
-//! A job binary as its own tool: run, topology, tail, state, reset, topic. The only place of the crate that prints.
+//! A job binary as its own tool: run, topology, tail, status, state,
+//! reset, topic. The only place of the crate that prints.
 //!
 //! Why in the library: only the job's binary knows the types of its topics and stores, so it is the one
 //! program that can show them.
@@ -12,6 +13,7 @@
 
 mod args;
 mod decode;
+mod hint;
 mod interrupt;
 mod merged;
 mod print;
@@ -19,6 +21,7 @@ mod reach;
 mod reset;
 mod run;
 mod state;
+mod status;
 mod table;
 mod tail;
 mod topic;
@@ -90,6 +93,7 @@ fn execute(app: App, cli: Cli) -> Result<Ended> {
         Command::Topology => print::text(&app.assemble()?.graph.describe_text()),
         Command::Tail(options) => tail::tail(&app, &options),
         Command::State(command) => state::state(&app, &command),
+        Command::Status(options) => status::status(&app, &options),
         Command::Reset(options) => reset::reset(&app, &options),
         Command::Topic(Topic::Create { name, partitions }) => {
             topic::create(&app, &name, partitions)

@@ -136,12 +136,17 @@ fn list(app: &App, json: bool) -> Result<Ended> {
 fn store_cells(store: &StoreLine) -> Vec<String> {
     vec![
         store.store.clone(),
-        cut(&store.key, TYPE_CHARS),
+        key_text(store),
         cut(&store.value, TYPE_CHARS),
         store.partitions.to_string(),
         rows_text(store),
         size(store.bytes),
     ]
+}
+
+fn key_text(store: &StoreLine) -> String {
+    let per_window = if store.is_windowed { " per window" } else { "" };
+    cut(&store.key, TYPE_CHARS) + per_window
 }
 
 /// How many rows, with a sign that there are more than were counted.

@@ -72,6 +72,14 @@ pub(super) fn duration(ms: i64) -> String {
     }
 }
 
+/// A moment to the second, UTC; a number where it is no date.
+pub(super) fn moment(timestamp: i64) -> String {
+    match jiff::Timestamp::from_millisecond(timestamp) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        Err(_no_date) => timestamp.to_string(),
+    }
+}
+
 /// A text of at most so many characters.
 pub(super) fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -93,6 +101,12 @@ mod tests {
             vec!["\u{e9}".to_owned(), "7".to_owned(), "x".to_owned()],
         ];
         assert_eq!(table(&columns, &rows), "STORE    ROWS\ncounts  1 000\n\u{e9}           7  x\n");
+    }
+
+    #[test]
+    fn a_moment_is_told_to_the_second() {
+        assert_eq!(moment(1_763_546_400_999), "2025-11-19 10:00:00Z");
+        assert_eq!(moment(i64::MIN), i64::MIN.to_string());
     }
 
     #[test]

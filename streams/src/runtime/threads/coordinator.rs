@@ -42,6 +42,8 @@ pub(super) struct Link {
 struct Undecided {
     transaction: Arc<dyn Transaction>,
     counters: Counters,
+    /// When it was sent on its way.
+    since: Duration,
 }
 
 pub(super) struct Coordinator<'a> {
@@ -248,8 +250,9 @@ impl<'a> Coordinator<'a> {
 
     /// Sends a sealed transaction on its way.
     fn commit(&mut self, sealed: Sealed, counters: Counters) {
+        let since = self.broker.monotonic();
         self.undecided =
-            Some(Undecided { transaction: Arc::clone(sealed.transaction()), counters });
+            Some(Undecided { transaction: Arc::clone(sealed.transaction()), counters, since });
         // The commit thread lives as long as this sender.
         self.link.commits.send(sealed).ok();
     }
@@ -258,6 +261,8 @@ impl<'a> Coordinator<'a> {
         let undecided = self.undecided.take().expect("one answer comes for each commit");
         outcome?;
         self.control.progress.committed(&undecided.counters);
+        let took = self.broker.monotonic().saturating_sub(undecided.since);
+        self.control.progress.commit_took(took);
         self.tell(|| Command::Committed(Arc::clone(&undecided.transaction)));
         Ok(())
     }
