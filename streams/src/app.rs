@@ -312,6 +312,7 @@ struct Shared {
 
 impl Shared {
     fn end(&self, outcome: Result<()>) {
+        self.control.desk.end();
         *self.outcome.lock() = Some(outcome);
         self.ended.notify_all();
     }

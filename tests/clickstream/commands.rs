@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{command, fail, requests, succeed};
 
 /// A directory that a demo has been run in; commands that only read share it.
-fn demo() -> &'static Path {
+pub(super) fn demo() -> &'static Path {
     static DEMO: OnceLock<tempfile::TempDir> = OnceLock::new();
     let dir = DEMO.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
@@ -24,20 +24,26 @@ fn demo() -> &'static Path {
     Box::leak(Box::new(dir.path().join("log")))
 }
 
-fn json_lines(text: &str) -> Vec<Value> {
+pub(super) fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// A process that goes on until the test ends it.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Running {
     /// Starts `run` and waits for the first line that it prints.
-    fn start(dir: &Path) -> Self {
+    pub(super) fn start(dir: &Path) -> Self {
         let mut child = command(dir, &["run"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         Self(child)
+    }
+
+    /// Ctrl-C, and the end.
+    pub(super) fn stop(mut self) {
+        self.interrupt();
+        assert_eq!(self.0.wait().unwrap().code(), Some(0));
     }
 
     fn interrupt(&self) {

@@ -18,6 +18,9 @@ mod bad_input;
 mod commands;
 mod demo;
 mod readme;
+mod reset;
+mod state;
+mod status;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
