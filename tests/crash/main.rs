@@ -24,6 +24,7 @@ mod jobs;
 mod kills;
 mod owner;
 mod random;
+mod reset;
 mod restart;
 mod stores;
 mod undecodable;
