@@ -74,6 +74,11 @@ fn check_mistakes(dir: &Path) {
         (&["get", "clicks-per-page"], 2, "S027", "<KEY>"),
         (&["lst"], 2, "S027", "'list'"),
     ];
+    let (long, longest) = ("x".repeat(3_000), "x".repeat(100_000));
+    assert_eq!(succeed(dir, &["state", "get", "clicks-per-page", &long, "--json"]), "");
+    // Whether or not it can be asked over the socket, there is no such row.
+    let asked = output(dir, &["state", "get", "clicks-per-page", &longest, "--json"]);
+    assert!(asked.status.success() || stderr(&asked).starts_with("error[S027]"), "{asked:?}");
     for (args, exit, code, words) in cases {
         let args: Vec<&str> = ["state"].iter().chain(args).copied().collect();
         let said = fail(dir, &args, exit);

@@ -76,10 +76,14 @@ pub(crate) struct WindowLine {
     pub(crate) held_by: Option<usize>,
 }
 
+/// A topic's id and a partition.
+type Place = ([u8; 16], u32);
+
 /// Since when the ends of source partitions have not moved.
 #[derive(Debug, Default)]
 pub(crate) struct Silence {
-    seen: Mutex<BTreeMap<([u8; 16], u32), (i64, Duration)>>,
+    /// By topic and partition: the end, and when it was first seen there.
+    seen: Mutex<BTreeMap<Place, (i64, Duration)>>,
 }
 
 impl Silence {
@@ -107,7 +111,7 @@ impl Silence {
 }
 
 /// Committed positions with their times.
-type Positions = BTreeMap<([u8; 16], u32), (i64, Option<InputTime>)>;
+type Positions = BTreeMap<Place, (i64, Option<InputTime>)>;
 
 /// Puts together what the log says, and what the job has said.
 pub(crate) fn gather(

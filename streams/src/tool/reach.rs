@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use core_log::AttachedLog;
+use core_log::{AttachedLog, Clock, SystemClock};
 
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -22,18 +22,23 @@ use crate::query::{Answer, Asking, Question};
 
 /// How often, and how long, an owner that does not answer is looked for again.
 const RETRY: Duration = Duration::from_millis(20);
-const RETRIES_MAX: u32 = 100;
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks the job, running or not.
 pub(super) fn ask(app: &App, question: &Question) -> Result<Answer> {
-    let mut retries = 0;
+    let clock = SystemClock::new();
+    let began = clock.monotonic();
     loop {
         let outcome = match AttachedLog::connect(app.log_dir()) {
             Ok(owner) => ask_owner(app, &owner, question),
             Err(_nobody) => app.answer_stopped(question),
         };
         match outcome {
-            Err(error) if is_in_between(&error) && retries < RETRIES_MAX => retries += 1,
+            Err(error) if is_in_between(&error) => {
+                if clock.monotonic().saturating_sub(began) >= PATIENCE {
+                    return Err(error);
+                }
+            }
             outcome => return outcome,
         }
         // Between lock and socket nothing tells when an owner is ready, or gone.
@@ -55,6 +60,9 @@ pub(super) fn running(app: &App) -> Result<Option<u32>> {
 fn ask_owner(app: &App, owner: &AttachedLog, question: &Question) -> Result<Answer> {
     let asking = Asking { job: app.id().to_owned(), ask: question.clone() };
     let text = serde_json::to_string(&asking).expect("questions are plain data");
+    if text.len() > AttachedLog::QUESTION_BYTES_MAX {
+        return Err(Error::Usage { reason: "a key may not be that long".to_owned() });
+    }
     let answer = owner.ask(&text)?;
     let answer: Answer = serde_json::from_str(&answer).map_err(|error| Error::Unanswered {
         reason: format!("its answer is of another version: {error}"),
