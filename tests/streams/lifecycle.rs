@@ -170,3 +170,26 @@ fn jobs_that_take_turns_on_a_directory_keep_their_stores_apart() {
     assert_eq!(["one", "two"].map(|id| run(id).records_in), [1_000, 1_000]);
     assert_eq!(["one", "two"].map(|id| run(id).restored_records), [0, 0]);
 }
+
+/// Found in the middle of a restore, the rows of another build would be garbage, or worse.
+#[test]
+fn a_build_with_other_types_is_refused_before_it_touches_anything() {
+    #[derive(Clone, Default, Serialize, Deserialize)]
+    struct Sum {
+        of: u64,
+    }
+    fn other(t: &mut Topology) {
+        t.stream(IN).aggregate("sums", |sum: &mut Sum, n| sum.of += n).to(topic("other"));
+    }
+    let dir = directory(2, 100);
+    assert_eq!(rest(dir.path()), 200);
+    for _ in 0..2 {
+        let error = app(dir.path(), other).start().err().unwrap();
+        assert_eq!(error.code(), "S005");
+        assert_eq!(error.to_string(), "store `sums` holds u64; this build has Sum{of:u64}");
+        assert!(error.help().iter().any(|line| line.contains("reset --to start --yes")));
+        // Without the state directory the changelog still has them.
+        std::fs::remove_dir_all(dir.path().join("state")).ok();
+    }
+    assert_eq!(rest(dir.path()), 0, "the build that wrote them goes on");
+}

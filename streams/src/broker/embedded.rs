@@ -71,6 +71,18 @@ pub(crate) fn open_log(
     }
 }
 
+/// Opens the log of a job that does not run: a missing one is an error, and is not made.
+pub(crate) fn own_log(
+    dir: &Path,
+    event_time_ahead_max_ms: i64,
+    patience: Duration,
+) -> Result<EmbeddedBroker> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let options = LogOptions::new().clock(Arc::clone(&clock)).lock_timeout(patience);
+    let log = options.create(false).open(dir)?;
+    Ok(EmbeddedBroker::new(log, clock, Durability::Sync, event_time_ahead_max_ms))
+}
+
 /// An embedded log as a job sees it.
 pub struct EmbeddedBroker {
     log: Log,
@@ -101,6 +113,16 @@ impl EmbeddedBroker {
         let found = self.log.topic(&topic.name)?;
         self.topics.write().insert(topic.id, found.clone());
         Ok(found)
+    }
+
+    /// Offset and timestamp of the first record of a partition that is not older than a time.
+    pub(crate) fn first_not_older(
+        &self,
+        topic: &TopicRef,
+        partition: u32,
+        time: i64,
+    ) -> Result<Option<(i64, i64)>> {
+        Ok(self.log.offset_for_time(TopicId(topic.id), partition, time)?)
     }
 
     /// Has `handler` answer what other processes ask the one that owns this log.

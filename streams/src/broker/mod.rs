@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use crate::record::{Header, Headers, RawRecord, Records};
 pub(crate) use core_log::Topic as LogTopic;
 pub use embedded::{Durability, EmbeddedBroker};
-pub(crate) use embedded::{open_log, partition_for};
+pub(crate) use embedded::{open_log, own_log, partition_for};
 pub(crate) use places::{Located, first_not_older, locate, timestamp_at, whole};
 pub(crate) use replay::{ReplayBroker, SourceSpan, SourceTopic};
 pub(crate) use scratch::{LOCK, ScratchLog, hold};

@@ -19,8 +19,6 @@ mod upcoming;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
-use bytes::Bytes;
-
 use super::join_row::{self, Head, Tail};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::Result;
