@@ -21,7 +21,9 @@ use serde_json::Value;
 use super::clocks::{Clocks, before, extremes};
 use super::report::{Compared, Comparison, Difference, Report};
 use crate::app::App;
-use crate::broker::{Merged, SourceTopic, Span, Stretches, View, first_not_older, whole};
+use crate::broker::{
+    Merged, SourceTopic, Span, Stretches, View, find_topic, first_not_older, whole,
+};
 use crate::dsl::{Assembly, TopicTypes};
 use crate::error::{Error, Result};
 use crate::key::{RecordKey, Windowed};
@@ -184,8 +186,8 @@ fn window_of(key: Option<&[u8]>) -> Option<(i64, i64)> {
 /// What a topic holds, by the rule.
 fn held(dir: &Path, name: &str, rule: &Rule<'_>) -> Result<Held> {
     let mut view = View::of(dir);
-    let topic = view.topic(name)?;
-    let spans = view.with(|log| {
+    let (topic, spans) = view.with(|log| {
+        let topic = find_topic(log, dir, name)?;
         let mut spans = whole(log, &topic)?;
         for (partition, span) in (0..).zip(&mut spans) {
             if rule.since > i64::MIN {
@@ -193,7 +195,7 @@ fn held(dir: &Path, name: &str, rule: &Rule<'_>) -> Result<Held> {
                 span.next = first.map_or(span.end, |(offset, _)| offset);
             }
         }
-        Ok(spans)
+        Ok((topic, spans))
     })?;
     let parts = (0..).zip(spans).map(|(partition, span)| (topic.clone(), partition, span));
     let mut records = Merged::new(Stretches::new(view, parts));
