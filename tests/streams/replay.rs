@@ -126,7 +126,7 @@ fn the_same_job_has_no_differences_wherever_its_stretch_begins_and_ends() {
     for topology in [clickstream as fn(&mut Topology), two_hops] {
         let dir = directory(topology, 300);
         let mut windows = Vec::new();
-        for (from, until) in [(0, 300), (0, 120), (17, 290), (60, 240), (150, 300), (200, 210)] {
+        for (from, until) in [(0, 300), (0, 120), (17, 290), (150, 300), (200, 210)] {
             let replay = app(dir.path(), topology).replay(At::Offset(from), At::Offset(until));
             let report = replay.compare().run().unwrap();
             assert_eq!(report.records, u64::try_from(until - from).unwrap() * 4);
@@ -135,7 +135,7 @@ fn the_same_job_has_no_differences_wherever_its_stretch_begins_and_ends() {
             windows.push(same);
         }
         assert!(windows[0] > windows[1] && windows[1] > 0, "{windows:?}");
-        assert!(windows[2..5].iter().all(|&same| same > 0), "{windows:?}");
+        assert!(windows[2..4].iter().all(|&same| same > 0), "{windows:?}");
     }
 }
 
