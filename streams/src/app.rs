@@ -223,10 +223,8 @@ impl App {
     pub(crate) fn run_once(&self, broker: &Arc<dyn Broker>, control: &Control) -> Result<()> {
         let build = Arc::clone(&self.build);
         let mut plan = JobPlan::new(self.settings.clone(), build, broker.as_ref())?;
-        let producer = broker.producer(&self.settings.id)?;
-        plan.load_positions(broker.as_ref())?;
+        let committer = Committer::take_over(&mut plan, Arc::clone(broker))?;
         let stores = self.open_stores(&plan.stores())?;
-        let committer = Committer::new(&plan, Arc::clone(broker), producer)?;
         runtime::run(&plan, broker, committer, &stores, control)
     }
 
@@ -244,7 +242,7 @@ impl App {
         let backend = crate::store::MemoryBackend::new(0);
         Ok(OpenStores {
             by_name: names.iter().cloned().zip(backend.open(names)?).collect(),
-            options: self.settings.cache,
+            options: self.settings.cache_options(),
             flusher: Flusher::thread()?,
         })
     }

@@ -170,6 +170,14 @@ pub enum Error {
     /// A state store failed.
     #[error("state: {0}")]
     Store(#[from] StoreError),
+    /// Another instance took over the job's transactional ids.
+    #[error("job `{job}` is fenced: {source}")]
+    Fenced {
+        /// The job.
+        job: String,
+        /// Which producer, and by which epoch.
+        source: Box<core_log::Error>,
+    },
     /// The log failed or refused.
     #[error(transparent)]
     Log(#[from] core_log::Error),
@@ -205,6 +213,16 @@ impl Error {
         Self::Panicked { reason: text.unwrap_or_else(|| "without a message".to_owned()) }
     }
 
+    /// The same error, told of a job: it knows its name, the log only its producers.
+    pub(crate) fn of_job(self, job: &str) -> Self {
+        match self {
+            Self::Log(source @ core_log::Error::ProducerFenced { .. }) => {
+                Self::Fenced { job: job.to_owned(), source: Box::new(source) }
+            }
+            other => other,
+        }
+    }
+
     /// The stable code that a person can look up: `S002`, `S004`, ...
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -218,7 +236,7 @@ impl Error {
             | Self::RangeCut { .. }
             | Self::Log(Log::OffsetOutOfRange { .. }) => "S007",
             Self::Panicked { .. } => "S008",
-            Self::Log(Log::ProducerFenced { .. }) => "S009",
+            Self::Fenced { .. } | Self::Log(Log::ProducerFenced { .. }) => "S009",
             Self::Log(Log::DiskFull { .. }) => "S013",
             Self::Log(Log::ReadOnlyDirectory { .. }) => "S014",
             Self::NotAReplay { .. }
@@ -278,6 +296,7 @@ impl Error {
             Self::Store(_) => &[
                 "the store can be rebuilt from its changelog: move the `state` directory away and start again",
             ],
+            Self::Fenced { .. } => FENCED_HELP,
             Self::Internal { .. } => &[
                 "nothing of this transaction was written; only the job itself may write this topic",
             ],
@@ -312,6 +331,8 @@ const AHEAD_HELP: &[&str] = &[
     "mend the clock of the producer; nothing of this transaction was written",
     "times that far ahead are wanted? `.event_time_ahead_max(..)`",
 ];
+const FENCED_HELP: &[&str] =
+    &["another instance took over; its output is whole. Nothing to repair"];
 const PATH_HELP: &[&str] = &["check the path"];
 const NAME_HELP: &[&str] = &["choose another name: up to 249 letters, digits, `.`, `_` and `-`"];
 const SYSTEM_HELP: &[&str] =
@@ -327,9 +348,7 @@ fn log_help(error: &core_log::Error) -> Vec<String> {
         Log::UnknownTopic { name, known } => return unknown_topic_help(name, known),
         Log::OffsetOutOfRange { .. } => POSITION_HELP,
         Log::TimestampTooFarAhead { .. } => AHEAD_HELP,
-        Log::ProducerFenced { .. } => {
-            &["another instance took over; its output is whole. Nothing to repair"]
-        }
+        Log::ProducerFenced { .. } => FENCED_HELP,
         Log::DiskFull { .. } => &["make room on the disk, then start again"],
         Log::ReadOnlyDirectory { .. } => {
             &["make the directory writable, or choose another: STREAMS_LOG=./data2"]

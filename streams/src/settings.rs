@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::broker::Durability;
-use crate::store::CacheOptions;
+use crate::store::{BrokenFlush, CacheOptions};
 
 /// Memtables of all stores together.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
@@ -64,6 +64,14 @@ pub enum Mistake {
     StoreBeforeCommit,
     /// The first changelog record of each commit and store is left out.
     SkipChangelogRecord,
+    /// The next flush of a store begins before the last one has ended.
+    OverlapFlushes,
+    /// A store's checkpoint is taken when its flush ends, not when its rows were committed.
+    LateCheckpoint,
+    /// Rows whose commit is not decided are flushed with the others.
+    FlushUndecidedRows,
+    /// Rows become committed as the next transaction has changed them since.
+    CommitChangedRows,
 }
 
 impl Settings {
@@ -79,6 +87,18 @@ impl Settings {
             limits: Limits::default(),
             mistake: None,
         }
+    }
+
+    /// Limits of the row cache of each store partition, with its deliberate mistake if there is one.
+    pub(crate) fn cache_options(&self) -> CacheOptions {
+        let broken = match self.mistake {
+            Some(Mistake::OverlapFlushes) => Some(BrokenFlush::Overlap),
+            Some(Mistake::LateCheckpoint) => Some(BrokenFlush::LateCheckpoint),
+            Some(Mistake::FlushUndecidedRows) => Some(BrokenFlush::Undecided),
+            Some(Mistake::CommitChangedRows) => Some(BrokenFlush::ChangedRows),
+            _ => None,
+        };
+        CacheOptions { broken, ..self.cache }
     }
 
     /// How often a busy job commits.

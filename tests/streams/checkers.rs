@@ -1,5 +1,7 @@
 //! The red witnesses: a deliberately broken variant for each checker, which it must catch.
 
+use std::collections::BTreeMap;
+
 use core_log::Broken;
 use streams::prelude::*;
 use streams::testing::Mistake;
@@ -27,6 +29,21 @@ fn sums_are_right(seed: u64, mistake: Option<Mistake>) -> bool {
     rows.len() == 5 && rows.values().all(|&sum| sum == 40)
 }
 
+/// The same with rows that some transactions leave alone, and with more commits between two crashes.
+fn many_sums_are_right(seed: u64, mistake: Option<Mistake>) -> bool {
+    let mut d = TestDriver::new(sums).partitions(2).seed(seed).crash_every(120);
+    if let Some(mistake) = mistake {
+        d = d.mistake(mistake);
+    }
+    let mut expected = BTreeMap::new();
+    for round in 0..1_500_u64 {
+        let key = format!("k{}", round * round % 101);
+        *expected.entry(key.clone()).or_insert(0) += round;
+        d.send(IN, key, round);
+    }
+    latest(&d.read_records(SUMS)) == expected
+}
+
 /// The same for the clickstream over a log with a mistake.
 fn clickstream_is_right(seed: u64, broken: Option<Broken>) -> bool {
     let input = clicks(seed, 3, 40, 60_000);
@@ -48,6 +65,7 @@ const SEEDS: std::ops::Range<u64> = 0..40;
 #[test]
 fn the_checkers_pass_what_is_right() {
     assert!(SEEDS.step_by(4).all(|seed| sums_are_right(seed, None)));
+    assert!(SEEDS.step_by(4).all(|seed| many_sums_are_right(seed, None)));
     assert!(SEEDS.step_by(4).all(|seed| clickstream_is_right(seed, None)));
 }
 
@@ -59,6 +77,21 @@ fn a_store_written_before_the_commit_point_is_caught() {
 #[test]
 fn a_changelog_record_left_out_is_caught() {
     assert!(SEEDS.into_iter().any(|s| !sums_are_right(s, Some(Mistake::SkipChangelogRecord))));
+}
+
+/// The flushes of a store that overlap, that carry another commit's checkpoint or that see rows which
+/// are not decided yet or not theirs any more: a store and its changelog must be one after every crash.
+#[test]
+fn each_broken_flush_is_caught() {
+    for mistake in [
+        Mistake::OverlapFlushes,
+        Mistake::LateCheckpoint,
+        Mistake::FlushUndecidedRows,
+        Mistake::CommitChangedRows,
+    ] {
+        let caught = SEEDS.into_iter().any(|seed| !many_sums_are_right(seed, Some(mistake)));
+        assert!(caught, "{mistake:?}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod disk;
 mod faults;
 mod full_disk;
 mod hazards;
+mod in_turn;
 mod limits;
 mod mutations;
 mod power_cut;

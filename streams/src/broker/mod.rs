@@ -39,9 +39,7 @@ pub(crate) use view::{View, find_topic, has_left};
 
 #[cfg(feature = "test-util")]
 pub use simulated::Broken;
-#[cfg(test)]
-pub(crate) use simulated::Call;
-pub(crate) use simulated::SimulatedLog;
+pub(crate) use simulated::{Call, SimulatedLog};
 
 use crate::error::Result;
 

@@ -10,15 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use core_log::storage::Storage;
-use core_log::storage::memory::{Keep, MemoryStorage};
+pub(crate) use core_log::storage::memory::Call;
+use core_log::storage::memory::{At, Effect, Fault, Keep, MemoryStorage};
 use core_log::{BatchBuilder, Clock, Log, LogOptions, ManualClock, Producer, TopicSettings};
 
 #[cfg(feature = "test-util")]
 pub use core_log::Broken;
-#[cfg(test)]
-pub(crate) use core_log::storage::memory::Call;
-#[cfg(test)]
-use core_log::storage::memory::{At, Effect, Fault};
 
 use super::embedded::header;
 use super::{Durability, EmbeddedBroker};
@@ -160,7 +157,6 @@ impl SimulatedLog {
     }
 
     /// The next call of this kind on a file whose path contains this text fails, once.
-    #[cfg(test)]
     pub(crate) fn fail_next(&self, call: Call, path: &str) {
         let effect = Effect::Error(std::io::ErrorKind::Other);
         self.storage.inject(Fault::once(At::Path(call, path.to_owned()), effect));

@@ -1,11 +1,11 @@
 //! Runs a topology: tasks, workers, and the commit of the whole job.
 //!
 //! ```text
-//!   threads.rs     Coordinator ---- Prepare / Committed ----> one thread per worker
-//!                      |                                          |
-//!   commit.rs      Committer: one transaction                 Worker::step(task)
-//!                      |                                          |
-//!                      `------- positions, watermarks <------- Task (sub-topology x partition)
+//!   threads/       Coordinator -- Begin / Prepare / Committed --> one thread per worker
+//!                      |   `---- Sealed ---> commit thread            |
+//!   commit.rs      Committer: two transactions in turn            Worker::step(task)
+//!                      |                                              |
+//!                      `-------- positions, watermarks <---------- Task (sub-topology x partition)
 //! ```
 //!
 //! Why values: a worker and the committer only do what they are told, step by step; threads and the
@@ -13,7 +13,7 @@
 //!
 //! Invariants
 //! * a task belongs to one worker; nothing is shared between tasks.
-//! * one transaction takes all that the job did since the last one.
+//! * one transaction takes all that the job did since the last one; its commit runs beside the next.
 //!
 //! On crash: drop everything in memory, start over from the last commit.
 
@@ -27,7 +27,7 @@ mod task;
 mod threads;
 mod worker;
 
-pub(crate) use commit::Committer;
+pub(crate) use commit::{Committer, Sealed};
 pub(crate) use input::InputTime;
 pub(crate) use plan::JobPlan;
 pub use progress::Progress;

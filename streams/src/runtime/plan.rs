@@ -51,8 +51,8 @@ impl JobPlan {
         Ok(Self { settings, build, parts, counts, topics, positions: BTreeMap::new() })
     }
 
-    /// Where to go on. Only after the producer was opened: an older instance of the job can then
-    /// commit no more.
+    /// Where to go on. Only after both transactional ids were taken: an older instance of the job can
+    /// then commit no more.
     pub(crate) fn load_positions(&mut self, broker: &dyn Broker) -> Result<()> {
         let committed = broker.committed(&self.settings.id)?;
         self.positions = committed.into_iter().map(|p| ((p.topic, p.partition), p)).collect();
@@ -79,6 +79,11 @@ impl JobPlan {
 
     pub(crate) fn position(&self, topic: &TopicRef, partition: u32) -> Option<&Position> {
         self.positions.get(&(topic.id, partition))
+    }
+
+    /// Whether exactly this position is committed.
+    pub(crate) fn has_committed(&self, position: &Position) -> bool {
+        self.positions.get(&(position.topic, position.partition)) == Some(position)
     }
 
     /// All tasks, sub-topology by sub-topology.

@@ -3,15 +3,18 @@
 //! ```text
 //!   open: operators built, stores restored, inputs at their committed positions
 //!     |
-//!     v            begin(transaction)
-//!   running  ------------------------------>  run(budget) ..
-//!     ^                                            |
-//!     |   committed(ends): overlays -> row caches  |  prepare: updates, changelogs, positions
-//!     `--------------------------------------------'
+//!     v     begin(N)                      prepare(N): updates, changelogs, positions, counts
+//!   ready  ----------->  run(budget) ..  -----------------------------------------------------.
+//!     ^                      | committed(N - 1): undecided rows -> committed rows              |
+//!     |                      v                                                                 |
+//!     |                  run(budget) ..                                                        |
+//!     `----------------------------------------------------------------------------------------'
 //!   any error: the task is dropped with everything it holds
 //! ```
 //!
 //! Invariants
+//! * N is prepared only after N - 1 is committed; what belongs to a transaction (counts, which inputs
+//!   have moved) is taken when it is prepared, as the next one begins before it is committed.
 //! * after each record everything that is due has fired, each step before those behind it.
 //! * positions are committed with the clocks that belong to them.
 //!
@@ -307,17 +310,24 @@ impl Task {
             changelog.flush()?;
         }
         let moved = self.inputs.iter().filter(|input| input.moved);
-        let positions = moved.map(|input| {
-            let clock = self.ctx.clocks[input.number];
-            let watermarks = input.watermarks.clone().unwrap_or_default();
-            Position {
-                topic: input.topic.id,
-                partition: input.partition,
-                offset: input.position(),
-                metadata: InputTime { clock, watermarks }.encode(),
-            }
-        });
-        Ok(positions.collect())
+        let positions: Vec<Position> = moved
+            .map(|input| {
+                let clock = self.ctx.clocks[input.number];
+                let watermarks = input.watermarks.clone().unwrap_or_default();
+                Position {
+                    topic: input.topic.id,
+                    partition: input.partition,
+                    offset: input.position(),
+                    metadata: InputTime { clock, watermarks }.encode(),
+                }
+            })
+            .collect();
+        for input in &mut self.inputs {
+            input.moved = false;
+        }
+        self.raised = false;
+        self.ctx.end();
+        Ok(positions)
     }
 
     /// How far its records to each repartition topic are.
@@ -329,9 +339,14 @@ impl Task {
         })
     }
 
-    /// What happened to records since the last commit.
+    /// What has happened to records in the running transaction.
     pub(crate) fn counters(&self) -> Counters {
         self.ctx.counters
+    }
+
+    /// The same, at its end.
+    pub(crate) fn take_counters(&mut self) -> Counters {
+        std::mem::take(&mut self.ctx.counters)
     }
 
     /// Takes the late records of the running transaction.
@@ -339,7 +354,7 @@ impl Task {
         self.ctx.late_records.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// After the commit point: overlays become committed rows.
+    /// After the commit point: undecided rows become committed ones.
     pub(crate) fn committed(&mut self, transaction: &dyn Transaction, now_ms: i64) -> Result<()> {
         for store in &self.stores {
             let end = transaction.end(&store.changelog, self.id.partition)?;
@@ -351,14 +366,7 @@ impl Task {
             });
             store.op.borrow_mut().committed(checkpoint, now_ms)?;
         }
-        self.step_stores(now_ms)?;
-        for input in &mut self.inputs {
-            input.moved = false;
-        }
-        self.raised = false;
-        self.ctx.counters = Counters::default();
-        self.ctx.end();
-        Ok(())
+        self.step_stores(now_ms)
     }
 
     /// Lets stores flush in the background what is due at `now_ms`.

@@ -1,50 +1,52 @@
-//! Drives workers on threads, and the committer between them.
+//! Drives workers on threads, the commits beside them, and the coordinator between the two.
 //!
 //! ```text
-//!   coordinator                                worker thread
-//!   -----------                                -------------
-//!   Begin(transaction)   ----------------->    step, step, ..
-//!                        <-----------------    Busy / Idle / Full
-//!   Prepare              ----------------->    stops at a record boundary
-//!                        <-----------------    Prepared(positions, marks, counts)
-//!   [commit point]
-//!   Committed            ----------------->    overlays -> row caches
-//!   Close                ----------------->    everything committed to the disk
+//!   coordinator                       worker threads               commit thread
+//!   -----------                       --------------               -------------
+//!   Begin(N)         ------------->   step, step, ..
+//!                    <-------------   Busy / Idle / Full
+//!   Prepare          ------------->   stop at a record boundary
+//!                    <-------------   Prepared(positions, marks, counts)
+//!   seal N
+//!   Begin(N + 1)     ------------->   step, step, ..
+//!   Sealed(N)        ------------------------------------------->   sync, record, markers
+//!                    <-------------------------------------------   Decided
+//!   Committed(N)     ------------->   undecided rows -> committed rows
+//!   Close            ------------->   everything committed to the disk
 //! ```
 //!
 //! Why messages: a worker's tasks are its own; the coordinator never touches them.
 //!
 //! Invariants
-//! * a commit comes when the interval has passed or an overlay is full, and earlier, though not within
-//!   10 ms of the last one, when all input has been read.
-//! * a worker is busy until it has looked at all inputs and found nothing, also right after the start.
-//! * the first error ends the job: nothing is committed after it.
+//! * one commit is on its way at most, and N + 1 is prepared only after N is decided.
+//! * the first error ends the job: nothing is begun after it. A commit that is on its way comes to its
+//!   end first, so that whoever reads the positions next reads the last ones.
 
-use std::panic::AssertUnwindSafe;
+mod commits;
+mod coordinator;
+mod worker;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::channel;
 use std::thread::{Builder, Scope};
-use std::time::Duration;
+
+use commits::CommitThread;
+use coordinator::{Coordinator, Link};
+use worker::WorkerThread;
 
 use super::bell::Bell;
 use super::commit::Committer;
 use super::plan::JobPlan;
 use super::progress::ProgressCell;
 use super::task::{OpenStores, UpstreamMark};
-use super::worker::{Prepared, Worker};
+use super::worker::Prepared;
 use crate::broker::{Broker, Transaction};
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 
-/// A quiet job commits at once, though not more often than this.
-const COMMIT_PAUSE: Duration = Duration::from_millis(10);
 /// How often in a row a job starts over without a commit in between.
 const RESTARTS_MAX: u64 = 5;
-/// How long an idle worker sleeps when nobody rings: whatever there is to do rings.
-const NAP: Duration = Duration::from_secs(10);
-/// How long the coordinator waits for its workers before it looks for a stop request.
-const WATCH: Duration = Duration::from_millis(50);
 
 /// What a handle and the threads share.
 #[derive(Debug, Default)]
@@ -83,8 +85,11 @@ enum Event {
         dirty: bool,
         rung: u64,
     },
+    /// A worker has changed as many rows as may be, and waits.
     Full,
     Prepared(Prepared),
+    /// What became of the commit that was on its way.
+    Decided(Result<()>),
     Closed,
     Failed(Error),
 }
@@ -141,29 +146,19 @@ pub(crate) fn run(
             spawn(scope, format!("streams-worker-{index}"), move || thread.run(ids, stores))?;
             workers.push(commands);
         }
-        drop(events);
+        let (commits, sealed) = channel();
+        let commit_thread = CommitThread { sealed, events };
+        spawn(scope, "streams-commit".to_owned(), move || commit_thread.run())?;
         spawn(scope, "streams-watch".to_owned(), || bell.watch(broker.as_ref()))?;
-        let count = workers.len();
-        let mut coordinator = Coordinator {
-            plan,
-            broker: broker.as_ref(),
-            committer,
-            control,
-            bell: &bell,
-            workers,
-            inbox,
-            busy: vec![true; count],
-            looked: vec![None; count],
-            idle_since: None,
-            dirty: vec![false; count],
-            last_commit: broker.monotonic(),
-        };
+        let link = Link { workers, commits, inbox };
+        let mut coordinator =
+            Coordinator::new(plan, broker.as_ref(), committer, control, &bell, link);
         let outcome = coordinator.run();
         if outcome.is_err() {
             coordinator.give_up();
         }
         drop(ends);
-        outcome
+        outcome.map_err(|error| error.of_job(&plan.settings.id))
     })
 }
 
@@ -198,271 +193,6 @@ fn share_out(tasks: &[TaskId], threads: usize) -> Vec<Vec<TaskId>> {
         shares[i % threads].push(task);
     }
     shares
-}
-
-struct Coordinator<'a> {
-    plan: &'a JobPlan,
-    broker: &'a dyn Broker,
-    committer: Committer,
-    control: &'a Control,
-    bell: &'a Bell,
-    workers: Vec<Sender<Command>>,
-    inbox: Receiver<Event>,
-    busy: Vec<bool>,
-    /// At which ring of the bell each worker last found nothing to do.
-    looked: Vec<Option<u64>>,
-    idle_since: Option<Duration>,
-    dirty: Vec<bool>,
-    last_commit: Duration,
-}
-
-impl Coordinator<'_> {
-    fn run(&mut self) -> Result<()> {
-        self.wait_until_opened()?;
-        loop {
-            let transaction = self.committer.begin()?;
-            self.tell(|| Command::Begin(Arc::clone(&transaction)));
-            drop(transaction);
-            self.wait_until_due()?;
-            // Also when nothing seems to be done and the job is to stop: a worker that has just become
-            // busy has not said so yet, and must not write into a transaction that is over.
-            self.commit()?;
-            if self.control.is_stopping() {
-                return self.close();
-            }
-        }
-    }
-
-    fn tell(&self, command: impl Fn() -> Command) {
-        for worker in &self.workers {
-            // A worker that is gone has sent its error first.
-            worker.send(command()).ok();
-        }
-        self.bell.ring();
-    }
-
-    fn is_dirty(&self) -> bool {
-        self.busy.iter().chain(&self.dirty).any(|&flag| flag)
-    }
-
-    fn wait_until_opened(&mut self) -> Result<()> {
-        let mut opened = 0;
-        while opened < self.workers.len() {
-            if let Some(Event::Opened { restored, marks }) = self.receive(None)? {
-                self.control.progress.restored(restored);
-                self.committer.resume(marks);
-                opened += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// The next event; `None` when the time is up.
-    fn receive(&mut self, timeout: Option<Duration>) -> Result<Option<Event>> {
-        let event = match timeout {
-            None => self.inbox.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
-            Some(timeout) => self.inbox.recv_timeout(timeout),
-        };
-        match event {
-            Ok(Event::Failed(error)) => Err(error),
-            Ok(Event::Busy(worker)) => {
-                (self.busy[worker], self.dirty[worker]) = (true, true);
-                (self.looked[worker], self.idle_since) = (None, None);
-                self.control.progress.busy();
-                Ok(Some(Event::Busy(worker)))
-            }
-            Ok(Event::Idle { worker, dirty, rung }) => {
-                (self.busy[worker], self.dirty[worker]) = (false, dirty);
-                self.looked[worker] = Some(rung);
-                Ok(Some(Event::Idle { worker, dirty, rung }))
-            }
-            Ok(event) => Ok(Some(event)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(Error::Panicked { reason: "all worker threads are gone".to_owned() })
-            }
-        }
-    }
-
-    /// Returns when a commit is due, or a clean stop with nothing to commit.
-    fn wait_until_due(&mut self) -> Result<()> {
-        let interval = self.plan.settings.commit_every();
-        loop {
-            if self.control.is_stopping() {
-                return Ok(());
-            }
-            if !self.is_dirty() {
-                self.idle()?;
-                continue;
-            }
-            let quiet = self.busy.iter().all(|&busy| !busy);
-            let pause = if quiet { COMMIT_PAUSE.min(interval) } else { interval };
-            let since = self.broker.monotonic().saturating_sub(self.last_commit);
-            let Some(left) = pause.checked_sub(since).filter(|left| !left.is_zero()) else {
-                return Ok(());
-            };
-            if let Some(Event::Full) = self.receive(Some(left.min(WATCH)))? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Nothing to do: waits until a worker has found something. The job is idle once every worker has
-    /// looked since the last ring, however long it had to wait for a core.
-    fn idle(&mut self) -> Result<()> {
-        let rung = self.bell.count();
-        if self.looked.iter().all(|&looked| looked == Some(rung)) {
-            let since = *self.idle_since.get_or_insert_with(|| self.broker.monotonic());
-            self.control.progress.idle(since);
-        } else {
-            self.control.progress.busy();
-        }
-        self.receive(Some(WATCH)).map(drop)
-    }
-
-    fn commit(&mut self) -> Result<()> {
-        let span = tracing::debug_span!("commit", job = %self.plan.settings.id);
-        let _entered = span.enter();
-        self.bell.call();
-        self.tell(|| Command::Prepare);
-        let mut prepared = Vec::with_capacity(self.workers.len());
-        while prepared.len() < self.workers.len() {
-            if let Some(Event::Prepared(part)) = self.receive(None)? {
-                prepared.push(part);
-            }
-        }
-        self.bell.release();
-        self.dirty.fill(false);
-        self.last_commit = self.broker.monotonic();
-        if prepared.iter().all(Prepared::is_empty) {
-            return self.committer.abort();
-        }
-        let transaction = self.committer.commit(&prepared)?;
-        let mut counters = crate::processor::Counters::default();
-        prepared.iter().for_each(|part| counters.add(&part.counters));
-        self.control.progress.committed(&counters);
-        self.last_commit = self.broker.monotonic();
-        self.tell(|| Command::Committed(Arc::clone(&transaction)));
-        Ok(())
-    }
-
-    fn close(&mut self) -> Result<()> {
-        self.tell(|| Command::Close);
-        let mut closed = 0;
-        while closed < self.workers.len() {
-            if let Some(Event::Closed) = self.receive(None)? {
-                closed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// After an error: workers end when their orders do; the transaction must not become visible.
-    fn give_up(&mut self) {
-        self.workers.clear();
-        self.bell.call();
-        self.bell.ring();
-        if let Err(error) = self.committer.abort() {
-            tracing::warn!(%error, "the running transaction could not be aborted; recovery will");
-        }
-    }
-}
-
-struct WorkerThread<'a> {
-    index: usize,
-    plan: &'a JobPlan,
-    broker: &'a dyn Broker,
-    bell: &'a Bell,
-    progress: &'a ProgressCell,
-    orders: Receiver<Command>,
-    events: Sender<Event>,
-}
-
-impl WorkerThread<'_> {
-    fn run(self, ids: &[TaskId], stores: &OpenStores) {
-        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.work(ids, stores)));
-        let failed = match outcome {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error,
-            Err(panic) => Error::panicked(panic.as_ref()),
-        };
-        self.say(Event::Failed(failed));
-    }
-
-    fn say(&self, event: Event) {
-        // Nobody listens any more once the job has ended: there is nothing left to report to.
-        self.events.send(event).ok();
-    }
-
-    fn work(&self, ids: &[TaskId], stores: &OpenStores) -> Result<()> {
-        let mut worker = Worker::open(self.plan, ids, self.broker, stores, false)?;
-        self.say(Event::Opened { restored: worker.restored(), marks: worker.marks() });
-        let mut busy = true;
-        loop {
-            match self.orders.recv() {
-                Ok(Command::Begin(transaction)) => worker.begin(transaction),
-                Ok(Command::Close) => return self.close(&mut worker),
-                Ok(Command::Committed(transaction)) => {
-                    worker.committed(transaction.as_ref(), self.broker.now_ms())?;
-                    continue;
-                }
-                Ok(Command::Prepare) => continue,
-                Err(_) => return Ok(()),
-            }
-            if !self.transact(&mut worker, &mut busy)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Works inside one transaction until the coordinator calls; whether the job goes on.
-    fn transact(&self, worker: &mut Worker, busy: &mut bool) -> Result<bool> {
-        let (mut counted, mut told) = (0, None);
-        loop {
-            let seen = self.bell.count();
-            match self.orders.try_recv() {
-                Ok(Command::Prepare) => {
-                    let prepared = worker.prepare()?;
-                    self.say(Event::Prepared(prepared));
-                    return Ok(true);
-                }
-                Ok(Command::Close) => return self.close(worker).map(|()| false),
-                Ok(_) => continue,
-                Err(TryRecvError::Disconnected) => return Ok(false),
-                Err(TryRecvError::Empty) => {}
-            }
-            let Some(task) = worker.next_task()? else {
-                if worker.flush()? {
-                    self.bell.ring();
-                    continue;
-                }
-                worker.step_stores(self.broker.now_ms())?;
-                if std::mem::take(busy) || told != Some(seen) {
-                    told = Some(seen);
-                    let dirty = worker.is_dirty();
-                    self.say(Event::Idle { worker: self.index, dirty, rung: seen });
-                }
-                self.bell.wait(seen, NAP);
-                continue;
-            };
-            if !std::mem::replace(busy, true) {
-                self.say(Event::Busy(self.index));
-            }
-            worker.step(task, self.bell.called())?;
-            let records_in = worker.records_in();
-            self.progress.read(records_in - counted);
-            counted = records_in;
-            if worker.changed_rows() > self.plan.settings.changed_rows_max {
-                self.say(Event::Full);
-            }
-        }
-    }
-
-    fn close(&self, worker: &mut Worker) -> Result<()> {
-        worker.close()?;
-        self.say(Event::Closed);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

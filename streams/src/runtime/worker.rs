@@ -4,7 +4,8 @@
 //!
 //! Invariants
 //! * the task whose inputs are least far in event time goes first, so that skew stays small.
-//! * what was emitted is handed to the log when nothing else is left to do, and at the commit.
+//! * what was emitted is handed to the log when nothing else is left to do, and when the transaction is
+//!   prepared.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -135,7 +136,7 @@ impl Worker {
         self.tasks.iter().map(Task::changed_rows).sum()
     }
 
-    /// Its part of the commit. The transaction is let go of.
+    /// Its part of the commit. The transaction is let go of; only after the one before is committed.
     pub(crate) fn prepare(&mut self) -> Result<Prepared> {
         let transaction =
             self.transaction.take().expect("a commit follows the begin of its transaction");
@@ -145,7 +146,7 @@ impl Worker {
             let positions = task.prepare(&transaction, skip_first)?;
             prepared.positions.extend(positions);
             prepared.marks.extend(task.marks());
-            prepared.counters.add(&task.counters());
+            prepared.counters.add(&task.take_counters());
             prepared.late_records.extend(task.take_late_records());
         }
         if self.mistake == Some(Mistake::StoreBeforeCommit) {

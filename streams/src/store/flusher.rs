@@ -1,8 +1,8 @@
 //! Writes levels of committed rows to their stores, beside the work of the job.
 //!
 //! Why: a batch of a hundred thousand rows takes RocksDB a good part of a second, and the worker
-//! has records to process meanwhile. How a flush runs is a value, so that a simulator can run it at
-//! once and a test can hold it back.
+//! has records to process meanwhile. How a flush runs is a value, so that a simulator can run it hold
+//! it back and a test can run it at once.
 //!
 //! ```text
 //!   RowCache -- FlushJob --> queue of QUEUE_LENGTH --> one thread --> ByteStore::write
@@ -16,6 +16,7 @@
 //!
 //! On crash: a job that has not run is gone; its rows are in the changelog.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -124,14 +125,15 @@ pub(crate) struct Flusher {
 
 #[derive(Clone)]
 enum How {
+    #[cfg(test)]
     Inline,
     Thread(Arc<FlushThread>),
-    #[cfg(test)]
     Held(HeldFlushes),
 }
 
 impl Flusher {
     /// Every flush runs in the step that starts it.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn inline() -> Self {
         Flusher { how: How::Inline }
@@ -146,8 +148,7 @@ impl Flusher {
         Ok(Flusher { how: How::Thread(Arc::new(FlushThread::start()?)) })
     }
 
-    /// Flushes wait until the test runs them, or until somebody waits for one.
-    #[cfg(test)]
+    /// Flushes wait until a simulator or a test runs them, or until somebody waits for one.
     #[must_use]
     pub(crate) fn held() -> (Self, HeldFlushes) {
         let held = HeldFlushes::default();
@@ -158,16 +159,15 @@ impl Flusher {
         let (answer, ticket) = Answer::new(job.store.name());
         let submission = Submission { job, answer };
         match &self.how {
+            #[cfg(test)]
             How::Inline => submission.run(),
             How::Thread(thread) => thread.submit(submission),
-            #[cfg(test)]
             How::Held(held) => held.queue.lock().push_back(submission),
         }
         ticket
     }
 
     pub(super) fn wait(&self, ticket: &Ticket) -> Result<(), StoreError> {
-        #[cfg(test)]
         if let How::Held(held) = &self.how {
             while held.run_next() {}
         }
@@ -178,9 +178,9 @@ impl Flusher {
 impl fmt::Debug for Flusher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.how {
+            #[cfg(test)]
             How::Inline => "Flusher::inline",
             How::Thread(_) => "Flusher::thread",
-            #[cfg(test)]
             How::Held(_) => "Flusher::held",
         })
     }
@@ -225,14 +225,12 @@ impl Drop for FlushThread {
     }
 }
 
-/// The flushes that a test holds back.
-#[cfg(test)]
+/// Flushes that a simulator or a test holds back and runs when it likes.
 #[derive(Clone, Default)]
 pub(crate) struct HeldFlushes {
-    queue: Arc<Mutex<std::collections::VecDeque<Submission>>>,
+    queue: Arc<Mutex<VecDeque<Submission>>>,
 }
 
-#[cfg(test)]
 impl HeldFlushes {
     /// How many flushes wait.
     #[must_use]
@@ -242,7 +240,12 @@ impl HeldFlushes {
 
     /// Runs the oldest flush; `false` if there is none.
     pub(crate) fn run_next(&self) -> bool {
-        let next = self.queue.lock().pop_front();
+        self.run(0)
+    }
+
+    /// Runs one of the flushes, which may be of any store; `false` if there is none at `index`.
+    pub(crate) fn run(&self, index: usize) -> bool {
+        let next = self.queue.lock().remove(index);
         next.map(Submission::run).is_some()
     }
 
@@ -253,7 +256,6 @@ impl HeldFlushes {
     }
 }
 
-#[cfg(test)]
 impl fmt::Debug for HeldFlushes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} held flushes", self.count())

@@ -64,6 +64,17 @@ impl Level {
         }
     }
 
+    /// Takes over rows that are newer than this level's own.
+    pub(super) fn put_above(&mut self, newer: Level) {
+        if self.rows() == 0 {
+            *self = newer;
+            return;
+        }
+        for (key, value) in newer.into_rows() {
+            self.put(key, value);
+        }
+    }
+
     /// Takes over rows that are older than this level's own: they show only where it has none.
     pub(super) fn put_below(&mut self, older: Level) {
         for (key, value) in older.into_rows() {

@@ -4,7 +4,7 @@
 //! store of bytes, so a back end has six operations to get right and one suite to pass.
 //!
 //! ```text
-//!   RowCache      dirty -> flushing -> clean      one store partition of one task: committed rows
+//!   RowCache      undecided -> dirty -> flushing -> clean      one store partition of one task
 //!       |  ^            |
 //!       |  +------------|------ get, scan
 //!       v               v
@@ -41,15 +41,13 @@ mod overlay;
 mod rocks;
 mod row_cache;
 
-pub(crate) use flusher::Flusher;
-#[cfg(test)]
-pub(crate) use flusher::HeldFlushes;
+pub(crate) use flusher::{Flusher, HeldFlushes};
 pub(crate) use layout::Checkpoint;
 pub(crate) use memory::MemoryBackend;
 pub(crate) use overlay::Overlay;
 #[cfg(feature = "rocksdb")]
 pub(crate) use rocks::{RocksBackend, RocksBudget};
-pub(crate) use row_cache::{CacheOptions, RowCache};
+pub(crate) use row_cache::{BrokenFlush, CacheOptions, RowCache};
 
 /// What a [`ByteStore::scan`] calls for each row, with its key and value, until it breaks.
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;

@@ -4,14 +4,15 @@
 //! changed; an abort drops the overlay and nothing else.
 //!
 //! ```text
-//!   read:    overlay -> row cache -> back end
-//!   commit:  overlay -> changelog batch -> (commit point) -> row cache
+//!   read:    overlay -> row cache (undecided -> committed) -> back end
+//!   commit:  overlay -> changelog batch, undecided rows -> (commit point) -> committed rows
 //! ```
 //!
 //! Invariants
 //! * rows are visited in the order in which the transaction first touched them: the same input gives
 //!   the same changelog.
-//! * nothing reaches the row cache before `committed`.
+//! * what `prepare` hands on is undecided until `committed`; the next transaction reads and changes it
+//!   meanwhile, in rows of its own.
 //!
 //! On crash: gone; the changelog's tail and the input after the committed offsets bring it back.
 
@@ -20,7 +21,7 @@ use std::hash::BuildHasher;
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{Checkpoint, RowCache, StoreError, layout};
+use super::{BrokenFlush, Checkpoint, RowCache, StoreError, layout};
 use crate::codec::{Bincode, Codec};
 use crate::ids::StoreName;
 use crate::time::Stamp;
@@ -34,7 +35,7 @@ pub(crate) struct Row<A> {
     pub(crate) timestamp: i64,
     /// The largest source time of the records of this transaction.
     pub(crate) source_time: i64,
-    /// Whether the committed state has it.
+    /// Whether the state before this transaction has it.
     committed: bool,
     changed: bool,
     unsent: bool,
@@ -65,7 +66,7 @@ impl<A> Row<A> {
         std::mem::take(&mut self.unsent)
     }
 
-    /// Whether the committed state has it.
+    /// Whether the state before this transaction has it.
     pub(crate) fn is_committed(&self) -> bool {
         self.committed
     }
@@ -78,7 +79,6 @@ pub(crate) struct Overlay<A> {
     places: HashTable<usize>,
     rows: Vec<Row<A>>,
     behind: Option<RowCache>,
-    prepared: Vec<(Bytes, Option<Bytes>)>,
     scratch: Vec<u8>,
 }
 
@@ -93,7 +93,6 @@ where
             places: HashTable::new(),
             rows: Vec::new(),
             behind: None,
-            prepared: Vec::new(),
             scratch: Vec::new(),
         }
     }
@@ -161,46 +160,71 @@ where
     }
 
     /// Encodes each changed row once: for the changelog, which takes (timestamp, key, value), and for
-    /// the row cache.
+    /// the row cache, where it stays undecided. The transaction's own rows are gone afterwards.
     pub(crate) fn prepare<E: From<StoreError>>(
         &mut self,
         mut changelog: impl FnMut(i64, &[u8], Option<&[u8]>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.prepared.clear();
+        let behind = self.behind.as_mut().expect("a store is opened before its first record");
         for row in self.rows.iter().filter(|row| row.changed) {
             let mut key = Vec::with_capacity(row.key.len() + 1);
             layout::row_key(&row.key, &mut key);
             if let Some(value) = &row.value {
-                self.scratch.clear();
-                layout::encode_row(row.timestamp, &[], &mut self.scratch);
-                let head = self.scratch.len();
-                Bincode::encode(value, &mut self.scratch).map_err(|e| StoreError::Encode {
-                    store: self.store.clone(),
-                    reason: e.to_string(),
-                })?;
+                let head = encode(&self.store, row.timestamp, value, &mut self.scratch)?;
                 changelog(row.timestamp, &row.key, Some(&self.scratch[head..]))?;
-                self.prepared.push((key.into(), Some(Bytes::copy_from_slice(&self.scratch))));
+                behind.prepare(key.into(), Some(Bytes::copy_from_slice(&self.scratch)));
             } else if row.committed {
                 changelog(row.timestamp, &row.key, None)?;
-                self.prepared.push((key.into(), None));
+                behind.prepare(key.into(), None);
             }
         }
+        self.rows.clear();
+        self.places.clear();
         Ok(())
     }
 
     /// Adds rows that the changelog does not need because they follow from others.
     pub(crate) fn prepare_derived(&mut self, key: Vec<u8>, present: bool) {
-        self.prepared.push((key.into(), present.then(Bytes::new)));
+        self.behind().prepare(key.into(), present.then(Bytes::new));
     }
 
-    /// After the commit point: what was prepared is committed now, and the transaction is over. `None`:
-    /// the changelog got no record, as no row had changed.
+    /// After the commit point: what was prepared is committed now, whatever the next transaction has
+    /// changed since. `None`: the changelog got no record, as no row had changed.
     pub(crate) fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
-        let prepared = std::mem::take(&mut self.prepared);
-        if let Some(checkpoint) = checkpoint {
-            self.behind().commit(prepared, checkpoint, now_ms);
+        if self.behind().makes(BrokenFlush::ChangedRows) {
+            self.prepare_changed_rows();
         }
-        self.rows.clear();
-        self.places.clear();
+        self.behind().decided(checkpoint, now_ms);
     }
+
+    /// What must never happen; see [`BrokenFlush::ChangedRows`].
+    fn prepare_changed_rows(&mut self) {
+        let behind = self.behind.as_mut().expect("a store is opened before its first record");
+        for row in self.rows.iter().filter(|row| row.changed) {
+            let mut key = Vec::new();
+            layout::row_key(&row.key, &mut key);
+            let Some(value) = &row.value else { continue };
+            if encode(&self.store, row.timestamp, value, &mut self.scratch).is_ok() {
+                behind.prepare(key.into(), Some(Bytes::copy_from_slice(&self.scratch)));
+            }
+        }
+    }
+}
+
+/// Writes a row in place of what `out` held; the value begins at the answer.
+fn encode<A>(
+    store: &StoreName,
+    timestamp: i64,
+    value: &A,
+    out: &mut Vec<u8>,
+) -> Result<usize, StoreError>
+where
+    Bincode: Codec<A>,
+{
+    out.clear();
+    layout::encode_row(timestamp, &[], out);
+    let head = out.len();
+    Bincode::encode(value, out)
+        .map_err(|e| StoreError::Encode { store: store.clone(), reason: e.to_string() })?;
+    Ok(head)
 }

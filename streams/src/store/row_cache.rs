@@ -1,16 +1,21 @@
-//! Committed rows of one store partition: clean, or not yet on disk.
+//! Rows of one store partition behind the running transaction: undecided, not yet on disk, or clean.
 //!
 //! Why: a commit must not wait for RocksDB, and RocksDB must never see a row whose commit is not
-//! decided. So committed rows wait here, and go down in large batches beside the work.
+//! decided. So committed rows wait here, and go down in large batches beside the work; and rows whose
+//! commit is on its way lie in front of them, where the next transaction finds them.
 //!
 //! ```text
+//!   prepare() -> undecided
+//!                    | decided()
+//!                    v
 //!   commit() --> dirty ------ step() starts a flush ------> flushing ---- done ----> clean
 //!                  ^                                           |                       ^
 //!                  +---------------- failed -------------------+        get() ---------+
 //!                                                              |                       |
 //!                                                              v                       |
 //!                                    ByteStore: rows as of commit N + checkpoint N ----+
-//!   get:  dirty -> flushing -> clean -> store        scan: dirty over flushing over store
+//!   get:   undecided -> dirty -> flushing -> clean -> store
+//!   scan:  undecided over dirty over flushing over store
 //! ```
 //!
 //! Invariants
@@ -18,7 +23,8 @@
 //!   a later commit changes is dirty again, beside its older self in the flush.
 //! * one flush at a time; it ends before the cache is cleared, flushed out or dropped, or else an
 //!   older row could win over a newer one.
-//! * what is not committed never gets here, so an abort has nothing to undo.
+//! * what is not decided is never flushed, so an abort has nothing to undo: it drops all of this.
+//! * there is one undecided transaction at most.
 //! * `dirty` holds less than twice its limits plus one commit: beyond that, step() waits.
 //!
 //! On crash: everything here is gone; the changelog behind the store's checkpoint has it.
@@ -48,6 +54,21 @@ pub(crate) struct CacheOptions {
     pub clean_bytes_max: usize,
     /// How long a row may wait before a flush starts, in milliseconds. Default 30 000.
     pub flush_every_ms: i64,
+    /// A deliberate mistake, to show that a checker can fail. Default none.
+    pub broken: Option<BrokenFlush>,
+}
+
+/// A deliberate mistake, to show that a checker can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BrokenFlush {
+    /// The next flush of a store begins before the last one has ended.
+    Overlap,
+    /// The checkpoint is that of the last commit when the flush ends, not that of its rows.
+    LateCheckpoint,
+    /// Rows whose commit is not decided are flushed with the others.
+    Undecided,
+    /// Rows become committed as the next transaction has changed them since.
+    ChangedRows,
 }
 
 impl Default for CacheOptions {
@@ -57,6 +78,7 @@ impl Default for CacheOptions {
             dirty_bytes_max: 32 * 1024 * 1024,
             clean_bytes_max: 32 * 1024 * 1024,
             flush_every_ms: 30_000,
+            broken: None,
         }
     }
 }
@@ -91,6 +113,7 @@ pub(crate) struct RowCache {
     partition: u32,
     options: CacheOptions,
     flusher: Flusher,
+    undecided: Level,
     dirty: Dirty,
     flushing: Option<Flushing>,
     clean: CleanRows,
@@ -113,6 +136,7 @@ impl RowCache {
             partition,
             options,
             flusher,
+            undecided: Level::default(),
             dirty: Dirty::default(),
             flushing: None,
             clean: CleanRows::new(options.clean_bytes_max),
@@ -150,6 +174,7 @@ impl RowCache {
         if let Err(error) = self.wait_for_flush() {
             tracing::warn!(store = %self.store.name(), %error, "a flush failed before a rebuild");
         }
+        self.undecided = Level::default();
         self.dirty = Dirty::default();
         self.clean.clear();
         self.committed = None;
@@ -157,12 +182,15 @@ impl RowCache {
         self.store.clear(&from, &to)
     }
 
-    /// The committed value of a row.
+    /// The value of a row as the last transaction that was prepared has left it.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: the store failed.
     pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        if let Some(value) = self.undecided.get(key) {
+            return Ok(value.cloned());
+        }
         if let Some(value) = self.dirty.level.get(key) {
             return Ok(value.cloned());
         }
@@ -180,9 +208,26 @@ impl RowCache {
         Ok(Some(value))
     }
 
-    /// Takes over the rows of a transaction; `None` deletes. Only AFTER its commit point, or else
-    /// a flush could put on disk what recovery aborts. The checkpoint is the offset behind the last
-    /// changelog record of these rows.
+    /// Takes a row of a transaction whose commit is not decided yet; `None` deletes.
+    pub(crate) fn prepare(&mut self, key: Bytes, value: Option<Bytes>) {
+        self.undecided.put(key, value);
+    }
+
+    /// AFTER the commit point, or else a flush could put on disk what recovery aborts: what was
+    /// prepared is committed. The checkpoint is the offset behind the last changelog record of these
+    /// rows; `None` where there is none, and so no row.
+    pub(crate) fn decided(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
+        let rows = mem::take(&mut self.undecided);
+        if let Some(checkpoint) = checkpoint
+            && (rows.rows() > 0 || self.committed != Some(checkpoint))
+        {
+            self.dirty.level.put_above(rows);
+            self.reach(checkpoint, now_ms);
+        }
+    }
+
+    /// Takes over rows of the changelog; `None` deletes. The checkpoint is the offset behind the last
+    /// of their records.
     pub(crate) fn commit(
         &mut self,
         rows: Vec<(Bytes, Option<Bytes>)>,
@@ -192,16 +237,20 @@ impl RowCache {
         if rows.is_empty() && self.committed == Some(checkpoint) {
             return;
         }
-        self.committed = Some(checkpoint);
         for (key, value) in rows {
             self.dirty.level.put(key, value);
         }
+        self.reach(checkpoint, now_ms);
+    }
+
+    fn reach(&mut self, checkpoint: Checkpoint, now_ms: i64) {
+        self.committed = Some(checkpoint);
         let since_ms = self.dirty.reached.map_or(now_ms, |reached| reached.since_ms);
         self.dirty.reached = Some(Reached { checkpoint, since_ms });
     }
 
-    /// Visits the committed rows with `from <= key < to` in the order of their keys. Index rows
-    /// cost what is visited; a scan of other rows sorts those that are not on disk first.
+    /// Visits the rows with `from <= key < to` in the order of their keys, as [`get`](Self::get) sees
+    /// them. Index rows cost what is visited; a scan of other rows sorts those that are not on disk first.
     ///
     /// # Errors
     ///
@@ -215,9 +264,9 @@ impl RowCache {
         if from >= to {
             return Ok(());
         }
-        let empty = Level::default();
-        let below = self.flushing.as_ref().map_or(&empty, |flushing| &flushing.level);
-        let mut memory = merged(&self.dirty.level, below, from, to).peekable();
+        let flushing = self.flushing.iter().flat_map(|flushing| flushing.level.range(from, to));
+        let committed = merged(self.dirty.level.range(from, to), flushing);
+        let mut memory = merged(self.undecided.range(from, to), committed).peekable();
         let (mut store_from, mut store_to) = (Vec::new(), Vec::new());
         store_key(self.partition, from, &mut store_from);
         store_key(self.partition, to, &mut store_to);
@@ -261,7 +310,8 @@ impl RowCache {
         if self.flushing.is_some() && self.is_over(2) {
             self.wait_for_flush()?;
         }
-        if self.flushing.is_none() && self.is_due(now_ms) {
+        let is_free = self.flushing.is_none() || self.makes(BrokenFlush::Overlap);
+        if is_free && self.is_due(now_ms) {
             self.start_flush();
             self.collect_flush()?;
         }
@@ -284,10 +334,15 @@ impl RowCache {
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         let flushing = self.flushing.as_ref().map_or(0, |flushing| flushing.level.bytes());
-        self.dirty.level.bytes() + flushing + self.clean.bytes()
+        self.undecided.bytes() + self.dirty.level.bytes() + flushing + self.clean.bytes()
     }
 
-    /// Rows that are not on disk yet.
+    /// Whether it makes this mistake.
+    pub(super) fn makes(&self, mistake: BrokenFlush) -> bool {
+        self.options.broken == Some(mistake)
+    }
+
+    /// Committed rows that are not on disk yet.
     #[must_use]
     pub(crate) fn dirty_rows(&self) -> usize {
         let flushing = self.flushing.as_ref().map_or(0, |flushing| flushing.level.rows());
@@ -314,7 +369,11 @@ impl RowCache {
         let Some(reached) = self.dirty.reached.take() else {
             return;
         };
-        let level = Arc::new(mem::take(&mut self.dirty.level));
+        let mut level = mem::take(&mut self.dirty.level);
+        if self.makes(BrokenFlush::Undecided) {
+            level.put_above(self.undecided.clone());
+        }
+        let level = Arc::new(level);
         let ticket = self.flusher.submit(FlushJob {
             store: Arc::clone(&self.store),
             partition: self.partition,
@@ -346,6 +405,9 @@ impl RowCache {
             return result;
         };
         let level = Arc::unwrap_or_clone(level);
+        if let (true, Some(late)) = (self.makes(BrokenFlush::LateCheckpoint), &self.committed) {
+            self.store.write(&Level::default().to_batch(self.partition, late))?;
+        }
         if result.is_ok() {
             self.clean.put_level(level);
         } else {
@@ -358,15 +420,15 @@ impl RowCache {
     }
 }
 
-/// The rows of two levels in the order of their keys, the upper one over the lower one.
+/// A row in memory; `None` is a delete.
+type RowRef<'a> = (&'a Bytes, Option<&'a Bytes>);
+
+/// Rows in the order of their keys, the upper ones over the lower ones.
 fn merged<'a>(
-    upper: &'a Level,
-    lower: &'a Level,
-    from: &'a [u8],
-    to: &'a [u8],
-) -> impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> {
-    let mut upper = upper.range(from, to).peekable();
-    let mut lower = lower.range(from, to).peekable();
+    upper: impl Iterator<Item = RowRef<'a>>,
+    lower: impl Iterator<Item = RowRef<'a>>,
+) -> impl Iterator<Item = RowRef<'a>> {
+    let (mut upper, mut lower) = (upper.peekable(), lower.peekable());
     std::iter::from_fn(move || {
         let Some((key, _)) = upper.peek() else {
             return lower.next();
@@ -381,6 +443,9 @@ fn merged<'a>(
 
 impl Drop for RowCache {
     fn drop(&mut self) {
+        if self.makes(BrokenFlush::Overlap) {
+            return;
+        }
         // A flush that outlived its cache could overwrite what the next cache flushes.
         if let Err(error) = self.wait_for_flush() {
             tracing::warn!(store = %self.store.name(), %error, "the last flush failed");

@@ -3,9 +3,11 @@
 //! Why apart: what a test says is one thing, how the runtime is driven is another.
 //!
 //! ```text
-//!   drive: open if needed --> settle: step .. commit .. step .. commit --> everything is committed
-//!                                |
-//!                                `-- crash: power off, start over
+//!   drive: open if needed --> settle: step .. seal N .. step .. commit N .. step .. tell a worker ..
+//!                                |            `-- N + 1 begins
+//!                                |-- crash: power off, start over
+//!                                `-- failed commit: outcome unknown, start over in the same process
+//!                             --> everything is committed
 //! ```
 //!
 //! Invariants
@@ -14,28 +16,55 @@
 use std::sync::Arc;
 
 use super::random::Random;
-use crate::broker::{Broker, SimulatedLog};
+use crate::broker::{Broker, Call, SimulatedLog};
 use crate::dsl::Topology;
 use crate::error::Result;
 use crate::processor::{Counters, LateRecord};
-use crate::runtime::{Build, Committer, JobPlan, OpenStores, Prepared, Worker};
+use crate::runtime::{Build, Committer, JobPlan, OpenStores, Prepared, Sealed, Worker};
 use crate::settings::Settings;
-use crate::store::{Backend, Flusher, MemoryBackend};
+use crate::store::{Backend, Flusher, HeldFlushes, MemoryBackend};
 
 /// Where the clock of a new driver stands: 2026-01-01T00:00:00Z.
 const START_MS: i64 = 1_767_225_600_000;
 /// Records of one simulated step at most.
 const BURST: u64 = 8;
+/// Steps in which nothing happens to a commit on its way, below this.
+const PATIENCE: u64 = 12;
 
 struct Running {
     workers: Vec<Worker>,
     committer: Committer,
+    on_its_way: Option<OnItsWay>,
+    /// About how many steps lie between two commits, and between two flushes.
+    commit_every: u64,
+    flush_every: u64,
+}
+
+/// A transaction that is prepared; the next one is running.
+struct OnItsWay {
+    sealed: Sealed,
+    /// What it has to say once it is committed.
+    counters: Counters,
+    late: Vec<LateRecord>,
+    /// Steps before the next thing happens to it.
+    patience: u64,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The commit thread has it.
+    Sealed,
+    /// It is committed; these workers have not heard of it yet.
+    Committed(Vec<usize>),
 }
 
 /// What became of a simulated step.
 enum Happened {
     Went,
+    /// The power is gone.
     Crashed,
+    /// The commit failed: the job starts over in the same process.
+    Failed,
 }
 
 /// The runtime, the log and the stores of a test.
@@ -46,6 +75,11 @@ pub(super) struct Engine {
     random: Random,
     pub(super) log: SimulatedLog,
     stores: MemoryBackend,
+    /// Flushes wait here, also while the job starts over.
+    flusher: Flusher,
+    held: HeldFlushes,
+    /// A commit that failed: whether it happened shows when the job starts over.
+    in_doubt: Option<OnItsWay>,
     running: Option<Running>,
     crash_every: Option<u64>,
     until_crash: u64,
@@ -60,6 +94,7 @@ impl Engine {
     pub(super) fn new(build: Build) -> Self {
         let mut settings = Settings::new("test");
         settings.event_time_ahead_max_ms = i64::MAX;
+        let (flusher, held) = Flusher::held();
         Self {
             build,
             settings,
@@ -67,6 +102,9 @@ impl Engine {
             random: Random::new(0),
             log: SimulatedLog::new(0, START_MS),
             stores: MemoryBackend::new(0),
+            flusher,
+            held,
+            in_doubt: None,
             running: None,
             crash_every: None,
             until_crash: 0,
@@ -94,7 +132,12 @@ impl Engine {
         self.crashes += 1;
         self.log.power_cut(self.random.next());
         self.stores.crash();
+        while self.held.lose_next() {}
         self.running = None;
+        self.plan_next_crash();
+    }
+
+    fn plan_next_crash(&mut self) {
         if let Some(every) = self.crash_every {
             self.until_crash = 1 + self.random.below(2 * every);
         }
@@ -124,6 +167,10 @@ impl Engine {
                     drop(running);
                     raise = raise_to;
                 }
+                Ok(Happened::Failed) => {
+                    self.plan_next_crash();
+                    raise = raise_to;
+                }
                 Ok(Happened::Went) => {
                     self.running = Some(running);
                     return Ok(());
@@ -147,15 +194,18 @@ impl Engine {
         let broker: Arc<dyn Broker> = Arc::new(broker);
         let mut plan =
             JobPlan::new(self.settings.clone(), Arc::clone(&self.build), broker.as_ref())?;
-        let producer = broker.producer(&self.settings.id)?;
-        plan.load_positions(broker.as_ref())?;
+        let mut committer = Committer::take_over(&mut plan, Arc::clone(&broker))?;
+        if let Some(mut in_doubt) = self.in_doubt.take()
+            && in_doubt.sealed.is_committed(&plan)
+        {
+            self.committed(&mut in_doubt);
+        }
         let names = plan.stores();
         let stores = OpenStores {
             by_name: names.iter().cloned().zip(self.stores.open(&names)?).collect(),
-            options: self.settings.cache,
-            flusher: Flusher::inline(),
+            options: self.settings.cache_options(),
+            flusher: self.flusher.clone(),
         };
-        let mut committer = Committer::new(&plan, Arc::clone(&broker), producer)?;
         let tasks = plan.tasks();
         let count = usize::try_from(1 + self.random.below(3)).expect("at most three workers");
         let mut workers = Vec::new();
@@ -165,11 +215,15 @@ impl Engine {
         }
         self.restored += workers.iter().map(Worker::restored).sum::<u64>();
         workers.iter().for_each(|worker| committer.resume(worker.marks()));
-        let mut running = Running { workers, committer };
+        let commit_every = self.random.one_of(&[3, 12, 24]);
+        let flush_every = self.random.one_of(&[4, 16, 48]);
+        let on_its_way = None;
+        let mut running = Running { workers, committer, on_its_way, commit_every, flush_every };
         begin(&mut running)?;
         Ok(running)
     }
 
+    /// Steps until everything is read, processed and committed.
     /// Steps until everything is read, processed and committed.
     fn settle(&mut self, running: &mut Running, mut raise: Option<i64>) -> Result<Happened> {
         loop {
@@ -179,22 +233,140 @@ impl Engine {
                     return Ok(Happened::Crashed);
                 }
                 went = 0;
-                if self.random.below(24) == 0
-                    && let Happened::Crashed = self.commit(running)?
-                {
-                    return Ok(Happened::Crashed);
+                let happened = self.beside(running)?;
+                if !matches!(happened, Happened::Went) {
+                    return Ok(happened);
                 }
             }
             if let Some(to) = raise.take() {
                 running.workers.iter_mut().try_for_each(|worker| worker.raise(to))?;
             }
-            if !running.workers.iter().any(Worker::is_dirty) {
-                return Ok(Happened::Went);
+            let happened = self.finish(running)?;
+            if !matches!(happened, Happened::Went) || !running.is_dirty() {
+                return Ok(happened);
             }
-            if let Happened::Crashed = self.commit(running)? {
-                return Ok(Happened::Crashed);
+            self.seal(running)?;
+        }
+    }
+
+    /// What other threads may do between two steps of the workers.
+    fn beside(&mut self, running: &mut Running) -> Result<Happened> {
+        if self.random.below(running.flush_every) == 0 {
+            self.flush(running)?;
+        }
+        match &mut running.on_its_way {
+            Some(on_its_way) if on_its_way.patience > 0 => on_its_way.patience -= 1,
+            Some(_) => return self.advance(running),
+            None => {
+                if self.random.below(running.commit_every) == 0 && running.is_dirty() {
+                    self.seal(running)?;
+                }
             }
         }
+        Ok(Happened::Went)
+    }
+
+    /// The flusher gets some time: flushes end, others begin, and may end as well. For the stores it is any
+    /// time from now until their rows have waited long enough.
+    fn flush(&mut self, running: &mut Running) -> Result<()> {
+        let waited_ms = self.settings.cache.flush_every_ms.cast_unsigned();
+        for _ in 0..=self.random.below(4) {
+            let later_ms = self.random.below(2 * waited_ms).cast_signed();
+            let now_ms = self.log.now_ms().saturating_add(later_ms);
+            let waiting = u64::try_from(self.held.count()).expect("a count fits 64 bits");
+            let index = usize::try_from(self.random.below(waiting + 2)).expect("a small index");
+            self.held.run(index);
+            running.workers.iter_mut().try_for_each(|worker| worker.step_stores(now_ms))?;
+        }
+        Ok(())
+    }
+
+    /// Brings the commit that is on its way, if there is one, to its end.
+    fn finish(&mut self, running: &mut Running) -> Result<Happened> {
+        while running.on_its_way.is_some() {
+            let happened = self.advance(running)?;
+            if !matches!(happened, Happened::Went) {
+                return Ok(happened);
+            }
+        }
+        Ok(Happened::Went)
+    }
+
+    /// Workers prepare, the next transaction begins, and the commit is left to itself.
+    fn seal(&mut self, running: &mut Running) -> Result<()> {
+        let prepared: Vec<Prepared> =
+            running.workers.iter_mut().map(Worker::prepare).collect::<Result<_>>()?;
+        let sealed = running.committer.seal(&prepared)?;
+        begin(running)?;
+        let mut counters = Counters::default();
+        let mut late = Vec::new();
+        for part in prepared {
+            counters.add(&part.counters);
+            late.extend(part.late_records);
+        }
+        let patience = self.random.below(PATIENCE);
+        running.on_its_way =
+            Some(OnItsWay { sealed, counters, late, patience, stage: Stage::Sealed });
+        Ok(())
+    }
+
+    /// The next thing that happens to the commit on its way.
+    fn advance(&mut self, running: &mut Running) -> Result<Happened> {
+        let Some(mut on_its_way) = running.on_its_way.take() else { return Ok(Happened::Went) };
+        let crash_at = match self.crash_every {
+            Some(_) if self.until_crash == 0 => Some(self.random.below(4)),
+            _ => None,
+        };
+        match &mut on_its_way.stage {
+            Stage::Sealed => {
+                match crash_at {
+                    Some(0) => return Ok(Happened::Crashed),
+                    Some(1) => return Ok(self.fail(on_its_way)),
+                    _ => on_its_way.sealed.commit()?,
+                }
+                on_its_way.stage = Stage::Committed((0..running.workers.len()).collect());
+                self.committed(&mut on_its_way);
+                if crash_at == Some(2) {
+                    return Ok(Happened::Crashed);
+                }
+                on_its_way.sealed.purge()?;
+            }
+            Stage::Committed(unaware) => {
+                if crash_at.is_some() {
+                    return Ok(Happened::Crashed);
+                }
+                let count = u64::try_from(unaware.len()).expect("a count fits 64 bits");
+                let next = usize::try_from(self.random.below(count)).expect("below a count");
+                let transaction = on_its_way.sealed.transaction();
+                let worker = &mut running.workers[unaware.swap_remove(next)];
+                worker.committed(transaction.as_ref(), self.log.now_ms())?;
+                if unaware.is_empty() {
+                    return Ok(Happened::Went);
+                }
+            }
+        }
+        on_its_way.patience = self.random.below(PATIENCE);
+        running.on_its_way = Some(on_its_way);
+        Ok(Happened::Went)
+    }
+
+    /// The write or the sync of the commit record fails; perhaps the power is gone as well.
+    fn fail(&mut self, on_its_way: OnItsWay) -> Happened {
+        let call = if self.random.below(2) == 0 { Call::Sync } else { Call::Write };
+        self.log.fail_next(call, "__commits-");
+        if on_its_way.sealed.commit().is_err() {
+            self.in_doubt = Some(on_its_way);
+        } else {
+            let mut on_its_way = on_its_way;
+            self.committed(&mut on_its_way);
+        }
+        if self.random.below(2) == 0 { Happened::Failed } else { Happened::Crashed }
+    }
+
+    fn committed(&mut self, on_its_way: &mut OnItsWay) {
+        self.commits += 1;
+        self.counters.add(&on_its_way.counters);
+        self.late.append(&mut on_its_way.late);
     }
 
     /// One task processes a few records, or what was emitted is handed over; whether anything went.
@@ -230,35 +402,11 @@ impl Engine {
         // Close to the point, leave it to the commit now and then: crashes belong there too.
         self.until_crash == 0 && self.random.below(3) > 0
     }
+}
 
-    fn commit(&mut self, running: &mut Running) -> Result<Happened> {
-        if !running.workers.iter().any(Worker::is_dirty) {
-            return Ok(Happened::Went);
-        }
-        let crash_at = match self.crash_every {
-            Some(_) if self.until_crash == 0 => Some(self.random.below(2)),
-            _ => None,
-        };
-        let prepared: Vec<Prepared> =
-            running.workers.iter_mut().map(Worker::prepare).collect::<Result<_>>()?;
-        if crash_at == Some(0) {
-            return Ok(Happened::Crashed);
-        }
-        let transaction = running.committer.commit(&prepared)?;
-        self.commits += 1;
-        for part in prepared {
-            self.counters.add(&part.counters);
-            self.late.extend(part.late_records);
-        }
-        if crash_at == Some(1) {
-            return Ok(Happened::Crashed);
-        }
-        let now_ms = self.log.now_ms();
-        for worker in &mut running.workers {
-            worker.committed(transaction.as_ref(), now_ms)?;
-        }
-        begin(running)?;
-        Ok(Happened::Went)
+impl Running {
+    fn is_dirty(&self) -> bool {
+        self.workers.iter().any(Worker::is_dirty)
     }
 }
 

@@ -24,6 +24,13 @@ impl Random {
         self.next().checked_rem(limit).unwrap_or(0)
     }
 
+    /// One of these numbers; 0 if there is none.
+    pub(crate) fn one_of(&mut self, numbers: &[u64]) -> u64 {
+        let count = u64::try_from(numbers.len()).expect("a count fits 64 bits");
+        let index = usize::try_from(self.below(count)).expect("below a count");
+        numbers.get(index).copied().unwrap_or(0)
+    }
+
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             let bound = u64::try_from(i + 1).expect("an index fits 64 bits");

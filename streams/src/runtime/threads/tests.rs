@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::worker::NAP;
 use super::*;
 use crate::broker::{Call, SimulatedLog};
 use crate::dsl::{Topology, topic};
@@ -43,8 +44,7 @@ fn beside(log: &mut SimulatedLog, test: impl FnOnce(&mut SimulatedLog, &Control)
 fn run_once(broker: &Arc<dyn Broker>, backend: &MemoryBackend, control: &Control) -> Result<()> {
     let settings = Settings { threads: 3, ..Settings::new("job") };
     let mut plan = JobPlan::new(settings, Arc::new(topology), broker.as_ref())?;
-    let producer = broker.producer("job")?;
-    plan.load_positions(broker.as_ref())?;
+    let committer = Committer::take_over(&mut plan, Arc::clone(broker))?;
     let names = plan.stores();
     let opened = backend.open(&names)?;
     let stores = OpenStores {
@@ -52,7 +52,6 @@ fn run_once(broker: &Arc<dyn Broker>, backend: &MemoryBackend, control: &Control
         options: plan.settings.cache,
         flusher: Flusher::inline(),
     };
-    let committer = Committer::new(&plan, Arc::clone(broker), producer)?;
     run(&plan, broker, committer, &stores, control)
 }
 
@@ -81,6 +80,34 @@ fn a_record_wakes_an_idle_job_and_is_committed() {
             wait_until(log, "committed", |_| progress.get().records_out > u64::from(n));
         }
     });
+}
+
+/// Another instance takes one of the two transactional ids: whichever it takes first, the job that had
+/// them commits no more, and says which job it is.
+#[test]
+fn a_job_is_fenced_by_either_of_its_transactional_ids() {
+    for id in ["job", "job.2"] {
+        let mut log = SimulatedLog::new(1, 0);
+        log.ensure_topic("in", 2).unwrap();
+        let broker: Arc<dyn Broker> = Arc::new(log.broker(i64::MAX).unwrap());
+        let (backend, control) = (MemoryBackend::new(1), Control::default());
+        std::thread::scope(|scope| {
+            let job = scope.spawn(|| run_once(&broker, &backend, &control));
+            let progress = &control.progress;
+            wait_until(&mut log, "idle", |_| progress.idle_for(Duration::MAX).is_some());
+            let _other = broker.producer(id).unwrap();
+            let mut sent = 0;
+            wait_until(&mut log, "fenced", |log| {
+                sent += 1;
+                let value = if sent % 2 == 0 { b"0" } else { b"1" };
+                log.append("in", 0, 0, Some(b"k"), Some(value), &Headers::none()).unwrap();
+                job.is_finished()
+            });
+            let error = job.join().unwrap().unwrap_err();
+            assert_eq!(error.code(), "S009", "{error}");
+            assert!(error.to_string().starts_with("job `job` is fenced: producer "), "{error}");
+        });
+    }
 }
 
 /// The last count of each key, read committed.

@@ -75,14 +75,20 @@ impl History {
         self.states.last().expect("starts with one")
     }
 
-    fn add(&mut self, change: Change) -> usize {
+    /// The rows after one more change.
+    fn with(&self, change: &Change) -> Rows {
         let mut rows = self.latest().clone();
-        for (key, value) in &change {
+        for (key, value) in change {
             match value {
                 Some(value) => rows.insert(key.to_vec(), value.to_vec()),
                 None => rows.remove(&key[..]),
             };
         }
+        rows
+    }
+
+    fn add(&mut self, change: Change) -> usize {
+        let rows = self.with(&change);
         self.changes.push(change);
         self.states.push(rows);
         self.commits()
@@ -109,6 +115,8 @@ struct Bench {
     held: HeldFlushes,
     cache: RowCache,
     history: History,
+    /// Rows that are prepared and not decided.
+    undecided: Change,
 }
 
 impl Bench {
@@ -116,12 +124,25 @@ impl Bench {
         let backend = MemoryBackend::new(7);
         let (flusher, held) = Flusher::held();
         let cache = RowCache::open(store(&backend), PARTITION, options(dirty_rows_max), flusher);
-        Bench { backend, held, cache, history: History::new() }
+        Bench { backend, held, cache, history: History::new(), undecided: Change::new() }
     }
 
     fn commit(&mut self, change: Change) {
-        let commit = self.history.add(change.clone());
-        self.cache.commit(change, checkpoint(commit), 0);
+        self.prepare(change);
+        self.decide();
+    }
+
+    /// Rows of a transaction on its way to its commit; those of the one before are decided by then.
+    fn prepare(&mut self, change: Change) {
+        for (key, value) in change.clone() {
+            self.cache.prepare(key, value);
+        }
+        self.undecided = change;
+    }
+
+    fn decide(&mut self) {
+        let commit = self.history.add(std::mem::take(&mut self.undecided));
+        self.cache.decided(Some(checkpoint(commit)), 0);
     }
 
     fn step(&mut self) {
@@ -132,8 +153,10 @@ impl Bench {
         self.history.check(&store(&self.backend)).expect("the rows of the checkpoint")
     }
 
-    /// A new cache on what is on disk, with the tail of the changelog replayed.
+    /// A new cache on what is on disk, with the tail of the changelog replayed: what was not decided is
+    /// gone.
     fn restart(&mut self) {
+        self.undecided.clear();
         let (flusher, held) = Flusher::held();
         // Replacing the old cache ends its flush, so what is on disk is read after that.
         self.cache = RowCache::open(store(&self.backend), PARTITION, self.cache.options, flusher);

@@ -98,6 +98,42 @@ fn hazard_13_a_row_that_the_next_commit_changes_is_flushed_as_it_was() {
     assert_eq!(get(&mut bench.cache, "cold").as_deref(), Some("1"));
 }
 
+#[test]
+fn hazard_13_rows_whose_commit_is_not_decided_are_read_and_never_flushed() {
+    let mut bench = Bench::new(1);
+    bench.commit(vec![put("hot", "1"), put("cold", "1")]);
+    bench.prepare(vec![put("hot", "2"), (Bytes::from_static(b"\x01cold"), None)]);
+    assert_eq!(
+        get(&mut bench.cache, "hot").as_deref(),
+        Some("2"),
+        "the next transaction sees them"
+    );
+    assert_eq!(get(&mut bench.cache, "cold"), None);
+    assert_eq!(rows_of(&bench.cache), bench.history.with(&bench.undecided));
+    bench.step();
+    assert!(bench.held.run_next());
+    bench.step();
+    bench.cache.flush_all().expect("flushes");
+    assert_eq!(bench.on_disk(), 1, "the disk has what is committed");
+    assert_eq!(get(&mut bench.cache, "hot").as_deref(), Some("2"));
+    bench.decide();
+    bench.step();
+    assert!(bench.held.run_next());
+    assert_eq!(bench.on_disk(), 2);
+}
+
+#[test]
+fn hazard_13_an_undecided_transaction_leaves_nothing_behind_when_it_is_given_up() {
+    let mut bench = Bench::new(1);
+    bench.commit(vec![put("k", "1")]);
+    bench.prepare(vec![put("k", "2"), put("new", "2")]);
+    bench.step();
+    bench.restart();
+    assert_eq!(get(&mut bench.cache, "k").as_deref(), Some("1"));
+    assert_eq!(get(&mut bench.cache, "new"), None);
+    assert_eq!(bench.on_disk(), 1);
+}
+
 /// Flushes are run in the wrong order, with the log's end, or before their commit.
 #[test]
 fn the_checker_catches_each_broken_flush() {
@@ -136,7 +172,8 @@ fn the_checker_catches_each_broken_flush() {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Commit(Vec<(u8, Option<u8>)>),
+    Prepare(Vec<(u8, Option<u8>)>),
+    Decide,
     Step,
     RunFlush,
     LoseFlush,
@@ -149,7 +186,8 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let row = (0u8..24, prop::option::weighted(0.7, any::<u8>()));
     prop_oneof![
-        8 => prop::collection::vec(row, 0..6).prop_map(Op::Commit),
+        8 => prop::collection::vec(row, 0..6).prop_map(Op::Prepare),
+        6 => Just(Op::Decide),
         8 => Just(Op::Step),
         4 => Just(Op::RunFlush),
         1 => Just(Op::LoseFlush),
@@ -169,12 +207,14 @@ fn model_key(number: u8) -> Bytes {
 impl Bench {
     fn apply(&mut self, op: Op) {
         match op {
-            Op::Commit(rows) => {
+            Op::Decide => self.decide(),
+            Op::Prepare(rows) => {
+                self.decide();
                 let rows: BTreeMap<_, _> = rows.into_iter().collect();
                 let row = |(key, value): (u8, Option<u8>)| {
                     (model_key(key), value.map(|byte| Bytes::copy_from_slice(&[byte])))
                 };
-                self.commit(rows.into_iter().map(row).collect());
+                self.prepare(rows.into_iter().map(row).collect());
             }
             Op::Step => {
                 // A flush that was lost comes back here; its rows are dirty again.
@@ -218,11 +258,12 @@ proptest! {
         let mut bench = Bench::new(dirty_rows_max);
         for op in ops {
             bench.apply(op);
-            prop_assert_eq!(&rows_of(&bench.cache), bench.history.latest());
+            let visible = bench.history.with(&bench.undecided);
+            prop_assert_eq!(&rows_of(&bench.cache), &visible);
             for number in 0..24 {
                 let key = model_key(number);
                 let value = bench.cache.get(&key).expect("gets");
-                let expected = bench.history.latest().get(&key[..]);
+                let expected = visible.get(&key[..]);
                 prop_assert_eq!(value.as_deref(), expected.map(Vec::as_slice));
             }
             bench.on_disk();

@@ -145,6 +145,7 @@ fn a_scan_stops_when_its_visitor_does() {
 #[test]
 fn memory_stays_within_the_options() {
     let limits = CacheOptions {
+        broken: None,
         dirty_bytes_max: 40_000,
         clean_bytes_max: 20_000,
         dirty_rows_max: 1_000_000,
