@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// Two inputs that one task must read together have different partition counts.
     #[error(
-        "cannot keep state by key over {left} ({left_partitions} partitions) and {right} ({right_partitions} partitions)"
+        "cannot join {left} ({left_partitions} partitions) with {right} ({right_partitions} partitions) on the key"
     )]
     NotCopartitioned {
         /// One topic.
@@ -270,8 +270,8 @@ impl Error {
                 "mend the type or the producer: a new field wants #[serde(default)]",
                 "nothing of this transaction was written; the job stops here again until it decodes",
             ],
-            Self::NotCopartitioned { .. } => {
-                &["re-key one side (`.key_by(..)`), or create both topics with the same partitions"]
+            Self::NotCopartitioned { left, right, right_partitions, .. } => {
+                return copartition_help(left, right, *right_partitions);
             }
             Self::PositionLost { .. } => POSITION_HELP,
             Self::RangeCut { start, .. } => {
@@ -375,6 +375,14 @@ fn log_help(error: &core_log::Error) -> Vec<String> {
         _ => &[],
     };
     lines_of(lines)
+}
+
+fn copartition_help(left: &str, right: &str, partitions: u32) -> Vec<String> {
+    vec![
+        "records with one key would sit in different tasks".to_owned(),
+        format!("bring {left} to as many: .repartition(\"{left}-{partitions}\", {partitions})"),
+        format!("or, to look {right} up, read it whole: t.global_table(..), .join_global(..)"),
+    ]
 }
 
 fn unknown_topic_help(name: &str, known: &[String]) -> Vec<String> {

@@ -57,7 +57,8 @@ pub use app::{App, Handle};
 pub use at::{At, Moment, ago};
 pub use codec::{Bincode, Codec, CodecError, Data, Json};
 pub use dsl::{
-    SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream, topic,
+    GlobalTable, SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream,
+    topic,
 };
 pub use error::{Error, Result};
 pub use ids::{InvalidName, StoreName, TaskId};
@@ -67,4 +68,4 @@ pub use read::{Log, LogRecord, LogRecords, ReadStream, Reading};
 pub use replay::{Compared, Comparison, Difference, Replay, Report, Stretch};
 pub use runtime::Progress;
 pub use store::StoreError;
-pub use time::{Tumbling, days, hours, millis, mins, secs, tumbling};
+pub use time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};

@@ -6,10 +6,12 @@ pub use crate::app::{App, Handle};
 pub use crate::at::{At, ago};
 pub use crate::broker::Durability;
 pub use crate::codec::{Bincode, Codec, Data, Json};
-pub use crate::dsl::{Stream, Table, Topic, Topology, WindowTable, WindowedStream, topic};
+pub use crate::dsl::{
+    GlobalTable, Stream, Table, Topic, Topology, WindowTable, WindowedStream, topic,
+};
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
 pub use crate::read::Log;
 pub use crate::record::Headers;
 pub use crate::replay::{Replay, Report};
 pub use crate::testing::TestDriver;
-pub use crate::time::{Tumbling, days, hours, millis, mins, secs, tumbling};
+pub use crate::time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};

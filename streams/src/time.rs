@@ -142,6 +142,108 @@ impl std::fmt::Display for Tumbling {
     }
 }
 
+/// How far apart in event time two records may be that a stream-stream join brings together.
+///
+/// Made by [`within`], or from a `Duration`: that far in both directions, grace 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinWindow {
+    before_ms: i64,
+    after_ms: i64,
+    grace_ms: i64,
+}
+
+/// Records of the right side at most this much earlier or later than the left one.
+///
+/// A left record at `t` meets right records from `t - before` to `t + after`, both included.
+///
+/// ```
+/// use streams::prelude::*;
+/// let window = within(mins(5)).before(mins(0)).grace(secs(10));
+/// assert_eq!(window.to_string(), "right 0s before to 5m after left, grace 10s");
+/// assert_eq!(JoinWindow::from(mins(5)), within(mins(5)));
+/// ```
+#[must_use]
+pub fn within(difference: Duration) -> JoinWindow {
+    let ms = duration_ms(difference);
+    JoinWindow { before_ms: ms, after_ms: ms, grace_ms: 0 }
+}
+
+impl From<Duration> for JoinWindow {
+    fn from(difference: Duration) -> Self {
+        within(difference)
+    }
+}
+
+impl JoinWindow {
+    /// How much earlier than the left record a right one may be.
+    #[must_use]
+    pub fn before(self, before: Duration) -> Self {
+        Self { before_ms: duration_ms(before), ..self }
+    }
+
+    /// How much later than the left record a right one may be.
+    #[must_use]
+    pub fn after(self, after: Duration) -> Self {
+        Self { after_ms: duration_ms(after), ..self }
+    }
+
+    /// How much longer, by the clock of its own source partition, a record is still taken.
+    #[must_use]
+    pub fn grace(self, grace: Duration) -> Self {
+        Self { grace_ms: duration_ms(grace), ..self }
+    }
+
+    /// How far before its own timestamp a record of a side meets the other side, and how far after.
+    pub(crate) fn reach(&self, side: JoinSide) -> (i64, i64) {
+        match side {
+            JoinSide::Left => (self.before_ms, self.after_ms),
+            JoinSide::Right => (self.after_ms, self.before_ms),
+        }
+    }
+
+    /// When a record of a side with this timestamp speaks, if nothing has matched it.
+    pub(crate) fn deadline(&self, side: JoinSide, timestamp: i64) -> i128 {
+        let (_, after_ms) = self.reach(side);
+        i128::from(timestamp) + i128::from(after_ms) + 1 + i128::from(self.grace_ms)
+    }
+
+    /// How long a record with this timestamp is kept where none speaks alone.
+    pub(crate) fn retention(&self, timestamp: i64) -> i128 {
+        let reach = i128::from(self.before_ms) + i128::from(self.after_ms);
+        i128::from(timestamp) + reach + 1 + i128::from(self.grace_ms)
+    }
+
+    /// The longest way between two records that meet, both ends included.
+    pub(crate) fn width_ms(&self) -> i64 {
+        self.before_ms.saturating_add(self.after_ms).saturating_add(1)
+    }
+
+    /// By how much the watermark behind the join lags the operator's time where records speak alone:
+    /// they do so that late, with their own timestamp.
+    pub(crate) fn lag_ms(&self) -> i64 {
+        self.before_ms.max(self.after_ms).saturating_add(self.grace_ms)
+    }
+
+    /// The same where none speaks alone: two records of one time may meet that late.
+    pub(crate) fn inner_lag_ms(&self) -> i64 {
+        self.before_ms.saturating_add(self.after_ms).saturating_add(self.grace_ms)
+    }
+}
+
+impl std::fmt::Display for JoinWindow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (before, after, grace) = (Ms(self.before_ms), Ms(self.after_ms), Ms(self.grace_ms));
+        write!(f, "right {before} before to {after} after left, grace {grace}")
+    }
+}
+
+/// The two sides of a stream-stream join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum JoinSide {
+    Left,
+    Right,
+}
+
 /// A stretch of event time, the end exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {

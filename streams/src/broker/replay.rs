@@ -351,6 +351,7 @@ impl Reader for ReplayReader {
         if let Some(end) = reading.cold.remove(&self.part) {
             reading.stretches.extend(self.part, end);
             self.turns.fetch_add(1, Ordering::AcqRel);
+            return reading.stretches.poll(self.part);
         }
         Ok(None)
     }

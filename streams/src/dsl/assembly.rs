@@ -22,6 +22,7 @@ use crate::codec::{Bincode, Codec, Data};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::operator::envelope::{self, Envelope};
+use crate::operator::join_row;
 use crate::operator::{Children, SourceEntry, SourceSettings};
 use crate::processor::{Entry, Next, Shared, Stateful, Timed};
 use crate::time::TimeInputs;
@@ -41,9 +42,29 @@ impl TopicTypes {
         Self { key: show_key::<K>, value: show_value::<V, C> }
     }
 
+    /// The changelog of one side of a stream-stream join.
+    pub(crate) fn of_join<K: RecordKey, V: Data>() -> Self {
+        Self { key: show_join_key::<K>, value: show_join_value::<V> }
+    }
+
     pub(crate) fn of_repartition<K: RecordKey, V: Data>() -> Self {
         Self { key: show_key::<K>, value: show_envelope::<V> }
     }
+}
+
+fn show_join_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
+    let Some((key, (timestamp, _))) = bytes.and_then(join_row::split_row) else {
+        return show_key::<K>(bytes);
+    };
+    serde_json::json!({ "key": show_key::<K>(Some(key)), "timestamp": timestamp })
+}
+
+fn show_join_value<V: Data>(bytes: Option<&[u8]>) -> Result<Value, String> {
+    let Some(bytes) = bytes else { return Ok(Value::Null) };
+    let (head, value) =
+        join_row::take_head(bytes, 0).ok_or_else(|| "no row of a join".to_owned())?;
+    let value = show_value::<V, Bincode>(Some(value))?;
+    Ok(serde_json::json!({ "value": value, "matched": head.matched }))
 }
 
 fn show_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
@@ -86,9 +107,9 @@ struct Source {
     typed: Box<dyn Any>,
 }
 
-struct Typed<K, V, C> {
-    settings: Rc<SourceSettings<V>>,
-    children: Children<K, V>,
+pub(super) struct Typed<K, V, C> {
+    pub(super) settings: Rc<SourceSettings<V>>,
+    pub(super) children: Children<K, V>,
     codec: std::marker::PhantomData<fn() -> C>,
 }
 
@@ -123,6 +144,14 @@ impl Assembly {
         }
     }
 
+    /// Notes that one topic is used with two types.
+    pub(super) fn two_types(&mut self, topic: &str) {
+        self.mistake(Error::Topology {
+            reason: format!("topic `{topic}` is read with two types"),
+            help: "use one `Topic` constant for it".to_owned(),
+        });
+    }
+
     pub(crate) fn mistake(&mut self, error: Error) {
         self.mistake.get_or_insert(error);
     }
@@ -142,7 +171,7 @@ impl Assembly {
         self.entries.len() - 1
     }
 
-    fn source<K: RecordKey, V: Data, C: Codec<V>>(
+    pub(super) fn source<K: RecordKey, V: Data, C: Codec<V>>(
         &mut self,
         topic: &str,
     ) -> Option<(NodeId, usize, &Typed<K, V, C>)> {
@@ -181,7 +210,7 @@ impl Assembly {
 /// # assert_eq!(d.read(OUT), [("b".to_string(), 2)]);
 /// ```
 pub struct Topology {
-    assembly: Shared<Assembly>,
+    pub(super) assembly: Shared<Assembly>,
 }
 
 impl Topology {
@@ -226,10 +255,7 @@ impl Topology {
                 children = typed.children.clone();
             }
             None => {
-                assembly.mistake(Error::Topology {
-                    reason: format!("topic `{}` is read with two types", topic.name()),
-                    help: "use one `Topic` constant for it".to_owned(),
-                });
+                assembly.two_types(topic.name());
                 let ahead_max_ms = Rc::new(Cell::new(i64::MAX));
                 settings = Rc::new(SourceSettings { event_time: RefCell::new(None), ahead_max_ms });
                 (node, input, children) = (NodeId(0), 0, Children::new());
@@ -241,6 +267,7 @@ impl Topology {
             node,
             inputs: TimeInputs(vec![(input, 0)]),
             rekeyed: false,
+            origin: topic.name().to_owned(),
             attach: Box::new(move |next: Next<K, V>| children.add(next)),
             source: Some(settings),
         }

@@ -6,13 +6,18 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod global;
+mod join;
+mod repartition;
 mod stream;
+mod stream_join;
 mod table;
 mod topic;
 mod windowed;
 
 pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
+pub use global::GlobalTable;
 pub use stream::Stream;
 pub use table::Table;
 pub use topic::{Topic, topic};

@@ -3,22 +3,22 @@
 //! Why a chain of closures: each step knows how to attach what comes after it, so the operators of a
 //! task are nested from the end to the source, without queues between them.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::assembly::{Assembly, RepartitionDecl, TopicTypes};
+use super::assembly::{Assembly, TopicTypes};
+use super::repartition::Cut;
 use super::{Table, Topic, WindowedStream};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::Error;
 use crate::ids::StoreName;
 use crate::key::{Key, RecordKey};
 use crate::operator::{
-    Aggregate, Children, Filter, FlatMap, ForEach, KeyBy, Keyed, Map, RepartitionEntry,
-    RepartitionSink, SharedNext, Sink, SourceSettings,
+    Aggregate, Filter, FlatMap, ForEach, KeyBy, Keyed, Map, RepartitionEntry, RepartitionSink,
+    SharedNext, Sink, SourceSettings,
 };
-use crate::processor::{Next, ProcessKeyed, Shared, Stateful};
+use crate::processor::{Next, ProcessKeyed, Shared};
 use crate::time::{TimeInputs, Tumbling};
-use crate::topology::{Carries, Kind, NodeId, changelog_topic, repartition_topic};
+use crate::topology::{Carries, Kind, NodeId, repartition_topic};
 
 /// Records on their way. A null value passes through every step untouched, without calling closures.
 #[must_use = "a stream does nothing until it reaches `.to(topic)`, `.count(name)` or `.for_each(..)`"]
@@ -27,6 +27,8 @@ pub struct Stream<K, V> {
     pub(crate) node: NodeId,
     pub(crate) inputs: TimeInputs,
     pub(crate) rekeyed: bool,
+    /// The topic or store that it comes from: implicit repartition topics are called after it.
+    pub(crate) origin: String,
     pub(crate) attach: Box<dyn FnOnce(Next<K, V>)>,
     pub(crate) source: Option<Rc<SourceSettings<V>>>,
 }
@@ -54,6 +56,7 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
             node,
             inputs: self.inputs,
             rekeyed: self.rekeyed,
+            origin: self.origin,
             attach: Box::new(move |next| attach(operator(next))),
             source: None,
         }
@@ -118,6 +121,7 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
             node,
             inputs: self.inputs,
             rekeyed: true,
+            origin: self.origin,
             attach: Box::new(move |next| attach(Box::new(KeyBy { key, next }))),
             source: None,
         }
@@ -132,6 +136,7 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
             node,
             inputs: self.inputs.union(&other.inputs),
             rekeyed: self.rekeyed || other.rekeyed,
+            origin: self.origin,
             attach: Box::new(move |next| {
                 let shared = SharedNext::new(next);
                 ours(Box::new(shared.handle()));
@@ -204,25 +209,15 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
     where
         K: Key,
     {
-        let children = Children::new();
-        let (store, (assembly, place)) = match place {
-            Ok(place) => place,
-            Err(assembly) => return Table { assembly, node: NodeId(0), children },
-        };
-        let aggregate = Aggregate::<K, V2, A>::new(store.clone(), Box::new(add), children.clone());
-        let aggregate = Rc::new(RefCell::new(aggregate));
-        let node = {
-            let mut assembly = assembly.borrow_mut();
-            let kind = Kind::Aggregate { store: store.clone(), what };
-            let node = assembly.graph.add(kind, &[place.node]);
-            let topic = changelog_topic(&assembly.graph.id, &store);
-            assembly.types.insert(topic, TopicTypes::of::<K, A, Bincode>());
-            let stateful: Shared<dyn Stateful> = Rc::<RefCell<_>>::clone(&aggregate) as _;
-            assembly.stateful.push((node, stateful));
-            node
-        };
-        (place.attach)(Box::new(aggregate));
-        Table { assembly, node, children }
+        match place {
+            Err(assembly) => Table::nowhere(assembly),
+            Ok((store, (assembly, place))) => {
+                let kind = Kind::Aggregate { store: store.clone(), what };
+                Table::behind(assembly, place, store, kind, |rows| {
+                    Box::new(Aggregate::<V2, A>::new(Box::new(add), rows))
+                })
+            }
+        }
     }
 
     /// Puts an operator that works on encoded keys behind this stream: directly, or behind a
@@ -246,28 +241,17 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
             };
             return (self.assembly, place);
         }
-        let (topic, output, node, input) = {
-            let mut assembly = self.assembly.borrow_mut();
-            let topic = repartition_topic(&assembly.graph.id, store);
-            let kind = Kind::RepartitionSink { topic: topic.clone(), carries };
-            let sink = assembly.graph.add(kind, &[self.node]);
-            let source = Kind::RepartitionSource { topic: topic.clone() };
-            let node = assembly.graph.add(source, &[]);
-            let input = assembly.input();
-            let inputs = self.inputs;
-            assembly.repartitions.push(RepartitionDecl { topic: topic.clone(), sink, inputs });
-            assembly.types.insert(topic.clone(), TopicTypes::of_repartition::<K, V>());
-            let output = assembly.output(&topic);
-            (topic, output, node, input)
-        };
-        attach(Box::new(RepartitionSink::<K, V>::new(topic.clone(), output, carries)));
+        let topic = repartition_topic(&self.assembly.borrow().graph.id, store);
+        let types = TopicTypes::of_repartition::<K, V>();
+        let cut = Cut::new(&self.assembly, self.node, self.inputs, &topic, carries, types);
+        attach(Box::new(RepartitionSink::<K, V>::new(topic.clone(), cut.output, carries)));
         let entries = Rc::clone(&self.assembly);
         let place = KeyedPlace {
-            node,
-            inputs: TimeInputs(vec![(input, 0)]),
+            node: cut.node,
+            inputs: TimeInputs(vec![(cut.input, 0)]),
             attach: Box::new(move |op| {
                 let entry = RepartitionEntry::new(&topic, op, decode);
-                entries.borrow_mut().entries[input] = Some(Box::new(entry));
+                entries.borrow_mut().entries[cut.input] = Some(Box::new(entry));
             }),
         };
         (self.assembly, place)

@@ -1,22 +1,152 @@
 //! The latest value of each key.
+//!
+//! Invariants
+//! * a table's rows are looked up as the running transaction has them; its updates are passed on once
+//!   per commit.
 
-use super::Topic;
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::assembly::{Assembly, TopicTypes};
-use crate::codec::{Codec, Data};
-use crate::key::RecordKey;
-use crate::operator::{Children, Sink};
-use crate::processor::Shared;
-use crate::topology::{Kind, NodeId};
+use super::stream::{KeyedPlace, decode_carried, store_name};
+use super::{Stream, Topic, Topology};
+use crate::codec::{Bincode, Codec, Data};
+use crate::ids::StoreName;
+use crate::key::{Key, RecordKey};
+use crate::operator::{Children, Keyed, Sink, TableStore, TableWriter};
+use crate::processor::{Next, ProcessKeyed, Shared, Stateful};
+use crate::store::Overlay;
+use crate::time::TimeInputs;
+use crate::topology::{Carries, Kind, NodeId, changelog_topic};
 
-/// A table. Its store is kept up to date whether or not anything follows.
+/// A table. Its store is kept up to date whether or not anything follows, and any number of streams
+/// may look it up: [`Stream::join`], [`Stream::left_join`].
 pub struct Table<K, V> {
     pub(crate) assembly: Shared<Assembly>,
     pub(crate) node: NodeId,
+    pub(crate) inputs: TimeInputs,
+    pub(crate) store: String,
+    pub(crate) rows: Shared<Overlay<V>>,
     pub(crate) children: Children<K, V>,
 }
 
+impl Topology {
+    /// The latest value of each key of a topic, which must exist when the job starts (S004).
+    ///
+    /// The latest is the one with the largest offset, whatever its timestamp says. A null value deletes
+    /// its row; a null key is counted and skipped. Where a record of the topic and one of a stream that
+    /// looks it up have the same timestamp, the table's goes first. The topic moves no clock of a
+    /// stream.
+    ///
+    /// ```
+    /// use streams::prelude::*;
+    /// const USERS: Topic<String, String> = topic("users");
+    /// const NAMES: Topic<String, String> = topic("names");
+    /// fn topology(t: &mut Topology) {
+    ///     let users = t.table(USERS, "users");
+    ///     users.updates().map(|name| name.to_uppercase()).to(NAMES);
+    /// }
+    /// let mut d = TestDriver::new(topology);
+    /// d.send(USERS, "1".into(), "ana".into());
+    /// assert_eq!(d.read(NAMES), [("1".to_string(), "ANA".to_string())]);
+    /// ```
+    pub fn table<K: Key, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+        store: &str,
+    ) -> Table<K, V> {
+        let Ok(store) = store_name(&self.assembly, store) else {
+            return Table::nowhere(Rc::clone(&self.assembly));
+        };
+        let mut assembly = self.assembly.borrow_mut();
+        let Some((node, input, typed)) = assembly.source::<K, V, C>(topic.name()) else {
+            assembly.two_types(topic.name());
+            return Table::nowhere(Rc::clone(&self.assembly));
+        };
+        let children = typed.children.clone();
+        drop(assembly);
+        let place = KeyedPlace {
+            node,
+            inputs: TimeInputs(vec![(input, 0)]),
+            attach: Box::new(move |op| children.add(Box::new(Keyed::new(|v| v, op)))),
+        };
+        let kind = Kind::Table { store: store.clone() };
+        let writer = |rows| -> Box<dyn ProcessKeyed<V>> { Box::new(TableWriter::new(rows)) };
+        Table::behind(Rc::clone(&self.assembly), place, store, kind, writer)
+    }
+}
+
+impl<K: RecordKey, V: Data> Stream<K, V> {
+    /// The latest value of each key. A null value deletes its row; a null key is counted and skipped.
+    ///
+    /// Behind `key_by` the records go through a repartition topic first, and null values are left out.
+    pub fn table(self, store: &str) -> Table<K, V>
+    where
+        K: Key,
+    {
+        let store = match store_name(&self.assembly, store) {
+            Ok(store) => store,
+            Err(assembly) => return Table::nowhere(assembly),
+        };
+        let (assembly, place) = self.keyed(&store, Carries::Value, |v| v, decode_carried::<V>);
+        let kind = Kind::Table { store: store.clone() };
+        Table::behind(assembly, place, store, kind, |rows| Box::new(TableWriter::new(rows)))
+    }
+}
+
 impl<K: RecordKey, V: Data> Table<K, V> {
-    /// Writes each changed row to a topic, once per commit, with its latest value.
+    /// Puts a table in place, with the operator that writes its rows.
+    pub(super) fn behind<V2>(
+        assembly: Shared<Assembly>,
+        place: KeyedPlace<V2>,
+        store: StoreName,
+        kind: Kind,
+        writer: impl FnOnce(Shared<Overlay<V>>) -> Box<dyn ProcessKeyed<V2>>,
+    ) -> Self
+    where
+        K: Key,
+    {
+        let children = Children::new();
+        let rows = Rc::new(RefCell::new(Overlay::new(store.clone())));
+        let node = {
+            let mut assembly = assembly.borrow_mut();
+            let node = assembly.graph.add(kind, &[place.node]);
+            let topic = changelog_topic(&assembly.graph.id, &store);
+            assembly.types.insert(topic, TopicTypes::of::<K, V, Bincode>());
+            let kept = TableStore::new(store.clone(), Rc::clone(&rows), children.clone());
+            let stateful: Shared<dyn Stateful> = Rc::new(RefCell::new(kept));
+            assembly.stateful.push((node, stateful));
+            node
+        };
+        (place.attach)(writer(Rc::clone(&rows)));
+        Self { assembly, node, inputs: place.inputs, store: store.to_string(), rows, children }
+    }
+
+    /// What stands for a table whose name or topic was refused.
+    pub(super) fn nowhere(assembly: Shared<Assembly>) -> Self {
+        let store = StoreName::new("refused").expect("letters are a good name");
+        let (inputs, children) = (TimeInputs::default(), Children::new());
+        let rows = Rc::new(RefCell::new(Overlay::new(store)));
+        Self { assembly, node: NodeId(0), inputs, store: String::new(), rows, children }
+    }
+
+    /// The changed rows as a stream, each once per commit with its latest value; a deleted row as a
+    /// null value.
+    pub fn updates(&self) -> Stream<K, V> {
+        let children = self.children.clone();
+        Stream {
+            assembly: Rc::clone(&self.assembly),
+            node: self.node,
+            inputs: self.inputs.clone(),
+            rekeyed: false,
+            origin: self.store.clone(),
+            attach: Box::new(move |next: Next<K, V>| children.add(next)),
+            source: None,
+        }
+    }
+
+    /// Writes each changed row to a topic, once per commit, with its latest value; a deleted row as a
+    /// null value.
     pub fn to<C: Codec<V>>(self, topic: Topic<K, V, C>) {
         let mut assembly = self.assembly.borrow_mut();
         assembly.graph.add(Kind::Sink { topic: topic.name().to_owned() }, &[self.node]);

@@ -126,6 +126,7 @@ fn finish_table<K: Key, V: 'static, A: Data + Default>(
         assembly.graph.add(kind, &[place.node])
     };
     let inputs = place.inputs.behind(window.lag_ms());
+    let origin = store.to_string();
     let lists = Rc::clone(&assembly);
     let attach = move |next: Next<Windowed<K>, A>| {
         let op = WindowAggregate::<K, V, A>::new(store, window, emit, place.inputs, add, next);
@@ -140,12 +141,13 @@ fn finish_table<K: Key, V: 'static, A: Data + Default>(
         (place.attach)(Box::new(op));
     };
     let attach = Box::new(attach);
-    Stream { assembly, node, inputs, rekeyed: false, attach, source: None }
+    Stream { assembly, node, inputs, rekeyed: false, origin, attach, source: None }
 }
 
-/// The continuation of a table whose name was refused.
-fn nowhere<K, A>(assembly: Shared<Assembly>) -> Stream<Windowed<K>, A> {
+/// The continuation of a step whose name was refused.
+pub(super) fn nowhere<K: 'static, V: 'static>(assembly: Shared<Assembly>) -> Stream<K, V> {
     let inputs = TimeInputs::default();
-    let attach = Box::new(|_: Next<Windowed<K>, A>| ());
-    Stream { assembly, node: NodeId(0), inputs, rekeyed: false, attach, source: None }
+    let attach = Box::new(|_: Next<K, V>| ());
+    let origin = String::new();
+    Stream { assembly, node: NodeId(0), inputs, rekeyed: false, origin, attach, source: None }
 }

@@ -14,7 +14,7 @@ use super::envelope::{self, Envelope};
 use crate::codec::{Bincode, Codec};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::processor::{Context, Entry, Process, ProcessKeyed, Record};
+use crate::processor::{Context, Entry, Next, Process, ProcessKeyed, Record};
 use crate::record::{Headers, RawRecord};
 use crate::time::Stamp;
 use crate::topology::Carries;
@@ -92,16 +92,50 @@ impl<V> RepartitionEntry<V> {
     ) -> Self {
         Self { topic: Arc::from(topic), next, decode }
     }
+}
 
-    fn damaged(&self, ctx: &Context, record: &RawRecord<'_>, reason: &'static str) -> Error {
-        Error::Internal {
-            topic: self.topic.to_string(),
-            partition: ctx.task.partition,
-            offset: record.offset,
+/// The key, the times and the value of a repartition record; the value is `Some(None)` where only keys
+/// travel.
+type Unwrapped<'a> = (&'a [u8], Stamp, Option<Option<&'a [u8]>>);
+
+fn unwrap<'a>(record: &RawRecord<'a>) -> Result<Unwrapped<'a>, &'static str> {
+    let bytes = record.value.ok_or("a repartition record has no envelope")?;
+    let key = record.key.ok_or("a repartition record has no key")?;
+    let (source_time, value) = match envelope::decode(bytes, record.timestamp)? {
+        Envelope::KeyOnly { source_time } => (source_time, Some(None)),
+        Envelope::Record { source_time, value } => (source_time, value.map(Some)),
+        Envelope::Watermarks(_) => return Err("watermarks reached an operator"),
+    };
+    Ok((key, Stamp { timestamp: record.timestamp, source_time }, value))
+}
+
+/// Whose record it is that does not decode.
+struct Place<'a> {
+    topic: &'a str,
+    partition: u32,
+    offset: i64,
+}
+
+impl Place<'_> {
+    fn damaged(&self, reason: &'static str) -> Error {
+        let (topic, partition, offset) = (self.topic.to_owned(), self.partition, self.offset);
+        Error::Internal { topic, partition, offset, reason }
+    }
+
+    fn undecodable(&self, kind: &'static str, reason: String) -> Error {
+        Error::Decode {
+            topic: self.topic.to_owned(),
+            partition: self.partition,
+            offset: self.offset,
+            kind,
             reason,
+            evidence: String::new(),
         }
     }
 }
+
+const VALUE: &str = "the value of a repartition record";
+const KEY: &str = "the key of a repartition record";
 
 impl<V> Entry for RepartitionEntry<V> {
     fn timestamp(&mut self, _: &Context, _: usize, record: &RawRecord<'_>) -> Result<i64> {
@@ -109,28 +143,52 @@ impl<V> Entry for RepartitionEntry<V> {
     }
 
     fn process(&mut self, ctx: &mut Context, _: usize, record: &RawRecord<'_>) -> Result<()> {
-        let fail = |e| self.damaged(ctx, record, e);
-        let bytes = record.value.ok_or("a repartition record has no envelope").map_err(fail)?;
-        let key = record.key.ok_or("a repartition record has no key").map_err(fail)?;
-        let envelope = envelope::decode(bytes, record.timestamp).map_err(fail)?;
-        let (source_time, value) = match envelope {
-            Envelope::KeyOnly { source_time } => (source_time, Some(None)),
-            Envelope::Record { source_time, value } => (source_time, value.map(Some)),
-            Envelope::Watermarks(_) => return Err(fail("watermarks reached an operator")),
+        let place =
+            Place { topic: &self.topic, partition: ctx.task.partition, offset: record.offset };
+        let (key, stamp, value) = unwrap(record).map_err(|reason| place.damaged(reason))?;
+        let value = value
+            .map(|bytes| (self.decode)(bytes).map_err(|reason| place.undecodable(VALUE, reason)));
+        self.next.process(ctx, key, value.transpose()?, stamp)
+    }
+}
+
+/// Takes records of a repartition topic on as a stream: with typed keys, and their headers.
+pub(crate) struct StreamEntry<K, V> {
+    topic: Arc<str>,
+    next: Next<K, V>,
+}
+
+impl<K, V> StreamEntry<K, V> {
+    pub(crate) fn new(topic: &str, next: Next<K, V>) -> Self {
+        Self { topic: Arc::from(topic), next }
+    }
+}
+
+impl<K: Key, V> Entry for StreamEntry<K, V>
+where
+    Bincode: Codec<V>,
+{
+    fn timestamp(&mut self, _: &Context, _: usize, record: &RawRecord<'_>) -> Result<i64> {
+        Ok(record.timestamp)
+    }
+
+    fn process(&mut self, ctx: &mut Context, _: usize, record: &RawRecord<'_>) -> Result<()> {
+        let place =
+            Place { topic: &self.topic, partition: ctx.task.partition, offset: record.offset };
+        let (key, stamp, value) = unwrap(record).map_err(|reason| place.damaged(reason))?;
+        let key = K::decode(Some(key)).map_err(|e| place.undecodable(KEY, e.to_string()))?;
+        let decode = |bytes: Option<&[u8]>| {
+            let bytes = bytes.ok_or_else(|| place.damaged("a record of a stream has no value"))?;
+            Bincode::decode(bytes).map_err(|e| place.undecodable(VALUE, e.to_string()))
         };
-        let stamp = Stamp { timestamp: record.timestamp, source_time };
-        let value = match value {
-            None => None,
-            Some(bytes) => Some((self.decode)(bytes).map_err(|reason| Error::Decode {
-                topic: self.topic.to_string(),
-                partition: ctx.task.partition,
-                offset: record.offset,
-                kind: "the value of a repartition record",
-                reason,
-                evidence: String::new(),
-            })?),
+        let record = Record {
+            key,
+            value: value.map(decode).transpose()?,
+            timestamp: stamp.timestamp,
+            source_time: stamp.source_time,
+            headers: record.headers.cloned().unwrap_or_else(Headers::none),
         };
-        self.next.process(ctx, key, value, stamp)
+        self.next.process(ctx, record)
     }
 }
 

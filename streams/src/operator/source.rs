@@ -29,6 +29,13 @@ pub(crate) struct SourceSettings<V> {
     pub(crate) ahead_max_ms: Rc<Cell<i64>>,
 }
 
+impl<V> Default for SourceSettings<V> {
+    /// Times as the log has them.
+    fn default() -> Self {
+        Self { event_time: RefCell::new(None), ahead_max_ms: Rc::new(Cell::new(i64::MAX)) }
+    }
+}
+
 /// The entry of a user's topic.
 pub(crate) struct SourceEntry<K, V, C> {
     topic: Arc<str>,

@@ -20,12 +20,15 @@ mod record;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 pub(crate) use context::{Changelog, Context, Counters, LateRecord, Output};
 pub use record::Record;
 
 use crate::error::Result;
 use crate::ids::StoreName;
 use crate::record::RawRecord;
+use crate::store::layout::KIND_ROW;
 use crate::store::{Checkpoint, RowCache};
 use crate::time::Stamp;
 
@@ -70,6 +73,15 @@ pub(crate) trait Stateful {
     fn open(&mut self, rows: RowCache) -> Result<()>;
     /// The row that a row's key implies beside it: an entry of the time index.
     fn index_entry(&self, key: &[u8]) -> Option<Vec<u8>>;
+    /// The kind under which the store has its rows.
+    fn row_kind(&self) -> u8 {
+        KIND_ROW
+    }
+    /// The rows that a changelog record implies beside its own: what a restart puts in place again.
+    fn implied(&self, key: &[u8], value: Option<&[u8]>) -> Vec<(Vec<u8>, Option<Bytes>)> {
+        let entry = self.index_entry(key).map(|entry| (entry, value.map(|_| Bytes::new())));
+        entry.into_iter().collect()
+    }
     /// Passes on the latest value of each row changed since the last commit, in the order in which
     /// they were first touched.
     fn emit_updates(&mut self, ctx: &mut Context) -> Result<()>;

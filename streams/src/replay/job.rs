@@ -118,9 +118,10 @@ impl Job {
     fn left(&self) -> Result<u64> {
         let plan = self.plan()?;
         let mut left = 0;
-        for source in plan.parts.iter().flat_map(|part| &part.sources) {
+        let sources = plan.parts.iter().flat_map(|part| &part.sources);
+        for source in sources.filter(|source| source.upstream.is_none() && !source.is_global) {
             let topic = plan.topic(&source.topic)?;
-            for partition in (0..topic.partitions).filter(|_| source.upstream.is_none()) {
+            for partition in 0..topic.partitions {
                 let bounds = self.broker.bounds(topic, partition)?;
                 let at = plan.position(topic, partition).map_or(bounds.start, |p| p.offset);
                 left += u64::try_from(bounds.end - at).unwrap_or(0);
@@ -136,7 +137,9 @@ impl Job {
             return Ok(false);
         }
         let plan = self.plan()?;
-        for source in plan.parts.iter().flat_map(|part| &part.sources) {
+        // A task is not idle before it has read its global tables, which nobody writes meanwhile.
+        let sources = plan.parts.iter().flat_map(|part| &part.sources);
+        for source in sources.filter(|source| !source.is_global) {
             let topic = plan.topic(&source.topic)?;
             let scope = if source.upstream.is_some() { Scope::Own } else { Scope::Committed };
             for partition in 0..topic.partitions {

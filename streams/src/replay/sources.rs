@@ -34,7 +34,10 @@ pub(super) fn locate_all(
     until: &At,
 ) -> Result<Vec<SourceTopic>> {
     let mut names: Vec<&str> = graph.user_sources();
-    names.sort_by_key(|name| graph.fills_only_tables(name));
+    let has_streams = names.iter().any(|name| !graph.fills_only_tables(name));
+    // Where there are only tables, what they are filled with is the input of the job.
+    let is_table = |name: &str| has_streams && graph.fills_only_tables(name);
+    names.sort_by_key(|name| is_table(name));
     let now_ms = View::now_ms();
     View::of(app.log_dir()).with(|log| {
         let mut streams: Vec<SourceTopic> = Vec::new();
@@ -42,7 +45,7 @@ pub(super) fn locate_all(
         let mut past = None;
         for &name in &names {
             let topic = find_topic(log, app.log_dir(), name)?;
-            if graph.fills_only_tables(name) {
+            if is_table(name) {
                 tables.push(table(log, topic, &streams, (from, until), now_ms)?);
                 continue;
             }

@@ -1,19 +1,25 @@
 //! The inputs of a task: which record is next, and how far each input is.
 //!
 //! ```text
-//!   metadata of a committed position (version 1):
+//!   metadata of a committed position:
 //!   0         1            9
-//!   +---------+------------+-------------------------------------------+
-//!   | version | clock i64  | count varint, watermarks zigzag varint .. |
-//!   +---------+------------+-------------------------------------------+
+//!   +---------+------------+-------------------------------------------+--------------------------+
+//!   | version | clock i64  | count varint, watermarks zigzag varint .. | global positions (2 only)|
+//!   +---------+------------+-------------------------------------------+--------------------------+
 //!   the watermarks are those read so far, by upstream partition; none for a source topic
+//!
+//!   global positions: count varint, then for each
+//!   | topic id (16) | partition varint | offset zigzag varint |
 //! ```
 //!
 //! Why in the metadata: a clock that is not committed with its offset would be behind after a crash,
-//! and windows would stay open that had closed, or for ever.
+//! and windows would stay open that had closed, or for ever. A global table is read by every task, each
+//! at its own pace, while a group has one position for a partition: so those of a task travel with
+//! its first own input.
 //!
 //! Invariants
-//! * inputs are merged by (timestamp, input) while they have records.
+//! * inputs are merged by (timestamp, rank) while they have records; a table ranks before the streams
+//!   that look it up, and partitions of global tables come before everything.
 //! * the clock of a repartition input is the smallest watermark of its upstream tasks; one that has not
 //!   spoken holds it at `i64::MIN`.
 
@@ -21,37 +27,88 @@ use crate::broker::{RawRecord, Reader, Records, TopicRef};
 use crate::error::Result;
 use crate::operator::envelope::{put_varint, take_varint, unzigzag, zigzag};
 
-const VERSION: u8 = 1;
+/// Without global positions.
+const VERSION_OWN: u8 = 1;
+/// With global positions.
+const VERSION_GLOBAL: u8 = 2;
+
+/// How far a task has read one partition of a global table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GlobalPosition {
+    pub(crate) topic: [u8; 16],
+    pub(crate) partition: u32,
+    pub(crate) offset: i64,
+}
 
 /// What is committed beside an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InputTime {
     pub(crate) clock: i64,
     pub(crate) watermarks: Vec<i64>,
+    pub(crate) globals: Vec<GlobalPosition>,
 }
 
 impl InputTime {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let has_globals = !self.globals.is_empty();
+        let mut out = vec![if has_globals { VERSION_GLOBAL } else { VERSION_OWN }];
         out.extend_from_slice(&self.clock.to_be_bytes());
-        put_varint(u64::try_from(self.watermarks.len()).expect("a count fits 64 bits"), &mut out);
+        put_count(self.watermarks.len(), &mut out);
         for &watermark in &self.watermarks {
             put_varint(zigzag(watermark), &mut out);
+        }
+        if has_globals {
+            put_count(self.globals.len(), &mut out);
+            for global in &self.globals {
+                out.extend_from_slice(&global.topic);
+                put_varint(u64::from(global.partition), &mut out);
+                put_varint(zigzag(global.offset), &mut out);
+            }
         }
         out
     }
 
     /// `None`: not what `encode` wrote.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (&[VERSION], rest) = bytes.split_first_chunk::<1>()? else { return None };
+        let (&[version], rest) = bytes.split_first_chunk::<1>()?;
         let (clock, mut rest) = rest.split_first_chunk::<8>()?;
         let count = take_varint(&mut rest).ok()?;
         let mut watermarks = Vec::new();
         for _ in 0..count {
             watermarks.push(unzigzag(take_varint(&mut rest).ok()?));
         }
-        rest.is_empty().then_some(Self { clock: i64::from_be_bytes(*clock), watermarks })
+        let mut globals = Vec::new();
+        match version {
+            VERSION_OWN => {}
+            VERSION_GLOBAL => {
+                for _ in 0..take_varint(&mut rest).ok()? {
+                    let (topic, after) = rest.split_first_chunk::<16>()?;
+                    rest = after;
+                    let partition = u32::try_from(take_varint(&mut rest).ok()?).ok()?;
+                    let offset = unzigzag(take_varint(&mut rest).ok()?);
+                    globals.push(GlobalPosition { topic: *topic, partition, offset });
+                }
+            }
+            _ => return None,
+        }
+        let clock = i64::from_be_bytes(*clock);
+        rest.is_empty().then_some(Self { clock, watermarks, globals })
     }
+}
+
+fn put_count(count: usize, out: &mut Vec<u8>) {
+    put_varint(u64::try_from(count).expect("a count fits 64 bits"), out);
+}
+
+/// Where a task goes on in a partition of a global table, by what its own inputs carry. The one that
+/// carries it changes with the topology; positions only grow.
+pub(crate) fn global_position<'a>(
+    carried: impl IntoIterator<Item = &'a GlobalPosition>,
+    topic: [u8; 16],
+    partition: u32,
+) -> Option<i64> {
+    let same = carried.into_iter().filter(|g| g.topic == topic && g.partition == partition);
+    same.map(|global| global.offset).max()
 }
 
 /// One partition that a task reads.
@@ -62,9 +119,13 @@ pub(crate) struct Input {
     pub(crate) partition: u32,
     /// Watermarks by upstream partition; `None` for a source topic.
     pub(crate) watermarks: Option<Vec<i64>>,
+    /// A partition of a global table: read before all others, and no clock of the task.
+    pub(crate) is_global: bool,
     reader: Box<dyn Reader>,
     records: Records,
     next: usize,
+    /// Whether the reader had nothing when it was last asked.
+    dry: bool,
     /// Whether there is something to commit.
     pub(crate) moved: bool,
 }
@@ -77,16 +138,40 @@ impl Input {
         watermarks: Option<Vec<i64>>,
         reader: Box<dyn Reader>,
     ) -> Self {
-        let records = Records::default();
-        Self { number, topic, partition, watermarks, reader, records, next: 0, moved: false }
+        Self {
+            number,
+            topic,
+            partition,
+            watermarks,
+            is_global: false,
+            reader,
+            records: Records::default(),
+            next: 0,
+            dry: false,
+            moved: false,
+        }
     }
 
-    /// Whether there is a record to be processed, reading more if need be.
+    /// The same input as a partition of a global table.
+    pub(crate) fn global(self) -> Self {
+        Self { is_global: true, ..self }
+    }
+
+    /// Asks the reader again, if it had nothing.
+    pub(crate) fn look_again(&mut self) {
+        self.dry = false;
+    }
+
+    /// Whether there is a record to be processed, reading more if need be. A reader that had nothing is
+    /// asked again only after [`look_again`](Self::look_again).
     pub(crate) fn fill(&mut self) -> Result<bool> {
         while self.next == self.records.len() {
+            if self.dry {
+                return Ok(false);
+            }
             match self.reader.poll()? {
                 Some(records) => (self.records, self.next) = (records, 0),
-                None => return Ok(false),
+                None => self.dry = true,
             }
         }
         Ok(true)
@@ -126,7 +211,7 @@ pub(crate) fn smallest(watermarks: &[i64]) -> i64 {
     watermarks.iter().copied().min().unwrap_or(i64::MIN)
 }
 
-/// Which input is next: the smallest (timestamp, input) among those that have a record.
+/// Which input is next: the smallest (timestamp, place) among those that have a record.
 pub(crate) fn choose(heads: &[Option<i64>]) -> Option<usize> {
     let present = heads.iter().enumerate().filter_map(|(i, head)| head.map(|t| (t, i)));
     present.min().map(|(_, i)| i)
@@ -139,17 +224,44 @@ mod tests {
 
     proptest! {
         #[test]
-        fn metadata_survives(clock: i64, watermarks: Vec<i64>) {
-            let time = InputTime { clock, watermarks };
+        fn metadata_survives(
+            clock: i64,
+            watermarks: Vec<i64>,
+            globals in prop::collection::vec((any::<[u8; 16]>(), any::<u32>(), any::<i64>()), 0..5),
+        ) {
+            let global = |(topic, partition, offset)| GlobalPosition { topic, partition, offset };
+            let globals = globals.into_iter().map(global).collect();
+            let time = InputTime { clock, watermarks, globals };
             prop_assert_eq!(InputTime::decode(&time.encode()), Some(time));
         }
 
         #[test]
         fn arbitrary_metadata_never_panics(bytes: Vec<u8>) {
             if let Some(time) = InputTime::decode(&bytes) {
-                prop_assert!(time.watermarks.len() <= bytes.len());
+                prop_assert!(time.watermarks.len() + time.globals.len() <= bytes.len());
             }
         }
+    }
+
+    #[test]
+    fn metadata_without_global_positions_is_what_it_always_was() {
+        let time = InputTime { clock: 1, watermarks: vec![-1], globals: Vec::new() };
+        assert_eq!(time.encode(), [1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]);
+        let globals = vec![GlobalPosition { topic: [7; 16], partition: 3, offset: 2 }];
+        let time = InputTime { clock: 1, watermarks: vec![], globals };
+        let mut golden = vec![2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1];
+        golden.extend_from_slice(&[7; 16]);
+        golden.extend_from_slice(&[3, 4]);
+        assert_eq!(time.encode(), golden);
+    }
+
+    #[test]
+    fn a_global_position_is_the_furthest_that_any_input_carries() {
+        let at =
+            |topic, partition, offset| GlobalPosition { topic: [topic; 16], partition, offset };
+        let carried = [at(1, 0, 5), at(1, 0, 9), at(1, 1, 20), at(2, 0, 30)];
+        assert_eq!(global_position(&carried, [1; 16], 0), Some(9));
+        assert_eq!(global_position(&carried, [3; 16], 0), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::dsl::{Assembly, Topology};
 use crate::error::{Error, Result};
 use crate::ids::{StoreName, TaskId};
 use crate::settings::Settings;
-use crate::topology::{Subtopology, changelog_topic, partition_counts};
+use crate::topology::{PartitionCounts, Subtopology, changelog_topic, partition_counts};
 
 /// A job that is ready to be cut into tasks.
 pub(crate) struct JobPlan {
@@ -37,8 +37,8 @@ impl JobPlan {
             known.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
         check_sources(&parts, &topics, broker)?;
         let sizes = topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
-        let counts = partition_counts(&parts, &sizes)?;
-        let wanted = wanted_topics(&settings.id, &parts, &counts);
+        let PartitionCounts { tasks: counts, repartitions } = partition_counts(&parts, &sizes)?;
+        let wanted = wanted_topics(&settings.id, &parts, &counts, &repartitions);
         for (name, partitions, kind) in &wanted {
             check_internal(&topics, name, *partitions, *kind)?;
         }
@@ -118,23 +118,25 @@ fn check_sources(
     Ok(())
 }
 
-fn wanted_topics(id: &str, parts: &[Subtopology], counts: &[u32]) -> Vec<(String, u32, TopicKind)> {
+fn wanted_topics(
+    id: &str,
+    parts: &[Subtopology],
+    counts: &[u32],
+    repartitions: &BTreeMap<String, u32>,
+) -> Vec<(String, u32, TopicKind)> {
     let mut wanted: Vec<(String, u32, TopicKind)> = Vec::new();
-    let repartitions: Vec<&str> = parts
-        .iter()
-        .flat_map(|part| &part.sources)
-        .filter(|source| source.upstream.is_some())
-        .map(|source| source.topic.as_str())
-        .collect();
     for (part, &count) in parts.iter().zip(counts) {
         for sink in &part.sinks {
-            let internal = repartitions.contains(&sink.as_str());
-            let kind = if internal { TopicKind::Repartition } else { TopicKind::Output };
+            let (count, kind) = match repartitions.get(sink) {
+                Some(&count) => (count, TopicKind::Repartition),
+                None => (count, TopicKind::Output),
+            };
             if !wanted.iter().any(|(name, ..)| name == sink) {
                 wanted.push((sink.clone(), count, kind));
             }
         }
-        for store in &part.stores {
+        // Without a task there is nobody who could read or write it.
+        for store in part.stores.iter().filter(|_| count > 0) {
             wanted.push((changelog_topic(id, store), count, TopicKind::Changelog));
         }
     }

@@ -104,16 +104,15 @@ fn push_row(
     value: Option<&[u8]>,
     out: &mut Vec<(Bytes, Option<Bytes>)>,
 ) {
-    let mut row_key = Vec::new();
-    layout::row_key(key, &mut row_key);
+    let mut row_key = Vec::with_capacity(1 + key.len());
+    row_key.push(op.row_kind());
+    row_key.extend_from_slice(key);
     let row = value.map(|value| {
         let mut row = Vec::new();
         layout::encode_row(timestamp, value, &mut row);
         Bytes::from(row)
     });
-    if let Some(entry) = op.index_entry(key) {
-        out.push((entry.into(), row.is_some().then(Bytes::new)));
-    }
+    out.extend(op.implied(key, value).into_iter().map(|(key, row)| (key.into(), row)));
     out.push((row_key.into(), row));
 }
 

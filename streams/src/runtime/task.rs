@@ -23,7 +23,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::input::{Input, InputTime, choose, smallest};
+use super::input::{GlobalPosition, Input, InputTime, choose, global_position, smallest};
 use super::plan::JobPlan;
 use super::restore::restore;
 use crate::broker::{Batch, Broker, Position, Scope, TopicRef, Transaction};
@@ -61,6 +61,8 @@ pub(crate) struct Task {
     pub(crate) id: TaskId,
     ctx: Context,
     inputs: Vec<Input>,
+    /// Timestamps of the inputs' next records, to choose among them.
+    heads: Vec<Option<i64>>,
     entries: Vec<Option<Box<dyn Entry>>>,
     timed: Vec<Shared<dyn Timed>>,
     stores: Vec<StorePartition>,
@@ -98,6 +100,7 @@ impl Task {
             id,
             ctx,
             inputs: Vec::new(),
+            heads: Vec::new(),
             entries,
             timed: timed.into_iter().filter(|(n, _)| here(*n)).map(|(_, op)| op).collect(),
             stores: Vec::new(),
@@ -112,9 +115,17 @@ impl Task {
         for decl in repartitions.into_iter().filter(|decl| here(decl.sink)) {
             task.downstream.push((plan.topic(&decl.topic)?.clone(), decl.inputs));
         }
-        for source in &part.sources {
-            task.open_input(plan, source, broker)?;
+        let mut carried = Vec::new();
+        for source in part.sources.iter().filter(|source| !source.is_global) {
+            carried.extend(task.open_input(plan, source, broker)?);
         }
+        for source in part.sources.iter().filter(|source| source.is_global) {
+            task.open_global(plan, source, broker, &carried)?;
+        }
+        let rank = |number: usize| {
+            part.sources.iter().find(|source| source.input == number).map(|source| source.rank)
+        };
+        task.inputs.sort_by_key(|input| (!input.is_global, rank(input.number), input.number));
         Ok(task)
     }
 
@@ -139,12 +150,12 @@ impl Task {
         plan: &JobPlan,
         source: &SourceDecl,
         broker: &dyn Broker,
-    ) -> Result<()> {
+    ) -> Result<Vec<GlobalPosition>> {
         let topic = plan.topic(&source.topic)?.clone();
         if self.id.partition >= topic.partitions {
             // Nothing can ever come from there, so nothing waits for it.
             self.ctx.clocks[source.input] = i64::MAX;
-            return Ok(());
+            return Ok(Vec::new());
         }
         let partition = self.id.partition;
         let position = plan.position(&topic, partition);
@@ -177,6 +188,27 @@ impl Task {
         };
         let reader = broker.reader(&topic, partition, start, scope)?;
         self.inputs.push(Input::new(source.input, topic, partition, watermarks, reader));
+        Ok(time.map_or_else(Vec::new, |time| time.globals))
+    }
+
+    /// All partitions of a global table, each from where this task was in it.
+    fn open_global(
+        &mut self,
+        plan: &JobPlan,
+        source: &SourceDecl,
+        broker: &dyn Broker,
+        carried: &[GlobalPosition],
+    ) -> Result<()> {
+        let topic = plan.topic(&source.topic)?.clone();
+        for partition in 0..topic.partitions {
+            let start = match global_position(carried, topic.id, partition) {
+                Some(offset) => offset,
+                None => broker.bounds(&topic, partition)?.start,
+            };
+            let reader = broker.reader(&topic, partition, start, Scope::Committed)?;
+            let input = Input::new(source.input, topic.clone(), partition, None, reader);
+            self.inputs.push(input.global());
+        }
         Ok(())
     }
 
@@ -187,12 +219,14 @@ impl Task {
 
     /// The clock of the slowest input: by it a worker decides which task is next.
     pub(crate) fn clock(&self) -> i64 {
-        self.inputs.iter().map(|input| self.ctx.clocks[input.number]).min().unwrap_or(i64::MAX)
+        let own = self.inputs.iter().filter(|input| !input.is_global);
+        own.map(|input| self.ctx.clocks[input.number]).min().unwrap_or(i64::MAX)
     }
 
     /// Whether a record waits to be processed.
     pub(crate) fn has_input(&mut self) -> Result<bool> {
         for input in &mut self.inputs {
+            input.look_again();
             if input.fill()? {
                 return Ok(true);
             }
@@ -212,6 +246,7 @@ impl Task {
 
     /// Processes at most `budget` records, fewer when called to a commit, and returns how many.
     pub(crate) fn run(&mut self, budget: usize, called: &AtomicBool) -> Result<usize> {
+        self.inputs.iter_mut().for_each(Input::look_again);
         for done in 0..budget {
             if done > 0 && called.load(Ordering::Relaxed) {
                 return Ok(done);
@@ -226,17 +261,21 @@ impl Task {
         if let [input] = &mut self.inputs[..] {
             return Ok(input.fill()?.then_some(0));
         }
-        let mut heads = Vec::with_capacity(self.inputs.len());
-        for input in &mut self.inputs {
+        self.heads.clear();
+        for (place, input) in self.inputs.iter_mut().enumerate() {
             let number = input.number;
             let head = if input.fill()? { input.head() } else { None };
-            heads.push(match (head, &mut self.entries[number]) {
+            // A global table is whole before anything looks it up: Kafka's bootstrap.
+            if input.is_global && head.is_some() {
+                return Ok(Some(place));
+            }
+            self.heads.push(match (head, &mut self.entries[number]) {
                 (Some(record), Some(entry)) => Some(entry.timestamp(&self.ctx, number, &record)?),
                 (Some(record), None) => Some(record.timestamp),
                 (None, _) => None,
             });
         }
-        Ok(choose(&heads))
+        Ok(choose(&self.heads))
     }
 
     fn process(&mut self, chosen: usize) -> Result<()> {
@@ -258,7 +297,9 @@ impl Task {
             };
             self.ctx.clocks[number] = input.heard(&said);
         } else if let Some(entry) = &mut self.entries[number] {
-            entry.process(&mut self.ctx, number, &record)?;
+            let partition = input.partition;
+            let done = entry.process(&mut self.ctx, number, &record);
+            done.map_err(|error| of_partition(error, input.is_global, partition))?;
         } else {
             self.ctx.observe(number, record.timestamp);
         }
@@ -275,7 +316,8 @@ impl Task {
 
     /// Raises the clock of each source partition to at least `to`; its position carries it.
     pub(crate) fn raise(&mut self, to: i64) -> Result<()> {
-        for input in self.inputs.iter_mut().filter(|input| input.watermarks.is_none()) {
+        let sources = self.inputs.iter_mut();
+        for input in sources.filter(|input| input.watermarks.is_none() && !input.is_global) {
             if self.ctx.clocks[input.number] < to {
                 self.ctx.clocks[input.number] = to;
                 input.moved = true;
@@ -297,8 +339,10 @@ impl Task {
         transaction: &Arc<dyn Transaction>,
         skip_first: bool,
     ) -> Result<Vec<Position>> {
-        for store in &self.stores {
-            store.op.borrow_mut().emit_updates(&mut self.ctx)?;
+        for at in 0..self.stores.len() {
+            self.stores[at].op.borrow_mut().emit_updates(&mut self.ctx)?;
+            // What an update closes belongs to this commit: there may be no record after it.
+            self.fire()?;
         }
         self.ctx.flush()?;
         for store in &mut self.stores {
@@ -309,25 +353,42 @@ impl Task {
             store.op.borrow_mut().prepare(&mut changelog)?;
             changelog.flush()?;
         }
-        let moved = self.inputs.iter().filter(|input| input.moved);
-        let positions: Vec<Position> = moved
-            .map(|input| {
-                let clock = self.ctx.clocks[input.number];
-                let watermarks = input.watermarks.clone().unwrap_or_default();
-                Position {
-                    topic: input.topic.id,
-                    partition: input.partition,
-                    offset: input.position(),
-                    metadata: InputTime { clock, watermarks }.encode(),
-                }
-            })
-            .collect();
+        let positions = self.positions();
         for input in &mut self.inputs {
             input.moved = false;
         }
         self.raised = false;
         self.ctx.end();
         Ok(positions)
+    }
+
+    /// The positions of the inputs that moved. Those of global tables travel with the first own input.
+    fn positions(&self) -> Vec<Position> {
+        let globals = self.inputs.iter().filter(|input| input.is_global);
+        let global_moved = globals.clone().any(|input| input.moved);
+        let mut carried: Vec<GlobalPosition> = globals
+            .map(|input| GlobalPosition {
+                topic: input.topic.id,
+                partition: input.partition,
+                offset: input.position(),
+            })
+            .collect();
+        let own = self.inputs.iter().filter(|input| !input.is_global);
+        let carrier = own.clone().map(|input| input.number).min();
+        let is_carrier = |input: &Input| Some(input.number) == carrier;
+        let moved = own.filter(|input| input.moved || (global_moved && is_carrier(input)));
+        let positions = moved.map(|input| {
+            let clock = self.ctx.clocks[input.number];
+            let watermarks = input.watermarks.clone().unwrap_or_default();
+            let globals = if is_carrier(input) { std::mem::take(&mut carried) } else { Vec::new() };
+            Position {
+                topic: input.topic.id,
+                partition: input.partition,
+                offset: input.position(),
+                metadata: InputTime { clock, watermarks, globals }.encode(),
+            }
+        });
+        positions.collect()
     }
 
     /// How far its records to each repartition topic are.
@@ -380,6 +441,16 @@ impl Task {
             store.op.borrow_mut().close()?;
         }
         Ok(())
+    }
+}
+
+/// A task has the number of its partition; a global table is read from all of its own.
+fn of_partition(error: Error, is_global: bool, read_from: u32) -> Error {
+    match error {
+        Error::Decode { topic, offset, kind, reason, evidence, .. } if is_global => {
+            Error::Decode { topic, partition: read_from, offset, kind, reason, evidence }
+        }
+        other => other,
     }
 }
 

@@ -12,6 +12,8 @@
 //!                 0 checkpoint   nothing                           value: the checkpoint, below
 //!                 1 row          the encoded key                   value: the row, below
 //!                 2 time index   end (8, i64) | the encoded key    value: empty
+//!                 3 listed row   as a row, for those that are looked up by range
+//!                 4 slice        which listed rows there are: see operator/join_row.rs
 //!
 //!   checkpoint                                                row
 //!   0   1        17         33             37       45        0           8
@@ -35,6 +37,11 @@ pub(crate) const KIND_CHECKPOINT: u8 = 0;
 pub(crate) const KIND_ROW: u8 = 1;
 /// The kind of the rows that list windows by their end.
 pub(crate) const KIND_TIME_INDEX: u8 = 2;
+
+/// The kind of rows that are looked up by range while a job runs, and so are kept in order in memory.
+pub(crate) const KIND_LISTED: u8 = 3;
+/// The kind of the rows that say which listed rows there are.
+pub(crate) const KIND_SLICE: u8 = 4;
 
 const KIND_LIMIT: u8 = 0xff;
 const VERSION: u8 = 1;

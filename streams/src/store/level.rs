@@ -1,8 +1,8 @@
 //! Rows of one level of a row cache: found by hash, listed in order only where scans need it.
 //!
 //! Why: nearly every access is a get or a put of one key, and a hash table does that in a fraction
-//! of what a tree needs. Only the time index is scanned while a job runs, so only its rows are in
-//! a tree; a scan of other rows (rare: a query, a test) sorts what it finds.
+//! of what a tree needs. Only the time index and the rows of joins are scanned while a job runs, so only
+//! these are in a tree; a scan of other rows (rare: a query, a test) sorts what it finds.
 //!
 //! Invariants
 //! * `bytes` is what the rows hold: keys, values and a fixed share for the tables themselves.

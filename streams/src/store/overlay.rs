@@ -54,6 +54,13 @@ impl<A> Row<A> {
         self.unsent = true;
     }
 
+    /// Puts another value in place, or none, with the times of its record.
+    pub(crate) fn replace(&mut self, value: Option<A>, stamp: Stamp) {
+        self.value = value;
+        self.touch(stamp);
+        self.timestamp = stamp.timestamp;
+    }
+
     /// Notes that nobody wants to hear of this row any more.
     pub(crate) fn delete(&mut self) {
         self.value = None;
@@ -130,6 +137,12 @@ where
         let (rows, hasher) = (&self.rows, &self.hasher);
         self.places.insert_unique(hash, place, |&place| hasher.hash_one(&*rows[place].key));
         Ok(place)
+    }
+
+    /// The value of a row as the running transaction has it.
+    pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<&A>, StoreError> {
+        let place = self.find(key)?;
+        Ok(self.rows[place].value.as_ref())
     }
 
     fn load(&mut self, key: &[u8]) -> Result<Row<A>, StoreError> {

@@ -250,7 +250,8 @@ impl RowCache {
     }
 
     /// Visits the rows with `from <= key < to` in the order of their keys, as [`get`](Self::get) sees
-    /// them. Index rows cost what is visited; a scan of other rows sorts those that are not on disk first.
+    /// them. Index rows and listed rows cost what is visited; a scan of other rows sorts those that are
+    /// not on disk first.
     ///
     /// # Errors
     ///

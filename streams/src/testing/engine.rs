@@ -13,6 +13,7 @@
 //! Invariants
 //! * all randomness comes from the seed; the clock is moved by hand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::random::Random;
@@ -72,6 +73,8 @@ pub(super) struct Engine {
     build: Build,
     pub(super) settings: Settings,
     pub(super) partitions: u32,
+    /// Of topics that have their own.
+    pub(super) partitions_of: BTreeMap<&'static str, u32>,
     random: Random,
     pub(super) log: SimulatedLog,
     stores: MemoryBackend,
@@ -99,6 +102,7 @@ impl Engine {
             build,
             settings,
             partitions: 1,
+            partitions_of: BTreeMap::new(),
             random: Random::new(0),
             log: SimulatedLog::new(0, START_MS),
             stores: MemoryBackend::new(0),
@@ -114,6 +118,27 @@ impl Engine {
             counters: Counters::default(),
             late: Vec::new(),
         }
+    }
+
+    /// How many rows of each kind a store has on its disk, checkpoints apart.
+    #[cfg(test)]
+    pub(super) fn rows_on_disk(&self, store: &str) -> Result<BTreeMap<u8, usize>> {
+        let name = crate::ids::StoreName::new(store)?;
+        let mut rows = BTreeMap::new();
+        for store in self.stores.open(&[name])? {
+            store.scan(&[], &[0xff; 5], &mut |key, _| {
+                if key[4] != crate::store::layout::KIND_CHECKPOINT {
+                    *rows.entry(key[4]).or_default() += 1;
+                }
+                std::ops::ControlFlow::Continue(())
+            })?;
+        }
+        Ok(rows)
+    }
+
+    /// The partitions that a source topic has, or gets.
+    pub(super) fn partitions_for(&self, topic: &str) -> u32 {
+        self.partitions_of.get(topic).copied().unwrap_or(self.partitions)
     }
 
     pub(super) fn seed(&mut self, seed: u64) {
@@ -187,7 +212,8 @@ impl Engine {
         let sources = Topology::build(&self.settings.id, i64::MAX, &|t| (self.build)(t))?;
         for part in sources.graph.subtopologies() {
             for source in part.sources.iter().filter(|source| source.upstream.is_none()) {
-                self.log.ensure_topic(&source.topic, self.partitions)?;
+                let partitions = self.partitions_for(&source.topic);
+                self.log.ensure_topic(&source.topic, partitions)?;
             }
         }
         let broker = self.log.broker(self.settings.event_time_ahead_max_ms)?;

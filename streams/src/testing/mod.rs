@@ -16,6 +16,8 @@
 //! * event time moves by records and by [`TestDriver::advance_to`] only.
 
 mod engine;
+#[cfg(test)]
+mod join_stores;
 mod random;
 
 use std::collections::BTreeMap;
@@ -81,6 +83,13 @@ impl TestDriver {
     #[must_use]
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.engine.partitions = partitions.max(1);
+        self
+    }
+
+    /// One source topic gets another number of partitions. Say it before the first `send`.
+    #[must_use]
+    pub fn partitions_of<K, V, C>(mut self, topic: Topic<K, V, C>, partitions: u32) -> Self {
+        self.engine.partitions_of.insert(topic.name(), partitions.max(1));
         self
     }
 
@@ -176,10 +185,11 @@ impl TestDriver {
     ) -> &mut Self {
         let mut encoded_key = Vec::new();
         let keyed = key.is_some_and(|key| key.encode(&mut encoded_key));
+        let partitions = self.engine.partitions_for(topic.name());
         let partition = if keyed {
-            crate::broker::partition_for(K::partition_bytes(&encoded_key), self.engine.partitions)
+            crate::broker::partition_for(K::partition_bytes(&encoded_key), partitions)
         } else {
-            self.turn = (self.turn + 1) % self.engine.partitions;
+            self.turn = (self.turn + 1) % partitions;
             self.turn
         };
         let bytes = value.map(|value| {
@@ -211,6 +221,27 @@ impl TestDriver {
         self.put(topic.name(), partition, now, key, Some(&bytes), &Headers::none())
     }
 
+    /// Sends a value without a key, or none, to a partition of the test's choice, with a timestamp.
+    ///
+    /// # Panics
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_record_to<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: Topic<K, V, C>,
+        partition: u32,
+        value: Option<V>,
+        timestamp: i64,
+    ) -> &mut Self {
+        let bytes = value.map(|value| {
+            let mut bytes = Vec::new();
+            C::encode(&value, &mut bytes).expect("a test sends values that its codec can write");
+            bytes
+        });
+        let none = Headers::none();
+        self.put(topic.name(), partition, timestamp, None, bytes.as_deref(), &none)
+    }
+
     /// Sends bytes that need not decode.
     ///
     /// # Panics
@@ -231,8 +262,8 @@ impl TestDriver {
         headers: &Headers,
     ) -> &mut Self {
         let done =
-            self.engine.log.ensure_topic(topic, self.engine.partitions).and_then(|partitions| {
-                let partition = partition % partitions;
+            self.engine.log.ensure_topic(topic, self.engine.partitions_for(topic)).and_then(|n| {
+                let partition = partition % n;
                 self.engine.log.append(topic, partition, timestamp, key, value, headers)
             });
         done.expect("the log in memory takes what a test sends");

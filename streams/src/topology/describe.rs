@@ -14,7 +14,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Carries, Emit, Graph, Kind, Node, NodeId, changelog_topic};
+use super::{Carries, Emit, Graph, JoinKind, Kind, Node, NodeId, changelog_topic};
 
 /// A step, and what else is to be said of it.
 type Step = (String, Vec<String>);
@@ -71,9 +71,27 @@ impl Graph {
                 let windows = format!("{window}, {speaks}");
                 (format!("{what} in {store}"), vec![windows, changelog(store)])
             }
+            Kind::Table { store } => (format!("table {store}"), vec![changelog(store)]),
+            Kind::GlobalTable { topic, store } => {
+                let whole = format!("all partitions of {topic}, in every task");
+                (format!("global table {store}"), vec![whole, changelog(store)])
+            }
+            Kind::TableJoin { store, join } => (format!("{} {store}", said(*join)), vec![]),
+            Kind::StreamJoin { left, right, join, window } => (
+                format!("{} in {left} and {right}", said(*join)),
+                vec![window.to_string(), changelog(left), changelog(right)],
+            ),
             Kind::ForEach => ("for each".into(), vec![]),
         };
         (step, details)
+    }
+}
+
+fn said(join: JoinKind) -> &'static str {
+    match join {
+        JoinKind::Inner => "join",
+        JoinKind::Left => "left join",
+        JoinKind::Outer => "outer join",
     }
 }
 

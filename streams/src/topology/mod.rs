@@ -16,14 +16,19 @@
 
 mod describe;
 mod lineage;
+mod order;
+mod partitions;
 mod subtopology;
 mod validate;
 
 pub(crate) use lineage::{Closing, Nature};
-pub(crate) use subtopology::{SourceDecl, Subtopology, partition_counts};
+pub(crate) use partitions::{PartitionCounts, partition_counts};
+pub(crate) use subtopology::{SourceDecl, Subtopology};
+
+use std::collections::BTreeMap;
 
 use crate::ids::StoreName;
-use crate::time::Tumbling;
+use crate::time::{JoinWindow, Tumbling};
 
 /// Index of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,21 +52,90 @@ pub(crate) enum Carries {
     Value,
 }
 
+/// Which records of a join speak although nothing matches them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JoinKind {
+    /// None.
+    Inner,
+    /// Those of the left side.
+    Left,
+    /// Those of both sides.
+    Outer,
+}
+
 /// What a node does.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
-    Source { topic: String, event_time: bool },
+    Source {
+        topic: String,
+        event_time: bool,
+    },
     Filter,
     Map,
     FlatMap,
     KeyBy,
     Merge,
-    RepartitionSink { topic: String, carries: Carries },
-    RepartitionSource { topic: String },
-    Aggregate { store: StoreName, what: &'static str },
-    WindowAggregate { store: StoreName, what: &'static str, window: Tumbling, emit: Emit },
-    Sink { topic: String },
+    RepartitionSink {
+        topic: String,
+        carries: Carries,
+    },
+    RepartitionSource {
+        topic: String,
+    },
+    Aggregate {
+        store: StoreName,
+        what: &'static str,
+    },
+    WindowAggregate {
+        store: StoreName,
+        what: &'static str,
+        window: Tumbling,
+        emit: Emit,
+    },
+    /// The latest value of each key.
+    Table {
+        store: StoreName,
+    },
+    /// A topic that each task reads whole, from all of its partitions.
+    GlobalTable {
+        topic: String,
+        store: StoreName,
+    },
+    /// A stream looks up a table, or a global table; its inputs are the stream and the table.
+    TableJoin {
+        store: StoreName,
+        join: JoinKind,
+    },
+    /// Two streams within a time; its inputs are the left and the right one, in a store each.
+    StreamJoin {
+        left: StoreName,
+        right: StoreName,
+        join: JoinKind,
+        window: JoinWindow,
+    },
+    Sink {
+        topic: String,
+    },
     ForEach,
+}
+
+impl Kind {
+    /// The stores that it keeps.
+    pub(crate) fn stores(&self) -> Vec<&StoreName> {
+        match self {
+            Self::Aggregate { store, .. }
+            | Self::WindowAggregate { store, .. }
+            | Self::Table { store }
+            | Self::GlobalTable { store, .. } => vec![store],
+            Self::StreamJoin { left, right, .. } => vec![left, right],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether records of one key must meet in one task for it.
+    pub(crate) fn is_keyed(&self) -> bool {
+        !self.stores().is_empty() && !matches!(self, Self::GlobalTable { .. })
+    }
 }
 
 /// One node and where its records come from.
@@ -76,11 +150,13 @@ pub(crate) struct Node {
 pub(crate) struct Graph {
     pub(crate) id: String,
     pub(crate) nodes: Vec<Node>,
+    /// Partitions of the repartition topics for which the user chose them.
+    pub(crate) chosen: BTreeMap<String, u32>,
 }
 
 impl Graph {
     pub(crate) fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), nodes: Vec::new() }
+        Self { id: id.to_owned(), nodes: Vec::new(), chosen: BTreeMap::new() }
     }
 
     pub(crate) fn add(&mut self, kind: Kind, inputs: &[NodeId]) -> NodeId {
@@ -106,7 +182,7 @@ pub(crate) fn changelog_topic(id: &str, store: &StoreName) -> String {
     format!("{id}-{store}-changelog")
 }
 
-/// The repartition topic in front of a store.
-pub(crate) fn repartition_topic(id: &str, store: &StoreName) -> String {
-    format!("{id}-{store}-repartition")
+/// The repartition topic in front of a store, or of a name that the user gave.
+pub(crate) fn repartition_topic(id: &str, name: impl std::fmt::Display) -> String {
+    format!("{id}-{name}-repartition")
 }

@@ -1,4 +1,4 @@
-//! Cuts a graph into sub-topologies and says how many partitions each has. Pure.
+//! Cuts a graph into sub-topologies. Pure.
 //!
 //! Why: a task is a sub-topology times a partition; what lies between two of them goes through a
 //! repartition topic.
@@ -6,13 +6,12 @@
 //! Invariants
 //! * two nodes are in one sub-topology exactly if edges connect them.
 //! * sub-topologies are numbered by their first node.
-//! * a sub-topology has as many partitions as its largest source topic; a repartition topic has as
-//!   many as the sub-topology that writes it.
+//! * within one, inputs that meet other than through a global table are one group: if it keeps state
+//!   by key, all of them must have the same number of partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Graph, Kind, NodeId};
-use crate::error::{Error, Result};
 use crate::ids::StoreName;
 
 /// A topic that a sub-topology reads.
@@ -23,6 +22,14 @@ pub(crate) struct SourceDecl {
     pub(crate) topic: String,
     /// The sub-topology that writes it, if it is a repartition topic.
     pub(crate) upstream: Option<usize>,
+    /// Its partitions, if it is a repartition topic and the user chose them.
+    pub(crate) chosen: Option<u32>,
+    /// Every task reads all of its partitions, before anything else.
+    pub(crate) is_global: bool,
+    /// At equal timestamps the input of the smallest rank is read first.
+    pub(crate) rank: usize,
+    /// Inputs of one group meet each other's records by key.
+    pub(crate) group: usize,
 }
 
 /// A connected part of the graph.
@@ -32,14 +39,22 @@ pub(crate) struct Subtopology {
     pub(crate) stores: Vec<StoreName>,
     /// Topics written, user and repartition topics alike.
     pub(crate) sinks: Vec<String>,
+    /// Groups of inputs that keep state by key.
+    pub(crate) keyed_groups: BTreeSet<usize>,
 }
 
 impl Graph {
     /// Which sub-topology each node belongs to.
     pub(crate) fn membership(&self) -> Vec<usize> {
+        self.connected(|_| true)
+    }
+
+    /// Which connected part each node belongs to, over edges from the nodes that count.
+    fn connected(&self, counts: impl Fn(&Kind) -> bool) -> Vec<usize> {
         let mut group: Vec<usize> = (0..self.nodes.len()).collect();
         for (NodeId(id), node) in self.iter() {
-            for &NodeId(input) in &node.inputs {
+            let inputs = node.inputs.iter().map(|input| input.0);
+            for input in inputs.filter(|&input| counts(&self.nodes[input].kind)) {
                 let (a, b) = (root(&group, id), root(&group, input));
                 group[a.max(b)] = a.min(b);
             }
@@ -57,9 +72,9 @@ impl Graph {
     pub(crate) fn inputs(&self) -> Vec<(NodeId, &str)> {
         self.iter()
             .filter_map(|(id, node)| match &node.kind {
-                Kind::Source { topic, .. } | Kind::RepartitionSource { topic } => {
-                    Some((id, topic.as_str()))
-                }
+                Kind::Source { topic, .. }
+                | Kind::RepartitionSource { topic }
+                | Kind::GlobalTable { topic, .. } => Some((id, topic.as_str())),
                 _ => None,
             })
             .collect()
@@ -70,6 +85,8 @@ impl Graph {
         let membership = self.membership();
         let count = membership.iter().max().map_or(0, |max| max + 1);
         let mut parts = vec![Subtopology::default(); count];
+        let groups = self.connected(|kind| !matches!(kind, Kind::GlobalTable { .. }));
+        let ranks = self.ranks();
         for (input, (NodeId(id), topic)) in self.inputs().into_iter().enumerate() {
             let upstream = match self.nodes[id].kind {
                 Kind::RepartitionSource { .. } => self.writer_of(topic, &membership),
@@ -79,14 +96,19 @@ impl Graph {
                 input,
                 topic: topic.to_owned(),
                 upstream,
+                chosen: self.chosen.get(topic).copied(),
+                is_global: matches!(self.nodes[id].kind, Kind::GlobalTable { .. }),
+                rank: ranks[id],
+                group: groups[id],
             });
         }
         for (NodeId(id), node) in self.iter() {
             let part = &mut parts[membership[id]];
+            part.stores.extend(node.kind.stores().into_iter().cloned());
+            if node.kind.is_keyed() {
+                part.keyed_groups.insert(groups[id]);
+            }
             match &node.kind {
-                Kind::Aggregate { store, .. } | Kind::WindowAggregate { store, .. } => {
-                    part.stores.push(store.clone());
-                }
                 Kind::Sink { topic } | Kind::RepartitionSink { topic, .. }
                     if !part.sinks.contains(topic) =>
                 {
@@ -111,50 +133,6 @@ fn root(group: &[usize], mut id: usize) -> usize {
         id = group[id];
     }
     id
-}
-
-/// How many partitions each sub-topology has, given those of the user's source topics.
-///
-/// # Errors
-///
-/// [`Error::NotCopartitioned`] when a sub-topology with a store reads topics of different counts.
-pub(crate) fn partition_counts(
-    parts: &[Subtopology],
-    of_topic: &BTreeMap<String, u32>,
-) -> Result<Vec<u32>> {
-    let mut counts: Vec<u32> = Vec::with_capacity(parts.len());
-    for index in 0..parts.len() {
-        counts.push(count_of(parts, index, of_topic));
-    }
-    for part in parts.iter().filter(|part| !part.stores.is_empty()) {
-        let sized = |source: &SourceDecl| source_count(parts, source, of_topic);
-        let Some((first, rest)) = part.sources.split_first() else { continue };
-        if let Some(other) = rest.iter().find(|other| sized(other) != sized(first)) {
-            return Err(Error::NotCopartitioned {
-                left: first.topic.clone(),
-                left_partitions: sized(first),
-                right: other.topic.clone(),
-                right_partitions: sized(other),
-            });
-        }
-    }
-    Ok(counts)
-}
-
-fn count_of(parts: &[Subtopology], index: usize, of_topic: &BTreeMap<String, u32>) -> u32 {
-    let counts = parts[index].sources.iter().map(|source| source_count(parts, source, of_topic));
-    counts.max().unwrap_or(0)
-}
-
-fn source_count(
-    parts: &[Subtopology],
-    source: &SourceDecl,
-    of_topic: &BTreeMap<String, u32>,
-) -> u32 {
-    match source.upstream {
-        Some(upstream) => count_of(parts, upstream, of_topic),
-        None => of_topic.get(&source.topic).copied().unwrap_or(0),
-    }
 }
 
 #[cfg(test)]
@@ -184,16 +162,5 @@ mod tests {
         assert_eq!(parts[0].sinks, ["app-s-repartition"]);
         let topics: Vec<_> = parts[1].sources.iter().map(|s| (&*s.topic, s.upstream)).collect();
         assert_eq!(topics, [("app-s-repartition", Some(0)), ("b", None)]);
-    }
-
-    #[test]
-    fn state_over_inputs_of_different_counts_is_refused() {
-        let parts = graph().subtopologies();
-        let counts = |a, b| {
-            let of = BTreeMap::from([("a".to_owned(), a), ("b".to_owned(), b)]);
-            partition_counts(&parts, &of)
-        };
-        assert_eq!(counts(4, 4).unwrap(), [4, 4]);
-        assert!(matches!(counts(4, 6), Err(Error::NotCopartitioned { .. })));
     }
 }

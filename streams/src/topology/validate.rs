@@ -21,22 +21,19 @@ impl Graph {
             return refuse("it has no steps", "start with `t.stream(TOPIC)`");
         }
         self.check_names()?;
+        self.check_repartitions()?;
         let mut stores = BTreeSet::new();
         let mut read = BTreeSet::new();
         for node in &self.nodes {
-            match &node.kind {
-                Kind::Aggregate { store, .. } | Kind::WindowAggregate { store, .. }
-                    if !stores.insert(store) =>
-                {
-                    return refuse(
-                        &format!("two steps call their store `{store}`"),
-                        "give each stateful step a name of its own",
-                    );
-                }
-                Kind::Source { topic, .. } => {
-                    read.insert(topic);
-                }
-                _ => {}
+            if let Some(store) = node.kind.stores().into_iter().find(|store| !stores.insert(*store))
+            {
+                return refuse(
+                    &format!("two steps call their store `{store}`"),
+                    "give each stateful step a name of its own",
+                );
+            }
+            if let Kind::Source { topic, .. } | Kind::GlobalTable { topic, .. } = &node.kind {
+                read.insert(topic);
             }
             if let Kind::WindowAggregate { store, window, .. } = &node.kind
                 && window.size_ms() < 1
@@ -63,10 +60,15 @@ impl Graph {
     /// Names of topics and of the job, and that no topic of the user is one of the job's own.
     fn check_names(&self) -> Result<()> {
         check_name("job", &self.id)?;
-        let own: BTreeSet<String> = self.nodes.iter().filter_map(|n| self.own_topic(n)).collect();
+        let own: BTreeSet<String> = self.nodes.iter().flat_map(|n| self.own_topics(n)).collect();
         own.iter().try_for_each(|topic| check_name("topic", topic))?;
         for node in &self.nodes {
-            let (Kind::Source { topic, .. } | Kind::Sink { topic }) = &node.kind else { continue };
+            let (Kind::Source { topic, .. }
+            | Kind::GlobalTable { topic, .. }
+            | Kind::Sink { topic }) = &node.kind
+            else {
+                continue;
+            };
             check_name("topic", topic)?;
             if own.contains(topic) {
                 return refuse(
@@ -78,15 +80,34 @@ impl Graph {
         Ok(())
     }
 
-    /// The internal topic that a step brings with it.
-    fn own_topic(&self, node: &Node) -> Option<String> {
-        match &node.kind {
-            Kind::Aggregate { store, .. } | Kind::WindowAggregate { store, .. } => {
-                Some(changelog_topic(&self.id, store))
+    /// Each repartition topic has one writer: two steps that would share one are told apart.
+    fn check_repartitions(&self) -> Result<()> {
+        let mut written = BTreeSet::new();
+        for node in &self.nodes {
+            if let Kind::RepartitionSink { topic, .. } = &node.kind
+                && !written.insert(topic)
+            {
+                return refuse(
+                    &format!("two steps would send records through topic `{topic}`"),
+                    "name the way of one of them: `.repartition(\"by-user\", 4)` in front of the step",
+                );
             }
-            Kind::RepartitionSink { topic, .. } => Some(topic.clone()),
-            _ => None,
         }
+        match self.chosen.iter().find(|(_, partitions)| **partitions == 0) {
+            Some((topic, _)) => refuse(
+                &format!("repartition topic `{topic}` would have no partitions"),
+                "give it at least one: `.repartition(\"by-user\", 4)`",
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// The internal topics that a step brings with it.
+    fn own_topics(&self, node: &Node) -> Vec<String> {
+        if let Kind::RepartitionSink { topic, .. } = &node.kind {
+            return vec![topic.clone()];
+        }
+        node.kind.stores().into_iter().map(|store| changelog_topic(&self.id, store)).collect()
     }
 }
 

@@ -1,0 +1,130 @@
+//! The rows of a table: kept by whoever changes them, looked up by joins, passed on once per commit.
+//!
+//! ```text
+//!   Aggregate, TableWriter --changes--> rows (overlay) <--looks up-- TableLookup
+//!                                         |
+//!                                         `-- TableStore: updates, changelog, commit
+//! ```
+//!
+//! Why shared rows: a join reads the rows of the running transaction while the record that changes them
+//! may still be on its way through another step. Each borrows them for one access only.
+//!
+//! Invariants
+//! * a row is the latest by offset, whatever its timestamp says.
+//! * a null value deletes its row, and the delete is passed on.
+
+use super::children::Children;
+use super::window_aggregate::decode_key;
+use crate::codec::Data;
+use crate::error::Result;
+use crate::ids::StoreName;
+use crate::key::Key;
+use crate::processor::{Changelog, Context, Process, ProcessKeyed, Record, Shared, Stateful};
+use crate::record::Headers;
+use crate::store::{Checkpoint, Overlay, RowCache};
+use crate::time::Stamp;
+
+/// Keeps the latest value of each key.
+pub(crate) struct TableWriter<V> {
+    rows: Shared<Overlay<V>>,
+}
+
+impl<V> TableWriter<V> {
+    pub(crate) fn new(rows: Shared<Overlay<V>>) -> Self {
+        Self { rows }
+    }
+}
+
+impl<V: Data> ProcessKeyed<V> for TableWriter<V> {
+    fn process(
+        &mut self,
+        _: &mut Context,
+        key: &[u8],
+        value: Option<V>,
+        stamp: Stamp,
+    ) -> Result<()> {
+        let mut rows = self.rows.borrow_mut();
+        let place = rows.find(key)?;
+        rows.at(place).replace(value, stamp);
+        Ok(())
+    }
+}
+
+/// The store of a table, whoever writes its rows.
+pub(crate) struct TableStore<K, V> {
+    store: StoreName,
+    rows: Shared<Overlay<V>>,
+    next: Children<K, V>,
+}
+
+impl<K, V> TableStore<K, V> {
+    pub(crate) fn new(store: StoreName, rows: Shared<Overlay<V>>, next: Children<K, V>) -> Self {
+        Self { store, rows, next }
+    }
+}
+
+impl<K: Key, V: Data> TableStore<K, V> {
+    /// The update of one row, if it has not been passed on yet.
+    fn update(&self, place: usize) -> Result<Option<Record<K, V>>> {
+        let mut rows = self.rows.borrow_mut();
+        let row = rows.at(place);
+        if !row.take_unsent() {
+            return Ok(None);
+        }
+        Ok(Some(Record {
+            key: decode_key::<K>(&self.store, row.key())?,
+            value: row.value.clone(),
+            timestamp: row.timestamp,
+            source_time: row.source_time,
+            headers: Headers::none(),
+        }))
+    }
+}
+
+impl<K: Key, V: Data> Stateful for TableStore<K, V> {
+    fn store(&self) -> &StoreName {
+        &self.store
+    }
+
+    fn open(&mut self, rows: RowCache) -> Result<()> {
+        self.rows.borrow_mut().open(rows);
+        Ok(())
+    }
+
+    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn emit_updates(&mut self, ctx: &mut Context) -> Result<()> {
+        let rows = self.rows.borrow().len();
+        for place in 0..rows {
+            // The rows are let go of first: what follows may look something up in this very table.
+            if let Some(record) = self.update(place)? {
+                self.next.process(ctx, record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
+        let mut rows = self.rows.borrow_mut();
+        rows.prepare(|timestamp, key, value| changelog.push(timestamp, key, value))
+    }
+
+    fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()> {
+        self.rows.borrow_mut().committed(checkpoint, now_ms);
+        Ok(())
+    }
+
+    fn changed_rows(&self) -> usize {
+        self.rows.borrow().len()
+    }
+
+    fn step(&mut self, now_ms: i64) -> Result<()> {
+        Ok(self.rows.borrow_mut().behind().step(now_ms)?)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        Ok(self.rows.borrow_mut().behind().flush_all()?)
+    }
+}

@@ -1,0 +1,77 @@
+//! What stream-stream joins leave in their stores: nothing that no record can meet any more.
+
+use std::collections::BTreeMap;
+
+use super::TestDriver;
+use crate::dsl::{Topic, Topology, topic};
+use crate::time::{millis, within};
+
+const LEFT: Topic<String, u64> = topic("left");
+const RIGHT: Topic<String, u64> = topic("right");
+const OUT: Topic<String, u64> = topic("out");
+const LATER: i64 = 1 << 40;
+
+fn outer(t: &mut Topology) {
+    let right = t.stream(RIGHT);
+    let says = |l: Option<u64>, r: Option<u64>| l.unwrap_or(0) + r.unwrap_or(0);
+    t.stream(LEFT).outer_join_within(right, within(millis(500)), "j", says).to(OUT);
+}
+
+fn inner(t: &mut Topology) {
+    let right = t.stream(RIGHT);
+    t.stream(LEFT).join_within(right, within(millis(500)), "j", |l, r| l + r).to(OUT);
+}
+
+fn rows(d: &TestDriver) -> BTreeMap<u8, usize> {
+    let mut all = d.engine.rows_on_disk("j-left").unwrap();
+    for (kind, count) in d.engine.rows_on_disk("j-right").unwrap() {
+        *all.entry(kind).or_default() += count;
+    }
+    all
+}
+
+/// Records 10 ms apart, keys in turn.
+fn send(d: &mut TestDriver, keys: u64, from: u64, count: u64) {
+    for i in from..from + count {
+        let to = if i % 2 == 0 { LEFT } else { RIGHT };
+        d.send_at(to, format!("k{}", i % keys), i, i64::try_from(i * 10).unwrap());
+    }
+}
+
+#[test]
+fn rows_that_nothing_can_meet_go_and_the_store_does_not_grow() {
+    for topology in [outer, inner] {
+        // Keys of their own, a few, and one: rows that slices name, and rows that they do not.
+        for keys in [1_000_000, 7, 1] {
+            let mut d = TestDriver::new(topology);
+            send(&mut d, keys, 0, 1_500);
+            d.stop();
+            let (at_first, mut last) = (rows(&d), BTreeMap::new());
+            for round in 1..4 {
+                send(&mut d, keys, round * 1_500, 1_500);
+                d.stop();
+                last = rows(&d);
+            }
+            let most = |rows: &BTreeMap<u8, usize>| rows.values().sum::<usize>();
+            assert!(most(&last) <= most(&at_first) + 20, "{keys} keys: {at_first:?}, {last:?}");
+            assert!(most(&last) < 1_200, "{keys} keys: {last:?}");
+        }
+    }
+}
+
+#[test]
+fn when_all_has_been_said_nothing_is_left_whatever_crashes_there_were() {
+    for topology in [outer, inner] {
+        for seed in 0..16 {
+            let mut d = TestDriver::new(topology).partitions(2).seed(seed).crash_every(40);
+            send(&mut d, if seed % 2 == 0 { 3 } else { 300 }, 0, 400);
+            d.stop();
+            assert!(!rows(&d).is_empty(), "seed {seed}");
+            send(&mut d, 5, 400, 100);
+            d.advance_to(LATER);
+            d.advance_to(LATER + 1);
+            d.stop();
+            assert_eq!(rows(&d), BTreeMap::new(), "seed {seed}");
+        }
+    }
+}
