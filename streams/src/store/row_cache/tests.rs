@@ -141,7 +141,7 @@ impl Bench {
     }
 
     fn decide(&mut self) {
-        let commit = self.history.add(std::mem::take(&mut self.undecided));
+        let commit = self.history.add(mem::take(&mut self.undecided));
         self.cache.decided(Some(checkpoint(commit)), 0);
     }
 
