@@ -20,7 +20,7 @@ mod job;
 use std::collections::HashMap;
 
 use core_log::RecordRef;
-use cost::{Cost, Work, in_turn, report, setting};
+use cost::{Cost, Work, in_turn, is_chosen, report, setting};
 use hand_loop::Out;
 use job::Written;
 use streams::prelude::*;
@@ -152,6 +152,9 @@ fn main() {
     for json in [false, true] {
         for (mode, durability) in [("Sync", Durability::Sync), ("Os", Durability::Os)] {
             let codec = if json { "JSON" } else { "bincode" };
+            if !is_chosen(codec) {
+                continue;
+            }
             let works: [Work<'_>; 3] = [
                 Box::new(|| run_job(records, json, 1, durability)),
                 Box::new(|| run_job(records, json, 2, durability)),

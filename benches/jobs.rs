@@ -12,7 +12,7 @@
 //! must not depend on it. Printed as in `clickstream`; commits wait for the disk (`Sync`).
 //!
 //! Run it with `make bench`, or with `RECORDS`, `RUNS`, and `ROWS` (a list of numbers of rows) set:
-//! `RECORDS=200000 ROWS=0,100000 cargo bench --profile dev --bench jobs`.
+//! `RECORDS=200000 ROWS=0,100000 cargo bench --profile dev --bench jobs -- stream-table`.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -28,7 +28,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use core_log::RecordRef;
-use cost::{Cost, Work, in_turn, report, setting};
+use cost::{Cost, Work, in_turn, is_chosen, report, setting};
 use hand_loop::Out;
 use job::Written;
 use streams::prelude::*;
@@ -148,7 +148,9 @@ struct Counts {
 }
 
 impl hand_loop::Work for Counts {
+    /// Reads the topic with its types, as the job does and the loop of `clickstream`.
     fn record(&mut self, _: usize, record: &RecordRef<'_>, _: &mut Out) {
+        std::hint::black_box(decoded(record));
         let key = record.key.expect("a key");
         let Some((count, is_changed)) = self.counts.get_mut(key) else {
             self.counts.insert(key.to_vec(), (1, true));
@@ -265,10 +267,16 @@ fn main() {
     let rows = std::env::var("ROWS").unwrap_or_else(|_| "0,1000000,10000000".to_owned());
     let rows: Vec<u64> = rows.split(',').filter_map(|number| number.trim().parse().ok()).collect();
     println!("jobs: {records} records, {PARTITIONS} partitions, Sync, {runs} runs after a warm-up");
-    beside_a_loop("filter, map", records, runs, stateless, || Stateless);
-    beside_a_loop("count by key", records, runs, count, Counts::default);
+    if is_chosen("filter, map") {
+        beside_a_loop("filter, map", records, runs, stateless, || Stateless);
+    }
+    if is_chosen("count by key") {
+        beside_a_loop("count by key", records, runs, count, Counts::default);
+    }
     type Join = fn(u64, u64, u64) -> f64;
-    for join in [table_join as Join, stream_join] {
+    let joins: [(&str, Join); 2] =
+        [("stream-table join", table_join), ("stream-stream join", stream_join)];
+    for (_, join) in joins.iter().filter(|(name, _)| is_chosen(name)) {
         let mut fewest = None;
         for rows in &rows {
             let reached = join(records, *rows, runs);

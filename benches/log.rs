@@ -10,7 +10,7 @@
 //! of the medians of the latter; for `Sync`, where the disk is what takes the time, of wall clocks.
 //!
 //! Run it with `make bench`, or with `RECORDS` (of 100 bytes; a tenth of them of 1 KiB), `SYNCS` and
-//! `RUNS` set: `RECORDS=200000 RUNS=3 cargo bench --profile dev --bench log`.
+//! `RUNS` set: `RECORDS=200000 RUNS=3 cargo bench --profile dev --bench log -- read`.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and opens raw files")]
@@ -28,7 +28,7 @@ use core_log::{
     BatchBuilder, BatchHeader, Durability, FetchBound, HEADER_LEN, Log, NO_HEADERS,
     PartitionReader, Topic, TopicSettings,
 };
-use cost::{Cost, Work, in_turn, measured, report, setting, spread};
+use cost::{Cost, Work, in_turn, is_chosen, measured, report, setting, spread};
 
 const CHUNK: usize = 64 * 1024;
 const PRODUCERS: usize = 64;
@@ -47,14 +47,19 @@ fn main() {
     let (records, runs) = (setting("RECORDS", 5_000_000), setting("RUNS", 5));
     println!("log: {records} records of 100 bytes, {runs} runs after a warm-up, batches of 64 KiB");
     for topics in [1, 100] {
-        appends(Load { records, bytes: 100, topics }, runs);
-        appends(Load { records: records / 10, bytes: 1024, topics }, runs);
+        let small = Load { records, bytes: 100, topics };
+        for load in [small, Load { records: records / 10, bytes: 1024, topics }] {
+            if is_chosen("append") {
+                appends(load, runs);
+            }
+            if is_chosen("read") {
+                reads(load, runs);
+            }
+        }
     }
-    for topics in [1, 100] {
-        reads(Load { records, bytes: 100, topics }, runs);
-        reads(Load { records: records / 10, bytes: 1024, topics }, runs);
+    if is_chosen("Sync") {
+        syncs(setting("SYNCS", 400), runs);
     }
-    syncs(setting("SYNCS", 400), runs);
 }
 
 fn name(what: &str, load: &Load) -> String {
