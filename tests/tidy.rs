@@ -77,6 +77,7 @@ const STREAMS: &[(&str, &str)] = &[
 /// Where `streams` may name the log: files, and folders ending in a slash.
 const NAMES_CORE_LOG: &[&str] = &[
     "streams/src/broker/embedded.rs",
+    "streams/src/broker/embedded/",
     "streams/src/broker/simulated.rs",
     "streams/src/error.rs",
     "streams/src/tool/",

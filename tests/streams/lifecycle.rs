@@ -170,3 +170,20 @@ fn jobs_that_take_turns_on_a_directory_keep_their_stores_apart() {
     assert_eq!(["one", "two"].map(|id| run(id).records_in), [1_000, 1_000]);
     assert_eq!(["one", "two"].map(|id| run(id).restored_records), [0, 0]);
 }
+
+/// What exactly-once is measured against does the same work when nothing fails, and goes on where it
+/// stopped, with the stores that it left.
+#[test]
+fn a_job_without_transactions_reads_each_record_once_when_nothing_fails() {
+    let dir = directory(2, 1_000);
+    let run = || {
+        let app = app(dir.path(), sums).commit_every(millis(2)).at_least_once_to_measure();
+        let handle = app.start().unwrap();
+        wait_until_idle(&handle);
+        handle.stop();
+        handle.wait().unwrap()
+    };
+    assert_eq!(run().records_in, 2_000);
+    let again = run();
+    assert_eq!((again.records_in, again.restored_records), (0, 0));
+}
