@@ -139,6 +139,14 @@ impl App {
         self
     }
 
+    /// Runs the job without transactions: after a failure records are written twice and counted twice.
+    /// It is there to be measured against.
+    #[cfg(feature = "test-util")]
+    pub fn at_least_once_to_measure(mut self) -> Self {
+        self.settings.at_least_once = true;
+        self
+    }
+
     /// Runs a deliberately broken variant of the runtime: a checker must catch it.
     #[cfg(feature = "test-util")]
     pub fn mistake(mut self, mistake: crate::settings::Mistake) -> Self {
@@ -254,6 +262,9 @@ impl App {
             settings.limits.commits_bytes_max,
             settings.commit_every(),
         )?;
+        #[cfg(feature = "test-util")]
+        let opened =
+            if settings.at_least_once { opened.map(EmbeddedBroker::plain) } else { opened };
         opened.ok_or_else(|| Error::UnknownTopic {
             name: assembly.graph.first_source().unwrap_or_default().to_owned(),
             log: self.log.display().to_string(),

@@ -193,3 +193,20 @@ fn a_build_with_other_types_is_refused_before_it_touches_anything() {
     }
     assert_eq!(rest(dir.path()), 0, "the build that wrote them goes on");
 }
+
+/// What exactly-once is measured against does the same work when nothing fails, and goes on where it
+/// stopped, with the stores that it left.
+#[test]
+fn a_job_without_transactions_reads_each_record_once_when_nothing_fails() {
+    let dir = directory(2, 1_000);
+    let run = || {
+        let app = app(dir.path(), sums).commit_every(millis(2)).at_least_once_to_measure();
+        let handle = app.start().unwrap();
+        wait_until_idle(&handle);
+        handle.stop();
+        handle.wait().unwrap()
+    };
+    assert_eq!(run().records_in, 2_000);
+    let again = run();
+    assert_eq!((again.records_in, again.restored_records), (0, 0));
+}
