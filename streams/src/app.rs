@@ -22,15 +22,18 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
-use crate::broker::{Broker, Durability, EmbeddedBroker, open_log};
+use crate::broker::{Broker, Durability, EmbeddedBroker, open_log, own_log};
 use crate::codec::Data;
 use crate::dsl::{Assembly, RowTypes, Topology};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::key::RecordKey;
 use crate::on_error::OnError;
-use crate::query::{Catalog, Store, answer_text};
-use crate::runtime::{self, Build, Committer, Control, HoldingBack, JobPlan, OpenStores, Progress};
+use crate::query::{Answer, Catalog, Inspector, Question, Status, Store, answer, gather};
+use crate::runtime::{
+    self, Build, Committer, Control, FindTime, HoldingBack, JobPlan, OpenStores, Progress, Reset,
+    ResetTo, StoppedStores,
+};
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher};
 use crate::time::duration_ms;
@@ -136,6 +139,14 @@ impl App {
         self
     }
 
+    /// Runs the job without transactions: after a failure records are written twice and counted twice.
+    /// It is there to be measured against.
+    #[cfg(feature = "test-util")]
+    pub fn at_least_once_to_measure(mut self) -> Self {
+        self.settings.at_least_once = true;
+        self
+    }
+
     /// Runs a deliberately broken variant of the runtime: a checker must catch it.
     #[cfg(feature = "test-util")]
     pub fn mistake(mut self, mistake: crate::settings::Mistake) -> Self {
@@ -152,15 +163,18 @@ impl App {
     pub fn start(self) -> Result<Handle> {
         let assembly = self.assemble()?;
         let broker = Arc::new(self.open_log(&assembly)?);
-        let catalog = Arc::new(Catalog::of(&assembly));
+        let catalog = Catalog::of(&assembly);
         drop(assembly);
         let for_job: Arc<dyn Broker> = Arc::<EmbeddedBroker>::clone(&broker);
-        JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?
-            .check_types(for_job.as_ref())?;
+        let (settings, build) = (self.settings.clone(), Arc::clone(&self.build));
+        let mut plan = JobPlan::new(settings, build, for_job.as_ref())?;
+        plan.check_types(for_job.as_ref())?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let (control, known) = (Arc::clone(&shared.control), Arc::clone(&catalog));
-        broker.answer_with(move |question| answer_text(&known, &control.desk, question));
+        let control = Arc::clone(&shared.control);
+        let inspector = Arc::new(Inspector::new(catalog, plan, &broker, control));
+        let answers = Arc::clone(&inspector);
+        broker.answer_with(move |question| answers.answer_text(question));
         let thread = std::thread::Builder::new()
             .name(format!("streams-{}", self.settings.id))
             .spawn(move || {
@@ -174,7 +188,7 @@ impl App {
                 theirs.end(outcome.and(closed));
             })
             .map_err(|source| Error::System { what: "the job's thread", source })?;
-        Ok(Handle { shared, broker, catalog, thread })
+        Ok(Handle { shared, broker, inspector, thread })
     }
 
     /// Runs the job inside a tokio program until Ctrl-C, then stops it cleanly.
@@ -248,11 +262,67 @@ impl App {
             settings.limits.commits_bytes_max,
             settings.commit_every(),
         )?;
+        #[cfg(feature = "test-util")]
+        let opened =
+            if settings.at_least_once { opened.map(EmbeddedBroker::plain) } else { opened };
         opened.ok_or_else(|| Error::UnknownTopic {
             name: assembly.graph.first_source().unwrap_or_default().to_owned(),
             log: self.log.display().to_string(),
             known: Vec::new(),
         })
+    }
+
+    /// The log of a job that does not run.
+    ///
+    /// # Errors
+    ///
+    /// S016: there is none; S006: somebody has had it open for that long.
+    pub(crate) fn own_log(&self, patience: Duration) -> Result<EmbeddedBroker> {
+        own_log(&self.log, self.settings.event_time_ahead_max_ms, patience)
+    }
+
+    /// Where a reset would take the job.
+    pub(crate) fn plan_reset(
+        &self,
+        broker: &EmbeddedBroker,
+        to: ResetTo,
+        find_time: FindTime<'_>,
+    ) -> Result<Reset> {
+        Reset::plan(self.settings.clone(), Arc::clone(&self.build), broker, to, find_time)
+    }
+
+    /// Answers a question while the job does not run, from what it left.
+    pub(crate) fn answer_stopped(&self, question: &Question) -> Result<Answer> {
+        let catalog = Catalog::of(&self.assemble()?);
+        let wanted = catalog.stores_for(question)?;
+        let broker = self.own_log(Duration::ZERO)?;
+        let outcome = self.answer_from(&broker, &catalog, &wanted, question);
+        let closed = broker.close();
+        let answer = outcome?;
+        closed.map(|()| answer)
+    }
+
+    fn answer_from(
+        &self,
+        broker: &EmbeddedBroker,
+        catalog: &Catalog,
+        wanted: &[StoreName],
+        question: &Question,
+    ) -> Result<Answer> {
+        let (settings, build) = (self.settings.clone(), Arc::clone(&self.build));
+        let mut plan = JobPlan::of_existing(settings, build, broker)?;
+        if *question == Question::Status {
+            let status = gather(&plan, broker, None, Vec::new())?;
+            return Ok(Answer::Status(Box::new(status)));
+        }
+        plan.check_types(broker)?;
+        let wanted = plan.stores_with_changelogs(wanted);
+        let stores = match &wanted[..] {
+            [] => OpenStores::none(self.settings.cache_options())?,
+            wanted => self.open_stores(wanted)?,
+        };
+        let stopped = StoppedStores::open(&plan, broker, &stores)?;
+        answer(catalog, &stopped, question)
     }
 
     /// Runs the job until it is stopped or fails; its stores lie below its log directory.
@@ -293,6 +363,7 @@ struct Shared {
 
 impl Shared {
     fn end(&self, outcome: Result<()>) {
+        self.control.desk.end();
         *self.outcome.lock() = Some(outcome);
         self.ended.notify_all();
     }
@@ -303,7 +374,7 @@ impl Shared {
 pub struct Handle {
     shared: Arc<Shared>,
     broker: Arc<EmbeddedBroker>,
-    catalog: Arc<Catalog>,
+    inspector: Arc<Inspector>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -342,7 +413,7 @@ impl Handle {
     /// * S030: the job has no such store.
     /// * S033: it has, with other types.
     pub fn store<K: RecordKey, V: Data>(&self, name: &str) -> Result<Store<K, V>> {
-        let (name, types) = self.catalog.find(name)?;
+        let (name, types) = self.inspector.catalog.find(name)?;
         if !types.rows.are::<K, V>() {
             let (key, value) = types.rows.shape();
             let (asked_key, asked_value) = RowTypes::of::<K, V>().shape();
@@ -389,6 +460,16 @@ impl Handle {
         }
         let outcome = self.shared.outcome.lock().take();
         outcome.unwrap_or(Ok(())).map(|()| self.shared.control.progress.get())
+    }
+
+    /// How it goes, with all that `status` shows.
+    pub(crate) fn status(&self) -> Result<Status> {
+        self.inspector.status()
+    }
+
+    /// Looks whether source partitions are silent.
+    pub(crate) fn look(&self) -> Result<()> {
+        self.inspector.look()
     }
 
     /// What recovery did when the log was opened, one line for each thing worth telling.

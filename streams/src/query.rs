@@ -37,13 +37,16 @@
 //!   than the page before.
 
 mod catalog;
+mod inspector;
 mod questions;
+mod status;
 
 pub(crate) use catalog::Catalog;
+pub(crate) use inspector::Inspector;
 pub(crate) use questions::{
-    Answer, PageLine, Question, RowLine, RowsWanted, StoreLine, What, WindowTime, answer,
-    answer_text,
+    Answer, Asking, PageLine, Question, RowLine, RowsWanted, StoreLine, What, WindowTime, answer,
 };
+pub(crate) use status::{Live, SourceLine, Status, WindowLine, gather};
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -159,7 +162,6 @@ impl<K: RecordKey, V: Data> Store<K, V> {
     /// The rows whose keys lie in a range, in the order of their bytes. That is the order of the keys,
     /// for every type but a window of text: there rows of a longer text may lie between those of a
     /// shorter one; use [`fetch`](Store::fetch) and [`prefix`](Store::prefix).
-    #[must_use]
     pub fn range(&self, keys: impl RangeBounds<K>) -> Rows<K, V> {
         let bytes = |key: &K, is_after: bool| {
             let mut bytes = Vec::new();
@@ -181,7 +183,6 @@ impl<K: RecordKey, V: Data> Store<K, V> {
     }
 
     /// The rows whose keys begin with this text.
-    #[must_use]
     pub fn prefix(&self, text: &str) -> Rows<K, V>
     where
         K: TextKey,
@@ -206,7 +207,6 @@ impl<K: RecordKey, V: Data> Store<K, V> {
 impl<K: Key, V: Data> Store<Windowed<K>, V> {
     /// The windows of one key that start in a stretch of time (milliseconds since 1970, the end
     /// exclusive), in the order of time.
-    #[must_use]
     pub fn fetch(&self, key: &K, starts: Range<i64>) -> Rows<Windowed<K>, V> {
         let mut inner = Vec::new();
         key.encode(&mut inner);

@@ -26,7 +26,7 @@ use futures::Stream;
 use futures::task::AtomicWaker;
 
 use crate::at::At;
-use crate::broker::{Merged, Stretches, View, locate};
+use crate::broker::{Merged, Stretches, View, find_topic, locate};
 use crate::codec::{Codec, Data};
 use crate::dsl::Topic;
 use crate::error::{Error, Result};
@@ -204,9 +204,12 @@ pub struct LogRecords<K, V, C> {
 impl<K: RecordKey, V: Data, C: Codec<V>> LogRecords<K, V, C> {
     fn open(reading: &Reading<K, V, C>) -> Result<Merged> {
         let mut view = View::of(&reading.dir);
-        let topic = view.topic(reading.topic.name())?;
         let (from, until, now_ms) = (&reading.from, &reading.until, View::now_ms());
-        let located = view.with(|log| locate(log, &topic, from, until, now_ms))?;
+        let (topic, located) = view.with(|log| {
+            let topic = find_topic(log, &reading.dir, reading.topic.name())?;
+            let located = locate(log, &topic, from, until, now_ms)?;
+            Ok((topic, located))
+        })?;
         if let (Some(error), At::Offset(_)) = (located.past, from) {
             return Err(error);
         }

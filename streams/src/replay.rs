@@ -19,36 +19,28 @@
 
 mod clocks;
 mod compare;
+mod job;
 mod report;
 mod scratch;
+mod sources;
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
 use crate::app::App;
 use crate::at::At;
-use crate::broker::{
-    Broker, Located, LogTopic, ReplayBroker, Scope, ScratchLog, SourceSpan, SourceTopic, Span,
-    View, first_not_older, locate, timestamp_at, whole,
-};
+use crate::broker::{Broker, ReplayBroker, ScratchLog, SourceTopic, View};
 use crate::dsl::Assembly;
 use crate::error::{Error, Result};
 use crate::ids::check_name;
-use crate::runtime::{Control, JobPlan, Progress, run_until_stopped};
-use crate::topology::{Format, Graph, SourceDecl};
+use crate::topology::{Format, Graph};
+use job::Job;
 pub use report::{Compared, Comparison, Difference, Report, Stretch};
 pub(crate) use scratch::find;
-use scratch::{Manifest, Request, Scratch, Source, State};
+use scratch::{Manifest, Request, Scratch, State};
 
 /// What the names of its topics end in, unless something else is said.
 const SUFFIX: &str = "-replay";
-/// How often a replay is looked at.
-const TICK: Duration = Duration::from_millis(20);
-/// How long nothing must have come before it is looked whether all is done.
-const IDLE: Duration = Duration::from_millis(40);
 
 /// A replay that can be run; see [`App::replay`].
 #[derive(Clone)]
@@ -175,7 +167,7 @@ impl Replay {
         let id = self.app.id().to_owned();
         let scratch = Scratch::beside(self.app.log_dir(), self.name.as_deref().unwrap_or(&id))?;
         // Must be BEFORE the scratch directory is touched, or else a mistake would cost an old replay.
-        let mut found = self.sources(&assembly)?;
+        let mut found = sources::locate_all(&self.app, &assembly.graph, &self.from, &self.until)?;
         let request = self.request(&assembly, &found);
         let settings = self.app.settings();
         let open = |dir: &std::path::Path| {
@@ -183,14 +175,14 @@ impl Replay {
         };
         let (log, known) = scratch.open(&request, open)?;
         let resumed = known.is_some();
-        known.iter().for_each(|known| restore(&mut found, known));
-        let sources = manifest_sources(&found);
+        known.iter().for_each(|known| sources::restore(&mut found, known));
+        let sources = sources::of_manifest(&found);
         let manifest = Manifest { request, sources, state: State::Running };
         scratch.write(&manifest)?;
         let mut report = Report {
             dir: scratch.dir().to_owned(),
             topics: outputs.iter().map(|name| format!("{name}{}", self.suffix)).collect(),
-            stretch: stretch(&found),
+            stretch: sources::stretch(&found),
             resumed,
             ..Report::default()
         };
@@ -255,91 +247,6 @@ impl Replay {
             program: program(),
         }
     }
-
-    /// Where the stretch lies in each source topic, as the live log is now.
-    fn sources(&self, assembly: &Assembly) -> Result<Vec<SourceTopic>> {
-        let graph = &assembly.graph;
-        let (mut view, now_ms) = (View::of(self.app.log_dir()), View::now_ms());
-        let mut names: Vec<&str> = graph.user_sources();
-        names.sort_by_key(|name| graph.fills_only_tables(name));
-        let mut found: Vec<SourceTopic> = Vec::new();
-        let mut past = None;
-        let mut streams = 0;
-        for name in names {
-            let topic = view.topic(name)?;
-            if graph.fills_only_tables(name) {
-                let places = (&self.from, &self.until);
-                found.push(table(&mut view, topic, &found[..streams], places, now_ms)?);
-                continue;
-            }
-            streams += 1;
-            let Located { spans, past: behind } =
-                view.with(|log| locate(log, &topic, &self.from, &self.until, now_ms))?;
-            past = past.or(behind);
-            let spans = spans.into_iter().map(|span| SourceSpan { span, warm: None }).collect();
-            found.push(SourceTopic { topic, spans });
-        }
-        let mut spans = found.iter().take(streams).flat_map(|source| &source.spans);
-        if spans.all(|SourceSpan { span, .. }| span.next >= span.end) {
-            return Err(past.unwrap_or_else(|| Error::BadPosition {
-                reason: format!("there is no record from {} until {}", self.from, self.until),
-                help: "begin earlier, or end later: --from start --until end".to_owned(),
-            }));
-        }
-        Ok(found)
-    }
-}
-
-/// A topic that only fills tables: all of it that lies in front of the stretch, then the stretch. Where
-/// a stretch begins and ends in it follows from the timestamps of the streams' records there.
-fn table(
-    view: &mut View,
-    topic: LogTopic,
-    streams: &[SourceTopic],
-    (from, until): (&At, &At),
-    now_ms: i64,
-) -> Result<SourceTopic> {
-    let begins = match from {
-        At::Start => None,
-        _ => from.time_ms(now_ms)?.or(first_time(view, streams, |span| span.next)?),
-    };
-    let ends = match until {
-        At::Offset(_) => first_time(view, streams, |span| span.end)?,
-        _ => until.time_ms(now_ms)?,
-    };
-    view.with(|log| {
-        let mut spans = Vec::new();
-        for (partition, mut span) in (0..).zip(whole(log, &topic)?) {
-            let end = span.end;
-            let mut at = |time: i64| -> Result<i64> {
-                let found = first_not_older(log, &topic, partition, time, end)?;
-                Ok(found.map_or(end, |(offset, _)| offset))
-            };
-            let warm = begins.map(&mut at).transpose()?;
-            span.end = ends.map(&mut at).transpose()?.unwrap_or(end);
-            spans.push(SourceSpan { span, warm: warm.filter(|warm| *warm > span.next) });
-        }
-        Ok(SourceTopic { topic: topic.clone(), spans })
-    })
-}
-
-/// The smallest timestamp of the records at a place of each stream partition.
-fn first_time(
-    view: &mut View,
-    streams: &[SourceTopic],
-    place: impl Fn(&Span) -> i64,
-) -> Result<Option<i64>> {
-    view.with(|log| {
-        let mut first: Option<i64> = None;
-        for SourceTopic { topic, spans } in streams {
-            for (partition, SourceSpan { span, .. }) in (0..).zip(spans) {
-                if let Some(time) = timestamp_at(log, topic, partition, place(span))? {
-                    first = Some(first.map_or(time, |known| known.min(time)));
-                }
-            }
-        }
-        Ok(first)
-    })
 }
 
 /// What identifies the program: closures can not be compared, so a program that was built anew is
@@ -353,172 +260,4 @@ fn program() -> String {
     });
     // Without a name for itself it is never the same program as before.
     described.unwrap_or_else(|_unknown| format!("{}", View::now_ms()))
-}
-
-fn manifest_sources(found: &[SourceTopic]) -> Vec<Source> {
-    let mut sources = Vec::new();
-    for SourceTopic { topic, spans } in found {
-        for (partition, SourceSpan { span, warm }) in (0..).zip(spans) {
-            sources.push(Source {
-                topic: topic.name().to_string(),
-                partition,
-                from: span.next,
-                until: span.end,
-                warm: *warm,
-            });
-        }
-    }
-    sources
-}
-
-/// Takes the stretch of the replay that is gone on with.
-fn restore(found: &mut [SourceTopic], known: &[Source]) {
-    for SourceTopic { topic, spans } in found {
-        for (partition, span) in (0..).zip(spans) {
-            let of = |source: &&Source| {
-                source.partition == partition && source.topic == topic.name().as_str()
-            };
-            if let Some(source) = known.iter().find(of) {
-                let was = Span { next: source.from, end: source.until };
-                *span = SourceSpan { span: was, warm: source.warm };
-            }
-        }
-    }
-}
-
-fn stretch(found: &[SourceTopic]) -> Vec<Stretch> {
-    let each = manifest_sources(found).into_iter();
-    each.map(|Source { topic, partition, from, until, warm }| {
-        let from = warm.unwrap_or(from);
-        Stretch { topic, partition, from, until: until.max(from) }
-    })
-    .collect()
-}
-
-/// The job, as it runs again.
-struct Job {
-    app: App,
-    broker: Arc<ReplayBroker>,
-}
-
-impl Job {
-    /// Runs it until its input is used up; `None` when it was stopped before.
-    fn run(&self, watch: &mut dyn FnMut(News<'_>) -> Result<Wish>) -> Result<Option<Progress>> {
-        let broker: Arc<dyn Broker> = Arc::<ReplayBroker>::clone(&self.broker);
-        let total = self.left()?;
-        let control = &Control::default();
-        std::thread::scope(|scope| {
-            let (tell, ended) = channel();
-            let work = move || {
-                let run = || run_until_stopped(control, || self.app.run_once(&broker, control));
-                let outcome = catch_unwind(AssertUnwindSafe(run));
-                // Whoever waits for it is still there: it waits for nothing else.
-                tell.send(outcome.unwrap_or_else(|panic| Err(Error::panicked(panic.as_ref()))))
-                    .ok();
-            };
-            let spawned = std::thread::Builder::new()
-                .name("streams-replay".to_owned())
-                .spawn_scoped(scope, work);
-            spawned.map_err(|source| Error::System { what: "the job's thread", source })?;
-            let (mut is_complete, mut failed) = (false, None);
-            loop {
-                match ended.recv_timeout(TICK) {
-                    Ok(outcome) => {
-                        outcome?;
-                        let progress = control.progress.get();
-                        return failed.map_or(Ok(is_complete.then_some(progress)), Err);
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => {
-                        return Err(Error::Panicked { reason: "the job's thread is gone".into() });
-                    }
-                }
-                if is_complete || failed.is_some() {
-                    continue;
-                }
-                match self.look(control, total, watch) {
-                    Ok(None) => {}
-                    Ok(Some(complete)) => {
-                        is_complete = complete;
-                        control.stop();
-                        if !complete {
-                            let outcome = ended.recv().unwrap_or(Ok(()));
-                            return outcome.map(|()| None);
-                        }
-                    }
-                    Err(error) => {
-                        failed = Some(error);
-                        control.stop();
-                    }
-                }
-            }
-        })
-    }
-
-    /// Whether it is to stop, and if so, whether all is done.
-    fn look(
-        &self,
-        control: &Control,
-        total: u64,
-        watch: &mut dyn FnMut(News<'_>) -> Result<Wish>,
-    ) -> Result<Option<bool>> {
-        let records = control.progress.get().records_read;
-        if watch(News::Runs(Tick { records, total }))? == Wish::Stop {
-            return Ok(Some(false));
-        }
-        let idle = control.progress.idle_for(self.broker.monotonic());
-        let is_done = idle.is_some_and(|idle| idle >= IDLE) && self.is_complete()?;
-        Ok(is_done.then_some(true))
-    }
-
-    fn plan(&self) -> Result<JobPlan> {
-        let (settings, build) = (self.app.settings().clone(), Arc::clone(self.app.build()));
-        let mut plan = JobPlan::new(settings, build, self.broker.as_ref())?;
-        plan.load_positions(self.broker.as_ref())?;
-        Ok(plan)
-    }
-
-    /// The inputs that have positions of their own: what every task reads whole goes before all others.
-    fn counted(plan: &JobPlan) -> impl Iterator<Item = &SourceDecl> {
-        plan.parts.iter().flat_map(|part| &part.sources).filter(|source| !source.is_global)
-    }
-
-    /// Offsets of source topics that are not committed yet.
-    fn left(&self) -> Result<u64> {
-        let plan = self.plan()?;
-        let mut left = 0;
-        for source in Self::counted(&plan) {
-            let topic = plan.topic(&source.topic)?;
-            for partition in (0..topic.partitions).filter(|_| source.upstream.is_none()) {
-                let bounds = self.broker.bounds(topic, partition)?;
-                let at = plan.position(topic, partition).map_or(bounds.start, |p| p.offset);
-                left += u64::try_from(bounds.end - at).unwrap_or(0);
-            }
-        }
-        Ok(left)
-    }
-
-    /// Whether nothing is left to read behind the committed positions. What has been read and is not
-    /// committed counts as left.
-    fn is_complete(&self) -> Result<bool> {
-        if !self.broker.is_warm() {
-            return Ok(false);
-        }
-        let plan = self.plan()?;
-        for source in Self::counted(&plan) {
-            let topic = plan.topic(&source.topic)?;
-            let scope = if source.upstream.is_some() { Scope::Own } else { Scope::Committed };
-            for partition in 0..topic.partitions {
-                let position = plan.position(topic, partition).map(|position| position.offset);
-                let at = match position {
-                    Some(offset) => offset,
-                    None => self.broker.bounds(topic, partition)?.start,
-                };
-                if self.broker.reader(topic, partition, at, scope)?.poll()?.is_some() {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
 }

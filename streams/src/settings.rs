@@ -40,6 +40,9 @@ pub(crate) struct Settings {
     pub(crate) changed_rows_max: usize,
     /// When the log and RocksDB clear up behind the job.
     pub(crate) limits: Limits,
+    /// Without transactions, to measure what they cost.
+    #[cfg(feature = "test-util")]
+    pub(crate) at_least_once: bool,
     /// A deliberate mistake for the checkers of the test suites.
     pub(crate) mistake: Option<Mistake>,
 }
@@ -97,6 +100,8 @@ impl Settings {
             cache: CacheOptions::default(),
             changed_rows_max: 128 * 1024,
             limits: Limits::default(),
+            #[cfg(feature = "test-util")]
+            at_least_once: false,
             mistake: None,
         }
     }

@@ -40,6 +40,12 @@ impl Running {
         Self(child)
     }
 
+    /// Ctrl-C, and the end.
+    pub(super) fn stop(mut self) {
+        self.interrupt();
+        assert_eq!(self.0.wait().unwrap().code(), Some(0));
+    }
+
     pub(super) fn interrupt(&self) {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
@@ -148,7 +154,9 @@ fn a_reader_that_goes_away_ends_topology_quietly() {
 #[test]
 fn help_names_all_commands_and_each_has_its_own() {
     let text = succeed(demo(), &["--help"]);
-    for command in ["run", "topology", "tail", "replay", "topic create"] {
+    let commands =
+        ["run", "topology", "status", "state list", "reset", "replay", "tail", "topic create"];
+    for command in commands {
         assert!(text.contains(&format!("  {command} ")), "{text}");
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let own = succeed(demo(), &args);

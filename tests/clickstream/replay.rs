@@ -98,7 +98,7 @@ fn a_comparison_with_differences_ends_with_exit_code_4() {
         text.contains(": 7 same \u{b7} 0 differ \u{b7} 0 only then \u{b7} 1 only now\n"),
         "{text}"
     );
-    assert!(text.contains("\n  2015-05-17T10:00:00Z /home   then -   now 8\n"), "{text}");
+    assert!(text.contains("\n  2015-05-17T10:00:00Z /home   then -   now 8     (retention has removed what was written first)\n"), "{text}");
 }
 
 #[test]

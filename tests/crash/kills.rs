@@ -216,7 +216,7 @@ enum Phase {
 }
 
 /// The example's binary, built if it is not there or older than its sources.
-fn example() -> PathBuf {
+pub(crate) fn example() -> PathBuf {
     let status = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--example", "clickstream", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
@@ -236,7 +236,7 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     variable(SEED_VARIABLE).unwrap_or_else(|| SystemClock::new().now_ms().unsigned_abs())
 }
 

@@ -26,6 +26,7 @@ mod letters;
 mod owner;
 mod random;
 mod replay;
+mod reset;
 mod restart;
 mod stores;
 mod undecodable;

@@ -150,6 +150,14 @@ fn killed_and_asked_for_again(job: Job, from: i64) {
     assert!(left < all, "{left} of {all}: it began anew");
     assert_eq!(output(&scratch("killed"), job), output(&scratch("whole"), job));
     assert!(visible(dir.path(), job) == before, "the live log has changed");
+
+    let mut child = spec("killed").spawn();
+    assert!(let_write(&mut child, &scratch("killed"), most / 4), "{:?}", child.lines);
+    child.kill();
+    let other = ReplaySpec { name: "killed".to_owned(), from: from + 1 };
+    let other = Spec { replay: Some(other), ..Spec::busy(dir.path(), job, 2) }.spawn().succeed();
+    let line = other.iter().find(|line| number(line, "resumed").is_some()).unwrap();
+    assert_eq!((number(line, "resumed"), number(line, "differ")), (Some(0), Some(0)), "{other:?}");
 }
 
 #[test]

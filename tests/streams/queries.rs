@@ -33,7 +33,8 @@ fn directory(each: u64) -> tempfile::TempDir {
 }
 
 fn start(dir: &Path, topology: fn(&mut Topology)) -> Handle {
-    App::new("job", topology).log(dir).threads(2).commit_every(millis(2)).start().unwrap()
+    let app = App::new("job", topology).log(dir).threads(2).commit_every(millis(2));
+    app.durability(Durability::Os).start().unwrap()
 }
 
 fn wait_until_idle(handle: &Handle) {
@@ -44,6 +45,12 @@ fn wait_until_idle(handle: &Handle) {
 
 fn counts(t: &mut Topology) {
     t.stream(IN).count("counts");
+}
+
+/// The same, slowly: many commits and many questions fall into the work.
+fn slow_counts(t: &mut Topology) {
+    let ponder = |n: &u64| (0..3_000_u64).fold(*n, |a, b| std::hint::black_box(a ^ b)) != u64::MAX;
+    t.stream(IN).filter(ponder).count("counts");
 }
 
 /// For each partition of the changelog: its transactions in order, and the rows after each.
@@ -96,9 +103,9 @@ fn is_one_cut(answer: &Rows, history: &History) -> bool {
 
 #[test]
 fn every_answer_is_one_committed_cut_through_a_busy_job() {
-    const EACH: u64 = 30_000;
+    const EACH: u64 = 20_000;
     let dir = directory(EACH);
-    let handle = start(dir.path(), counts);
+    let handle = start(dir.path(), slow_counts);
     let store: Store<String, u64> = handle.store("counts").unwrap();
     let mut answers: Vec<Rows> = Vec::new();
     loop {
@@ -114,10 +121,10 @@ fn every_answer_is_one_committed_cut_through_a_busy_job() {
         assert!(!handle.wait_timeout(millis(0)), "the job ended by itself");
     }
     handle.stop();
-    assert!(handle.wait().unwrap().commits > 10);
+    assert!(handle.wait().unwrap().commits > 5);
     let history = history(dir.path());
     answers.dedup();
-    assert!(answers.len() > 5, "too few answers fell between two commits: {}", answers.len());
+    assert!(answers.len() > 3, "too few answers fell between two commits: {}", answers.len());
     for answer in &answers {
         assert!(is_one_cut(answer, &history), "{answer:?}");
     }
@@ -173,7 +180,8 @@ fn rows_are_found_by_key_range_and_prefix_over_all_pages() {
         keys(numbers.range((std::ops::Bound::Excluded(5), std::ops::Bound::Excluded(7)))),
         [6]
     );
-    assert_eq!(numbers.range(13..10).count(), 0);
+    let backwards = (std::ops::Bound::Included(13), std::ops::Bound::Excluded(10));
+    assert_eq!(numbers.range(backwards).count(), 0);
 
     // Keys lie in every partition here: the producer did not place them by their hash.
     let counts: Store<String, u64> = handle.store("counts").unwrap();

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::path::Path;
 
-use core_log::{BatchBuilder, Durability, NO_HEADERS, TopicSettings};
+use core_log::{BatchBuilder, Durability, LogOptions, NO_HEADERS, TopicSettings};
 use futures::Stream;
 use streams::prelude::*;
 
@@ -38,7 +38,8 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn append(dir: &Path, partition: u32, time: i64, value: &str) {
-    let log = core_log::Log::open(dir).unwrap();
+    // A reader that was dropped may still be looking at it for a moment.
+    let log = LogOptions::new().lock_timeout(secs(30)).open(dir).unwrap();
     let visits = log.topic("visits").unwrap();
     let mut batch = BatchBuilder::new();
     batch.push(time, Some(b"ana"), Some(value.as_bytes()), NO_HEADERS).unwrap();

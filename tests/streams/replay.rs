@@ -126,7 +126,7 @@ fn the_same_job_has_no_differences_wherever_its_stretch_begins_and_ends() {
     for topology in [clickstream as fn(&mut Topology), two_hops] {
         let dir = directory(topology, 300);
         let mut windows = Vec::new();
-        for (from, until) in [(0, 300), (0, 120), (17, 290), (60, 240), (150, 300), (200, 210)] {
+        for (from, until) in [(0, 300), (0, 120), (17, 290), (150, 300), (200, 210)] {
             let replay = app(dir.path(), topology).replay(At::Offset(from), At::Offset(until));
             let report = replay.compare().run().unwrap();
             assert_eq!(report.records, u64::try_from(until - from).unwrap() * 4);
@@ -135,7 +135,7 @@ fn the_same_job_has_no_differences_wherever_its_stretch_begins_and_ends() {
             windows.push(same);
         }
         assert!(windows[0] > windows[1] && windows[1] > 0, "{windows:?}");
-        assert!(windows[2..5].iter().all(|&same| same > 0), "{windows:?}");
+        assert!(windows[2..4].iter().all(|&same| same > 0), "{windows:?}");
     }
 }
 
@@ -274,4 +274,98 @@ fn a_directory_that_is_no_replay_is_left_as_it_is() {
     log.close().unwrap();
     assert_eq!(code(replay()).0, "S015");
     assert!(theirs.join("theirs-0").exists());
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Seen {
+    page: u64,
+    country: Option<String>,
+}
+
+const VISITS: Topic<String, u64> = topic("visits");
+const USERS: Topic<String, String> = topic("users");
+const SEEN: Topic<String, Seen> = topic("seen");
+
+fn countries(t: &mut Topology) {
+    let users = t.table(USERS, "users");
+    t.stream(VISITS).left_join(&users, |page, country| Seen { page, country }).to(SEEN);
+}
+
+fn everywhere(t: &mut Topology) {
+    let users = t.global_table(USERS, "users");
+    t.stream(VISITS)
+        .left_join_global(&users, |_| "u3".to_owned(), |page, country| Seen { page, country })
+        .to(SEEN);
+}
+
+/// Two partitions of visits, one a second; every ten seconds each user moves to another country.
+fn write_visits(dir: &Path) {
+    let log = core_log::Log::open(dir).unwrap();
+    let topics = ["visits", "users"]
+        .map(|name| log.create_topic(name, TopicSettings::with_partitions(2)).unwrap());
+    let mut producer = log.producer(Durability::Os).unwrap();
+    let mut append = |topic: usize, second: i64, user: u64, value: String| {
+        let (key, mut batch) = (format!("u{user}"), BatchBuilder::new());
+        let time = LOG_TIME_MS + second * 1_000;
+        batch.push(time, Some(key.as_bytes()), Some(value.as_bytes()), NO_HEADERS).unwrap();
+        let partition = core_log::partition_for(key.as_bytes(), 2);
+        producer.append(&topics[topic], partition, &mut batch).unwrap();
+    };
+    for second in 0..200_u64 {
+        let at = i64::try_from(second).unwrap();
+        if second % 10 == 5 {
+            for user in 0..4 {
+                append(1, at, user, format!("\"country {}\"", second / 10));
+            }
+        }
+        append(0, at, second % 4, second.to_string());
+    }
+    log.close().unwrap();
+}
+
+fn seen(dir: &Path, name: &'static str) -> BTreeMap<u64, Option<String>> {
+    let topic: Topic<String, Seen> = topic(name);
+    let records = Log::open(dir).unwrap().read(topic).into_iter();
+    let values = records.map(|record| record.unwrap().value.unwrap());
+    values.map(|seen| (seen.page, seen.country)).collect()
+}
+
+/// What the table was when the stretch began lies in front of it.
+#[test]
+fn a_table_is_brought_to_where_it_was_before_the_stretch_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    write_visits(dir.path());
+    run(dir.path(), countries);
+    let live = seen(dir.path(), "seen");
+    assert_eq!((live.len(), &live[&4], &live[&5]), (200, &None, &Some("country 0".to_owned())));
+    let second = |second: i64| At::Time((LOG_TIME_MS + second * 1_000).into());
+    for (from, until, range) in [
+        (second(103), At::End, 103..200),
+        (second(109), second(157), 109..157),
+        (At::Start, second(20), 0..20),
+    ] {
+        let report = app(dir.path(), countries).replay(from, until).compare().run().unwrap();
+        let then: BTreeMap<_, _> =
+            live.range(range.clone()).map(|(k, v)| (*k, v.clone())).collect();
+        assert_eq!(seen(&report.dir, "seen-replay"), then, "{range:?}");
+        let ([same, rest @ ..], _) = counted(&report);
+        assert_eq!((same, rest), (4, [0, 0, 0]), "{report:?}");
+    }
+    // An offset is one of the streams; the table is at the time of the record there.
+    let report = app(dir.path(), countries).replay(At::Offset(60), At::End).run().unwrap();
+    for (page, country) in seen(&report.dir, "seen-replay") {
+        assert_eq!(live[&page], country, "{page}");
+    }
+}
+
+#[test]
+fn a_global_table_is_whole_before_a_replay_looks_anything_up() {
+    let dir = tempfile::tempdir().unwrap();
+    write_visits(dir.path());
+    let replay = app(dir.path(), everywhere).replay(At::Offset(80), At::End);
+    let report = replay.compare().run().unwrap();
+    let now = seen(&report.dir, "seen-replay");
+    assert!(now.len() > 20 && now.values().all(Option::is_some), "{now:?}");
+    let not_written = Comparison::Left { reason: "the job has not written it".to_owned() };
+    assert_eq!(report.compared[0].comparison, not_written);
 }

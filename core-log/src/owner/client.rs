@@ -29,9 +29,6 @@ use crate::topic::Topic;
 /// How long an owner may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Escaped as JSON it still fits a request.
-const QUESTION_BYTES_MAX: usize = 8 << 10;
-
 /// A log that another process owns, through its socket. Clones share one connection.
 #[derive(Clone, Debug)]
 pub struct AttachedLog {
@@ -66,6 +63,9 @@ fn exchange(
 }
 
 impl AttachedLog {
+    /// The longest question, in bytes: escaped as JSON it still fits a request.
+    pub const QUESTION_BYTES_MAX: usize = 8 << 10;
+
     /// Connects to the process that owns the log in `dir`.
     ///
     /// # Errors
@@ -78,14 +78,14 @@ impl AttachedLog {
     }
 
     /// Asks the program that owns the log, and answers what it answers; see [`Log::answer_with`](crate::Log::answer_with). A
-    /// question is at most 8 KiB.
+    /// question is at most [`QUESTION_BYTES_MAX`](Self::QUESTION_BYTES_MAX) long.
     ///
     /// # Errors
     ///
     /// * [`Error::NobodyAnswers`]: the owner answers no questions.
     /// * [`Error::Owner`]: no answer in time, or none that can be sent.
     pub fn ask(&self, question: &str) -> Result<String> {
-        if question.len() > QUESTION_BYTES_MAX {
+        if question.len() > Self::QUESTION_BYTES_MAX {
             return Err(failed(&self.dir)(io::Error::other("the question is too long")));
         }
         let request = Request::Ask { question: question.to_owned() };

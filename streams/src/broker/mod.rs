@@ -28,14 +28,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::record::{Header, Headers, RawRecord, Records};
-pub(crate) use core_log::Topic as LogTopic;
+pub(crate) use core_log::{LogView, Topic as LogTopic};
 pub use embedded::{Durability, EmbeddedBroker};
-pub(crate) use embedded::{open_log, partition_for};
+pub(crate) use embedded::{open_log, own_log, partition_for};
 pub(crate) use places::{Located, first_not_older, locate, timestamp_at, whole};
 pub(crate) use replay::{ReplayBroker, SourceSpan, SourceTopic};
 pub(crate) use scratch::{LOCK, ScratchLog, hold};
 pub(crate) use stretch::{Merged, Span, Stretches};
-pub(crate) use view::{View, has_left};
+pub(crate) use view::{View, find_topic, has_left};
 
 #[cfg(feature = "test-util")]
 pub use simulated::Broken;

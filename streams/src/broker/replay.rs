@@ -65,8 +65,25 @@ struct Source {
 /// What all readers share.
 struct Reading {
     stretches: Stretches,
-    /// Parts that are not warm yet: where they are, and where they end afterwards.
-    cold: BTreeMap<usize, i64>,
+    /// Parts that are not warm yet.
+    cold: BTreeSet<usize>,
+    /// Where each part of a table ends once all of them are warm.
+    ends: BTreeMap<usize, i64>,
+    /// How often readers that had nothing may have something again, without a change of the log.
+    turns: Arc<AtomicU64>,
+}
+
+impl Reading {
+    /// A part has come to where its table was. With the last one, everything goes on: a table that went
+    /// ahead of the streams of its task would be ahead of them in time.
+    fn warmed(&mut self, part: usize) {
+        if self.cold.remove(&part) && self.cold.is_empty() {
+            for (&part, &end) in &self.ends {
+                self.stretches.extend(part, end);
+            }
+            self.turns.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }
 
 /// The names of results, here and in the scratch log.
@@ -79,7 +96,6 @@ pub(crate) struct ReplayBroker {
     outputs: Arc<Names>,
     describe: String,
     reading: Arc<Mutex<Reading>>,
-    /// How often readers that had nothing may have something again, without a change of the log.
     turns: Arc<AtomicU64>,
 }
 
@@ -104,13 +120,16 @@ impl ReplayBroker {
         let sources = sources.into_iter().map(source).collect::<Result<Vec<_>>>()?;
         let full = |name: &String| (name.clone(), Arc::from(format!("{name}{suffix}")));
         let stretches = Stretches::new(view, std::iter::empty());
+        let turns: Arc<AtomicU64> = Arc::default();
+        let (cold, ends) = (BTreeSet::new(), BTreeMap::new());
+        let reading = Reading { stretches, cold, ends, turns: Arc::clone(&turns) };
         Ok(Self {
             scratch,
             sources: Arc::new(sources),
             outputs: Arc::new(outputs.iter().map(full).collect()),
             describe,
-            reading: Arc::new(Mutex::new(Reading { stretches, cold: BTreeMap::new() })),
-            turns: Arc::default(),
+            reading: Arc::new(Mutex::new(reading)),
+            turns,
         })
     }
 
@@ -216,11 +235,11 @@ impl Broker for ReplayBroker {
         let end = span.warm.unwrap_or(span.span.end);
         let part = reading.stretches.add(&source.topic, partition, Span { next: offset, end });
         if span.warm.is_some() {
-            reading.cold.insert(part, span.span.end);
+            reading.cold.insert(part);
+            reading.ends.insert(part, span.span.end);
         }
         drop(reading);
-        let (reading, turns) = (Arc::clone(&self.reading), Arc::clone(&self.turns));
-        Ok(Box::new(ReplayReader { reading, turns, part, fills_a_table: span.warm.is_some() }))
+        Ok(Box::new(ReplayReader { reading: Arc::clone(&self.reading), part }))
     }
 
     fn bounds(&self, topic: &TopicRef, partition: u32) -> Result<Bounds> {
@@ -338,26 +357,22 @@ impl Transaction for ReplayTransaction {
 /// One source partition. Readers of one partition are apart from each other.
 struct ReplayReader {
     reading: Arc<Mutex<Reading>>,
-    turns: Arc<AtomicU64>,
     part: usize,
-    fills_a_table: bool,
 }
 
 impl Reader for ReplayReader {
     fn poll(&mut self) -> Result<Option<Records>> {
         let mut reading = self.reading.lock();
-        if !self.fills_a_table && !reading.cold.is_empty() {
+        if reading.cold.contains(&self.part) {
+            if let Some(records) = reading.stretches.poll(self.part)? {
+                return Ok(Some(records));
+            }
+            // It is asked again only once everything that it gave has been processed. A task that has
+            // asked its streams in this round must ask them again before the table goes on.
+            reading.warmed(self.part);
             return Ok(None);
         }
-        if let Some(records) = reading.stretches.poll(self.part)? {
-            return Ok(Some(records));
-        }
-        // It is asked again only once everything that it gave has been processed.
-        if let Some(end) = reading.cold.remove(&self.part) {
-            reading.stretches.extend(self.part, end);
-            self.turns.fetch_add(1, Ordering::AcqRel);
-        }
-        Ok(None)
+        if reading.cold.is_empty() { reading.stretches.poll(self.part) } else { Ok(None) }
     }
 
     fn position(&self) -> i64 {
@@ -368,7 +383,8 @@ impl Reader for ReplayReader {
 impl Drop for ReplayReader {
     fn drop(&mut self) {
         let mut reading = self.reading.lock();
-        reading.cold.remove(&self.part);
+        reading.ends.remove(&self.part);
+        reading.warmed(self.part);
         reading.stretches.remove(self.part);
     }
 }

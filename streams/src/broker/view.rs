@@ -114,19 +114,29 @@ impl View {
     ///
     /// S004, with the topics that there are; as [`with`](Self::with).
     pub(crate) fn topic(&mut self, name: &str) -> Result<Topic> {
-        let topics = self.topics()?;
-        let found = topics.iter().find(|topic| topic.name().as_str() == name);
-        found.cloned().ok_or_else(|| Error::UnknownTopic {
-            name: name.to_owned(),
-            log: self.dir.display().to_string(),
-            known: topics.iter().map(|topic| topic.name().to_string()).collect(),
-        })
+        let dir = self.dir.clone();
+        self.with(|log| find_topic(log, &dir, name))
     }
 
     /// A topic as a job knows it.
     pub(crate) fn topic_ref(topic: &Topic) -> TopicRef {
         topic_ref(topic)
     }
+}
+
+/// The topic of this name, in the log of `dir`.
+///
+/// # Errors
+///
+/// S004, with the topics that there are; the log's own.
+pub(crate) fn find_topic(log: &LogView, dir: &Path, name: &str) -> Result<Topic> {
+    let topics = log.topics()?;
+    let found = topics.iter().find(|topic| topic.name().as_str() == name);
+    found.cloned().ok_or_else(|| Error::UnknownTopic {
+        name: name.to_owned(),
+        log: dir.display().to_string(),
+        known: topics.iter().map(|topic| topic.name().to_string()).collect(),
+    })
 }
 
 /// Whether the process that was asked does not answer any more.

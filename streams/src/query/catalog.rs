@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::questions::Question;
 use crate::dsl::{Assembly, TopicTypes};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
@@ -30,6 +31,15 @@ impl Catalog {
             name: name.to_owned(),
             known: self.stores.keys().cloned().collect(),
         })
+    }
+
+    /// The stores that a question is about.
+    pub(crate) fn stores_for(&self, question: &Question) -> Result<Vec<StoreName>> {
+        match question {
+            Question::Who | Question::Status => Ok(Vec::new()),
+            Question::Stores => Ok(self.iter().map(|(name, _)| name.clone()).collect()),
+            Question::Rows(wanted) => Ok(vec![self.find(&wanted.store)?.0.clone()]),
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(StoreName, TopicTypes)> {

@@ -1,7 +1,7 @@
 //! Questions as text: what another process, or a command line, asks of a job.
 //!
 //! ```text
-//!   tool  --  {"rows":{"store":"counts","what":{"get":{"key":"/home"}},"limit":100}}  -->  job
+//!   tool  --  {"job":"clicks","ask":{"rows":{"store":"counts","what":{"get":{..}},..}}}  -->  job
 //!   tool  <--  {"page":{"rows":[{"partition":0,"key":"/home","value":3,..}],..}}      ---  job
 //! ```
 //!
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::catalog::Catalog;
+use super::status::Status;
 use super::{member_prefix, select_prefix, select_windows};
 use crate::dsl::TopicTypes;
 use crate::error::{Error, Result};
@@ -25,6 +26,13 @@ use crate::store::StoreError;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// A question on its way: whom it is for, and what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Asking {
+    pub(crate) job: String,
+    pub(crate) ask: Question,
+}
+
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,6 +43,8 @@ pub(crate) enum Question {
     Stores,
     /// Rows of one.
     Rows(RowsWanted),
+    /// How it goes.
+    Status,
 }
 
 /// Which rows of which store.
@@ -82,6 +92,7 @@ pub(crate) enum Answer {
     Who { id: String, pid: u32 },
     Stores(Vec<StoreLine>),
     Page(PageLine),
+    Status(Box<Status>),
     Refused(Refusal),
 }
 
@@ -91,6 +102,8 @@ pub(crate) struct StoreLine {
     pub(crate) store: String,
     pub(crate) key: String,
     pub(crate) value: String,
+    /// Whether there is a row for each window of a key.
+    pub(crate) is_windowed: bool,
     pub(crate) partitions: usize,
     pub(crate) rows: u64,
     /// Whether there are more rows than were counted.
@@ -148,34 +161,29 @@ impl From<Refusal> for Error {
     }
 }
 
-/// Answers a question that came as text.
-pub(crate) fn answer_text(catalog: &Catalog, asked: &dyn Asked, text: &str) -> String {
-    let answered = match serde_json::from_str(text) {
-        Ok(question) => answer(catalog, asked, &question),
-        Err(error) => Err(Error::Usage { reason: format!("not a question: {error}") }),
-    };
-    let answered = answered.unwrap_or_else(|error| Answer::Refused(error.into()));
-    serde_json::to_string(&answered).expect("answers are plain data with text keys")
-}
-
-/// Answers a question.
+/// Answers a question about stores.
 pub(crate) fn answer(catalog: &Catalog, asked: &dyn Asked, question: &Question) -> Result<Answer> {
     match question {
         Question::Who => Ok(Answer::Who { id: catalog.id.clone(), pid: std::process::id() }),
-        Question::Stores => stores(catalog, asked).map(Answer::Stores),
+        Question::Stores => store_lines(catalog, asked).map(Answer::Stores),
         Question::Rows(wanted) => rows(catalog, asked, wanted).map(Answer::Page),
+        Question::Status => {
+            let reason = "this is told by the job and its log, not by its stores".to_owned();
+            Err(Error::Unanswered { reason })
+        }
     }
 }
 
-fn stores(catalog: &Catalog, asked: &dyn Asked) -> Result<Vec<StoreLine>> {
+/// The stores, as whoever has them open tells.
+pub(super) fn store_lines(catalog: &Catalog, asked: &dyn Asked) -> Result<Vec<StoreLine>> {
     let (told, _) = asked.ask(&Looked::Stores)?;
     let line = |(name, types): &(crate::ids::StoreName, TopicTypes)| {
         let parts: Vec<&StoreReport> = told.stores.iter().filter(|r| r.store == *name).collect();
-        let (key, value) = types.rows.shape();
         StoreLine {
             store: name.to_string(),
-            key,
-            value,
+            key: types.rows.typed_key(),
+            value: types.rows.shape().1,
+            is_windowed: types.rows.is_windowed(),
             partitions: parts.len(),
             rows: parts.iter().map(|part| part.rows).sum(),
             has_more: parts.iter().any(|part| part.has_more),

@@ -72,10 +72,7 @@ impl EventTimes {
         if self.from_value && record.value.is_none() {
             return None;
         }
-        match self.entry.timestamp(&self.ctx, self.input, record) {
-            Ok(time) => Some(time),
-            Err(_undecodable) => None,
-        }
+        self.entry.timestamp(&self.ctx, self.input, record).ok()
     }
 }
 

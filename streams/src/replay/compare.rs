@@ -21,7 +21,9 @@ use serde_json::Value;
 use super::clocks::{Clocks, before, extremes};
 use super::report::{Compared, Comparison, Difference, Report};
 use crate::app::App;
-use crate::broker::{Merged, SourceTopic, Span, Stretches, View, first_not_older, whole};
+use crate::broker::{
+    Merged, SourceTopic, Span, Stretches, View, find_topic, first_not_older, whole,
+};
 use crate::dsl::{Assembly, TopicTypes};
 use crate::error::{Error, Result};
 use crate::key::{RecordKey, Windowed};
@@ -166,8 +168,41 @@ impl Compare<'_> {
             was => was?,
         };
         let is = held(scratch, now, rule)?;
-        let text = Text { types: self.assembly.types.get(then), windowed: is_windowed(nature) };
+        let windowed = is_windowed(nature);
+        let known =
+            if windowed { Known::of(&was, begins_late(self.app.log_dir(), then)?) } else { None };
+        let text = Text { types: self.assembly.types.get(then), windowed, known };
         Ok(count(&was, &is, &text))
+    }
+}
+
+/// Whether retention has removed what was written first to a topic.
+fn begins_late(dir: &Path, name: &str) -> Result<bool> {
+    let spans = View::of(dir).with(|log| whole(log, &find_topic(log, dir, name)?))?;
+    Ok(spans.iter().any(|span| span.next > 0))
+}
+
+/// What is known of the windows that were written then.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    first: i64,
+    last: i64,
+    begins_late: bool,
+}
+
+impl Known {
+    fn of(then: &Held, begins_late: bool) -> Option<Self> {
+        let starts = || then.keys().filter_map(|key| Some(window_of(Some(key))?.0));
+        Some(Self { first: starts().min()?, last: starts().max()?, begins_late })
+    }
+
+    /// Why a window was not written then.
+    fn reason(self, start: i64) -> Option<String> {
+        if start > self.last {
+            return Some("nothing that late was written then: is the job behind?".to_owned());
+        }
+        (self.begins_late && start < self.first)
+            .then(|| "retention has removed what was written first".to_owned())
     }
 }
 
@@ -184,8 +219,8 @@ fn window_of(key: Option<&[u8]>) -> Option<(i64, i64)> {
 /// What a topic holds, by the rule.
 fn held(dir: &Path, name: &str, rule: &Rule<'_>) -> Result<Held> {
     let mut view = View::of(dir);
-    let topic = view.topic(name)?;
-    let spans = view.with(|log| {
+    let (topic, spans) = view.with(|log| {
+        let topic = find_topic(log, dir, name)?;
         let mut spans = whole(log, &topic)?;
         for (partition, span) in (0..).zip(&mut spans) {
             if rule.since > i64::MIN {
@@ -193,7 +228,7 @@ fn held(dir: &Path, name: &str, rule: &Rule<'_>) -> Result<Held> {
                 span.next = first.map_or(span.end, |(offset, _)| offset);
             }
         }
-        Ok(spans)
+        Ok((topic, spans))
     })?;
     let parts = (0..).zip(spans).map(|(partition, span)| (topic.clone(), partition, span));
     let mut records = Merged::new(Stretches::new(view, parts));
@@ -228,6 +263,7 @@ fn take(held: &mut Held, record: &RawRecord<'_>, all: bool) {
 struct Text<'a> {
     types: Option<&'a TopicTypes>,
     windowed: bool,
+    known: Option<Known>,
 }
 
 impl Text<'_> {
@@ -250,7 +286,11 @@ impl Text<'_> {
             other => other.to_string(),
         };
         let values = |values: &Vec<Vec<u8>>| self.values(values);
-        Difference { key, window, then: then.map(values), now: now.map(values), reason: None }
+        let reason = match (then, window, self.known) {
+            (None, Some((start, _)), Some(known)) => known.reason(start),
+            _ => None,
+        };
+        Difference { key, window, then: then.map(values), now: now.map(values), reason }
     }
 
     fn values(&self, values: &[Vec<u8>]) -> String {
@@ -304,7 +344,7 @@ mod tests {
         let then = held(&[("a", &["1"]), ("b", &["2"]), ("c", &["3"])]);
         let now = held(&[("a", &["1"]), ("b", &["2", "2"]), ("d", &["4"])]);
         let Comparison::Counted { same, differ, only_then, only_now, differences } =
-            count(&then, &now, &Text { types: None, windowed: false })
+            count(&then, &now, &Text { types: None, windowed: false, known: None })
         else {
             panic!("it counts");
         };
@@ -330,5 +370,20 @@ mod tests {
             take(&mut rows, &record(key, value), false);
         }
         assert_eq!(rows, held(&[("a", &["2"])]));
+    }
+
+    #[test]
+    fn a_window_that_was_not_written_then_says_why_where_that_is_known() {
+        let key = |start: i64| {
+            let mut bytes = Vec::new();
+            Windowed { key: b"k".to_vec(), start, end: start + 1 }.encode(&mut bytes);
+            bytes
+        };
+        let then: Held = [(key(10), vec![]), (key(20), vec![])].into();
+        let said = |begins_late, start| Known::of(&then, begins_late).unwrap().reason(start);
+        assert!(said(false, 30).unwrap().contains("is the job behind?"));
+        assert!(said(true, 5).unwrap().contains("retention"));
+        assert_eq!((said(false, 5), said(true, 15)), (None, None));
+        assert!(Known::of(&Held::new(), true).is_none());
     }
 }

@@ -103,7 +103,7 @@ impl JobPlan {
     }
 
     /// The topics that are read from outside, each once, and whether only tables are kept of it.
-    pub(super) fn source_topics(&self) -> Result<Vec<(TopicRef, bool)>> {
+    pub(crate) fn source_topics(&self) -> Result<Vec<(TopicRef, bool)>> {
         let graph = self.assemble()?.graph;
         let sources = self.parts.iter().flat_map(|part| &part.sources);
         let external = sources.filter(|source| source.upstream.is_none());

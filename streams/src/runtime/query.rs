@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::task::Task;
 use super::worker::Worker;
@@ -41,7 +41,9 @@ const BYTES_MAX: usize = 2 << 20;
 /// Rows of a store partition that are looked at for one answer, whether or not they are wanted.
 const LOOKED_AT_MAX: usize = 50_000;
 /// How long the workers may take.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a job that has not started yet is waited for.
+const OPENING: Duration = Duration::from_millis(1_500);
 
 /// Which rows are wanted. Keys are encoded; ends are exclusive, `None` is no bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,7 +181,18 @@ type Counter = Box<dyn Fn(Query) -> bool + Send>;
 /// Where questions to a running job are handed in.
 #[derive(Default)]
 pub(crate) struct Desk {
-    open: Mutex<Option<Counter>>,
+    hours: Mutex<Hours>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+enum Hours {
+    /// The job starts, or starts over.
+    #[default]
+    Closed,
+    Open(Counter),
+    /// The job has ended.
+    Over,
 }
 
 impl std::fmt::Debug for Desk {
@@ -191,20 +204,34 @@ impl std::fmt::Debug for Desk {
 impl Desk {
     /// From now on questions are passed on like this; `false`: they cannot be any more.
     pub(super) fn open(&self, pass_on: impl Fn(Query) -> bool + Send + 'static) {
-        *self.open.lock() = Some(Box::new(pass_on));
+        self.turn(Hours::Open(Box::new(pass_on)));
     }
 
     pub(super) fn close(&self) {
-        *self.open.lock() = None;
+        self.turn(Hours::Closed);
     }
 
+    /// The job has ended: nobody will answer any more.
+    pub(crate) fn end(&self) {
+        self.turn(Hours::Over);
+    }
+
+    fn turn(&self, to: Hours) {
+        *self.hours.lock() = to;
+        self.changed.notify_all();
+    }
+
+    /// Hands a question in; a job that is about to start is waited for.
     fn put(&self, query: Query) -> Result<()> {
-        let counter = self.open.lock();
-        let reason = "it is not running: it starts, starts over or has ended";
-        match counter.as_ref() {
-            Some(pass_on) if pass_on(query) => Ok(()),
-            _ => Err(Error::Unanswered { reason: reason.to_owned() }),
-        }
+        let mut hours = self.hours.lock();
+        let is_closed = |hours: &mut Hours| matches!(hours, Hours::Closed);
+        self.changed.wait_while_for(&mut hours, is_closed, OPENING);
+        let reason = match &*hours {
+            Hours::Open(pass_on) if pass_on(query) => return Ok(()),
+            Hours::Open(_) | Hours::Over => "it has ended",
+            Hours::Closed => "it starts, or starts over",
+        };
+        Err(Error::Unanswered { reason: reason.to_owned() })
     }
 }
 

@@ -96,12 +96,12 @@ fn starting_point(
         return Ok(bounds.start);
     };
     let epoch = broker.leader_epoch_at(topic, partition, checkpoint.offset)?;
-    let why = match mismatch(&checkpoint, broker.log_id(), topic, bounds, epoch) {
-        // Not a single record of its own lies behind it.
-        None if origin > 0 && checkpoint.offset <= origin => Some("the job was reset"),
-        why => why,
-    };
-    let Some(why) = why else {
+    if origin > 0 && checkpoint.offset <= origin {
+        tracing::info!(changelog = %topic.name, partition, "the job was reset: the store is rebuilt");
+        rows.clear()?;
+        return Ok(bounds.start);
+    }
+    let Some(why) = mismatch(&checkpoint, broker.log_id(), topic, bounds, epoch) else {
         return Ok(checkpoint.offset);
     };
     tracing::warn!(

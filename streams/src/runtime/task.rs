@@ -554,6 +554,14 @@ pub(crate) struct OpenStores {
     pub(crate) flusher: Flusher,
 }
 
+impl OpenStores {
+    /// No store at all.
+    pub(crate) fn none(options: crate::store::CacheOptions) -> Result<Self> {
+        let by_name = std::collections::BTreeMap::new();
+        Ok(Self { by_name, options, flusher: Flusher::thread()? })
+    }
+}
+
 impl Stores for OpenStores {
     fn open(&self, store: &crate::ids::StoreName, partition: u32) -> Result<RowCache> {
         let bytes = self.by_name.get(store).expect("all stores of the topology were opened");

@@ -15,8 +15,9 @@ use std::time::Duration;
 use core_log::{Clock, SystemClock, Timestamp};
 
 use super::args::Run;
+use super::hint::{Quiet, s001};
 use super::{Ended, interrupt, print};
-use crate::app::App;
+use crate::app::{App, Handle};
 use crate::error::Result;
 use crate::runtime::Progress;
 
@@ -28,6 +29,8 @@ const LINE_RECORDS: u64 = 1_000;
 /// The status line, refreshed in place or one after the other.
 const REFRESH: Duration = Duration::from_millis(250);
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// How often silent partitions are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the job until it ends.
 pub(super) fn run(app: App, options: &Run) -> Result<Ended> {
@@ -59,6 +62,9 @@ pub(super) fn run(app: App, options: &Run) -> Result<Ended> {
             handle.stop();
         }
         status.show(&handle.progress(), clock.monotonic(), clock.now_ms())?;
+        if !options.progress && !stopping {
+            status.wonder(&handle, clock.monotonic())?;
+        }
     }
     let progress = handle.wait()?;
     status.end(&progress)
@@ -72,12 +78,22 @@ struct Status {
     shown_at: Duration,
     /// Nobody reads any more.
     closed: bool,
+    quiet: Quiet,
+    looked_at: Duration,
 }
 
 impl Status {
     fn new(script: bool, now: Duration) -> Self {
         let in_place = !script && io::stdout().is_terminal();
-        Self { script, in_place, shown: Progress::default(), shown_at: now, closed: false }
+        Self {
+            script,
+            in_place,
+            shown: Progress::default(),
+            shown_at: now,
+            closed: false,
+            quiet: Quiet::new(now),
+            looked_at: now,
+        }
     }
 
     /// Whether the script that started the job is gone. A person may close the pipe and let it run.
@@ -107,6 +123,27 @@ impl Status {
         self.shown = *progress;
         self.shown_at = now;
         self.write(&text)
+    }
+
+    /// Says why nothing comes out, when that has been so for a while and nothing is wrong.
+    fn wonder(&mut self, handle: &Handle, now: Duration) -> Result<()> {
+        if now.saturating_sub(self.looked_at) < LOOK_EVERY {
+            return Ok(());
+        }
+        self.looked_at = now;
+        let looked = handle.look();
+        let due = self.quiet.is_due(handle.progress().records_out, now);
+        let status = match (looked, due) {
+            (Ok(()), Some(_)) => handle.status(),
+            // A hint is not worth a failure: what is wrong shows in the job itself.
+            _ => return Ok(()),
+        };
+        let quiet_ms = due.and_then(|quiet| i64::try_from(quiet.as_millis()).ok());
+        let Some(hint) = status.ok().and_then(|status| s001(&status, quiet_ms)) else {
+            return Ok(());
+        };
+        let start = if self.in_place { "\r\x1b[K" } else { "" };
+        self.write(&format!("{start}{hint}"))
     }
 
     fn end(&mut self, progress: &Progress) -> Result<Ended> {

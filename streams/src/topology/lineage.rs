@@ -7,7 +7,8 @@
 //!   stateless                source -> filter, map, key by, .. -> sink        record by record
 //!   windowed, lag 0          .. -> window -> sink                            windows wholly inside
 //!   windowed, lag of first   .. -> window -> key by -> window -> sink        the same, further in
-//!   anything else            a count over all time, a join, ..               needs all its history
+//!   joined with a table      as the stream: the table is brought to where it was first
+//!   anything else            a count over all time, two streams joined, ..   needs all its history
 //! ```
 //!
 //! Invariants
@@ -53,15 +54,9 @@ enum State {
     Updates(Tumbling),
     /// Final results under another key.
     Rekeyed,
-    /// The rows of a topic that is read from its start.
+    /// The rows of a table that a replay has brought to where it was.
     Table,
     History,
-}
-
-impl Lineage {
-    fn table() -> Self {
-        Self { lags: BTreeMap::new(), state: State::Table }
-    }
 }
 
 impl Graph {
@@ -99,25 +94,38 @@ impl Graph {
     /// Whether the records of a source topic only fill tables: a replay needs all of them that were
     /// there when its stretch began, and reads them first.
     pub(crate) fn fills_only_tables(&self, topic: &str) -> bool {
-        let reads = |kind: &Kind| matches!(kind, Kind::Source { topic: t, .. } if t == topic);
-        let mut consumers = self
-            .nodes
-            .iter()
-            .filter(|node| node.inputs.iter().any(|input| reads(&self.nodes[input.0].kind)));
-        let is_table = |node: &Node| matches!(node.kind, Kind::Table { .. });
-        match consumers.next() {
-            Some(first) => is_table(first) && consumers.all(is_table),
-            // A stream that nothing follows, or what every task reads whole.
-            None => !self.nodes.iter().any(|node| reads(&node.kind)),
-        }
-    }
-
-    /// Whether a table has the rows of a topic as they are.
-    fn is_of_topic(&self, table: &Node) -> bool {
-        table.inputs.iter().all(|input| match &self.nodes[input.0].kind {
-            Kind::Source { topic, .. } => self.fills_only_tables(topic),
+        let reads = |kind: &Kind| match kind {
+            Kind::Source { topic: t, .. } | Kind::GlobalTable { topic: t, .. } => t == topic,
             _ => false,
-        })
+        };
+        let mut open: Vec<NodeId> =
+            self.iter().filter(|(_, node)| reads(&node.kind)).map(|(id, _)| id).collect();
+        let mut fills = false;
+        while let Some(id) = open.pop() {
+            match &self.nodes[id.0].kind {
+                Kind::Table { .. } | Kind::GlobalTable { .. } => fills = true,
+                Kind::RepartitionSink { topic, .. } => {
+                    let of = |(_, node): &(NodeId, &Node)| matches!(&node.kind, Kind::RepartitionSource { topic: t } if t == topic);
+                    open.extend(self.iter().filter(of).map(|(id, _)| id));
+                }
+                Kind::Source { .. }
+                | Kind::Filter
+                | Kind::Map
+                | Kind::TryMap
+                | Kind::FlatMap
+                | Kind::Inspect
+                | Kind::Branch(_)
+                | Kind::KeyBy
+                | Kind::Merge
+                | Kind::RepartitionSource { .. } => {
+                    let consumers = self.iter().filter(|(_, node)| node.inputs.contains(&id));
+                    open.extend(consumers.map(|(consumer, _)| consumer));
+                }
+                // Its records do more than to fill a table.
+                _ => return false,
+            }
+        }
+        fills
     }
 
     fn lineages(&self) -> Vec<Lineage> {
@@ -134,18 +142,17 @@ impl Graph {
                     .collect(),
                 _ => node.inputs.iter().filter_map(|input| all.get(input.0)).collect(),
             };
-            let lineage = match &node.kind {
-                // Only what a replay reads from its start is as complete as it was then.
-                Kind::Table { .. } if self.is_of_topic(node) => Lineage::table(),
-                kind => step(kind, &inputs),
-            };
+            let sources = inputs.iter().flat_map(|input| input.lags.keys());
+            let fills = sources.into_iter().all(|topic| self.fills_only_tables(topic));
+            let lineage = step(&node.kind, &inputs, fills);
             all.push(lineage);
         }
         all
     }
 }
 
-fn step(kind: &Kind, inputs: &[&Lineage]) -> Lineage {
+/// What follows a step. `fills`: all sources of its inputs only fill tables.
+fn step(kind: &Kind, inputs: &[&Lineage], fills: bool) -> Lineage {
     let mut lags = BTreeMap::new();
     for (topic, lag) in inputs.iter().flat_map(|input| &input.lags) {
         let known = lags.entry(topic.clone()).or_insert(*lag);
@@ -158,11 +165,6 @@ fn step(kind: &Kind, inputs: &[&Lineage]) -> Lineage {
         Kind::Source { topic, .. } => {
             Lineage { lags: BTreeMap::from([(topic.clone(), 0)]), state: State::None }
         }
-        Kind::GlobalTable { .. } => Lineage::table(),
-        Kind::TableJoin { .. } => match inputs {
-            [stream, table] if table.state == State::Table => (*stream).clone(),
-            _ => Lineage { lags, state: State::History },
-        },
         Kind::Filter
         | Kind::Map
         | Kind::TryMap
@@ -192,6 +194,15 @@ fn step(kind: &Kind, inputs: &[&Lineage]) -> Lineage {
             };
             Lineage { lags, state }
         }
+        Kind::Table { .. } if merged == State::None && fills => {
+            Lineage { lags: BTreeMap::new(), state: State::Table }
+        }
+        Kind::GlobalTable { .. } => Lineage { lags: BTreeMap::new(), state: State::Table },
+        // A table has no part in the time of the stream that looks it up.
+        Kind::TableJoin { .. } => match inputs {
+            [stream, table] if table.state == State::Table => (*stream).clone(),
+            _ => Lineage { lags, state: State::History },
+        },
         _ => Lineage { lags, state: State::History },
     }
 }
@@ -222,7 +233,7 @@ mod tests {
     use super::*;
     use crate::ids::StoreName;
     use crate::time::{mins, secs, tumbling};
-    use crate::topology::Carries;
+    use crate::topology::{Carries, JoinKind};
 
     fn window(store: &str, minutes: u64, emit: Emit) -> Kind {
         let store = StoreName::new(store).unwrap();
@@ -283,5 +294,28 @@ mod tests {
         let k = g.add(Kind::KeyBy, &[first]);
         let second = g.add(window("b", 5, Emit::OnClose), &[k]);
         assert_eq!(out(g, second), Nature::History);
+    }
+
+    #[test]
+    fn a_topic_fills_only_tables_when_all_of_its_records_end_in_one() {
+        let name = |name| StoreName::new(name).unwrap();
+        let mut g = Graph::new("app");
+        let users = g.add(Kind::Source { topic: "users".into(), event_time: false }, &[]);
+        let kept = g.add(Kind::Filter, &[users]);
+        let rekeyed = through(&mut g, "r", kept);
+        let table = g.add(Kind::Table { store: name("users") }, &[rekeyed]);
+        let stream = source(&mut g);
+        let join = Kind::TableJoin { store: name("users"), join: JoinKind::Inner };
+        let joined = g.add(join, &[stream, table]);
+        let global = Kind::GlobalTable { topic: "all".into(), store: name("all") };
+        g.add(global, &[]);
+        assert_eq!(g.user_sources(), ["all", "in", "users"]);
+        let fills = |g: &Graph| ["all", "in", "users"].map(|topic| g.fills_only_tables(topic));
+        assert_eq!(fills(&g), [true, false, true]);
+        assert_eq!(out(g.clone(), joined), Nature::Stateless(vec!["in".into()]));
+        assert_eq!(out(g.clone(), table), Nature::History);
+        g.add(Kind::ForEach, &[kept]);
+        assert_eq!(fills(&g), [true, false, false], "somebody looks at its records too");
+        assert_eq!(out(g, joined), Nature::History, "so it begins with the stretch");
     }
 }

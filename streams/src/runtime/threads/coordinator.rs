@@ -45,6 +45,8 @@ struct Undecided {
     transaction: Arc<dyn Transaction>,
     counters: Counters,
     report: Report,
+    /// When it was sent on its way.
+    since: Duration,
 }
 
 pub(super) struct Coordinator<'a> {
@@ -264,8 +266,8 @@ impl<'a> Coordinator<'a> {
             windows: prepared.into_iter().flat_map(|part| part.windows).collect(),
             taken_at: self.last_prepared,
         };
-        let transaction = Arc::clone(sealed.transaction());
-        Ok(Some((sealed, Undecided { transaction, counters, report })))
+        let (transaction, since) = (Arc::clone(sealed.transaction()), self.broker.monotonic());
+        Ok(Some((sealed, Undecided { transaction, counters, report, since })))
     }
 
     /// Passes over source partitions that have been silent for too long, as things were at that time: an
@@ -285,6 +287,8 @@ impl<'a> Coordinator<'a> {
         outcome?;
         self.control.progress.committed(&undecided.counters);
         self.control.report.set(undecided.report);
+        let took = self.broker.monotonic().saturating_sub(undecided.since);
+        self.control.progress.commit_took(took);
         self.tell(|| Command::Committed(Arc::clone(&undecided.transaction)));
         Ok(())
     }
