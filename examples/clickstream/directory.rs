@@ -16,12 +16,13 @@ use crate::error::Error;
 /// The topic that says that a directory is a demo's own.
 pub(crate) const DEMO: &str = "clickstream-demo";
 /// All that may lie in such a directory.
-const TOPICS: [&str; 5] = [
+const TOPICS: [&str; 6] = [
     DEMO,
     "clicks",
     "page-counts",
     "clickstream-clicks-per-page-repartition",
     "clickstream-clicks-per-page-changelog",
+    "clickstream-clock",
 ];
 /// The file that the owner of the log has locked.
 const LOCK: &str = ".lock";

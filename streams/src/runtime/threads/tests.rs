@@ -1,5 +1,7 @@
 //! The threads of a job on a log in memory, to which a test writes while they run.
 
+mod held;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
@@ -42,7 +44,16 @@ fn beside(log: &mut SimulatedLog, test: impl FnOnce(&mut SimulatedLog, &Control)
 }
 
 fn run_once(broker: &Arc<dyn Broker>, backend: &MemoryBackend, control: &Control) -> Result<()> {
-    let settings = Settings { threads: 3, ..Settings::new("job") };
+    run_with(broker, backend, control, Settings { threads: 3, ..Settings::new("job") }, topology)
+}
+
+fn run_with(
+    broker: &Arc<dyn Broker>,
+    backend: &MemoryBackend,
+    control: &Control,
+    settings: Settings,
+    topology: impl Fn(&mut Topology) + Send + Sync + 'static,
+) -> Result<()> {
     let mut plan = JobPlan::new(settings, Arc::new(topology), broker.as_ref())?;
     let committer = Committer::take_over(&mut plan, Arc::clone(broker))?;
     let names = plan.stores();
