@@ -10,16 +10,19 @@ use std::sync::Arc;
 
 use super::Build;
 use crate::broker::{Broker, Position, TopicKind, TopicRef};
-use crate::dsl::{Assembly, Topology};
+use crate::dsl::{Assembly, TopicTypes, Topology};
 use crate::error::{Error, Result};
 use crate::ids::{StoreName, TaskId};
 use crate::settings::Settings;
-use crate::topology::{Subtopology, changelog_topic, partition_counts};
+use crate::topology::{Graph, Subtopology, changelog_topic, partition_counts};
 
 /// A job that is ready to be cut into tasks.
 pub(crate) struct JobPlan {
     pub(crate) settings: Settings,
     pub(crate) build: Build,
+    pub(crate) graph: Graph,
+    /// The types of the topics that it knows.
+    pub(super) types: BTreeMap<String, TopicTypes>,
     pub(crate) parts: Vec<Subtopology>,
     /// Partitions of each sub-topology.
     pub(crate) counts: Vec<u32>,
@@ -47,8 +50,8 @@ impl JobPlan {
         build: Build,
         broker: &dyn Broker,
     ) -> Result<Self> {
-        let assembly = assemble(&settings, &build)?;
-        let parts = assembly.graph.subtopologies();
+        let Assembly { graph, types, .. } = assemble(&settings, &build)?;
+        let parts = graph.subtopologies();
         let known = broker.topics()?;
         let topics: BTreeMap<String, TopicRef> =
             known.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
@@ -59,7 +62,8 @@ impl JobPlan {
         for (name, partitions, kind) in &wanted {
             check_internal(&topics, name, *partitions, *kind)?;
         }
-        Ok(Self { settings, build, parts, counts, topics, positions: BTreeMap::new() })
+        let positions = BTreeMap::new();
+        Ok(Self { settings, build, graph, types, parts, counts, topics, positions })
     }
 
     /// Where to go on. Only after both transactional ids were taken: an older instance of the job can
@@ -77,13 +81,12 @@ impl JobPlan {
 
     /// The topics that are read from outside, each once, and whether only tables are kept of it.
     pub(crate) fn source_topics(&self) -> Result<Vec<(TopicRef, bool)>> {
-        let graph = self.assemble()?.graph;
         let sources = self.parts.iter().flat_map(|part| &part.sources);
         let external = sources.filter(|source| source.upstream.is_none());
         let names: BTreeSet<&str> = external.map(|source| source.topic.as_str()).collect();
         names
             .into_iter()
-            .map(|name| Ok((self.topic(name)?.clone(), !graph.is_stream(name))))
+            .map(|name| Ok((self.topic(name)?.clone(), !self.graph.is_stream(name))))
             .collect()
     }
 
