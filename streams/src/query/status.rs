@@ -141,7 +141,7 @@ pub(crate) fn gather(
             sources.push(line);
         }
     }
-    let windows = windows(plan, &positions, &sources)?;
+    let windows = windows(plan, &positions, &sources);
     let running = running.map(|(live, _)| live);
     Ok(Status { job: plan.settings.id.clone(), running, sources, windows, stores })
 }
@@ -184,12 +184,8 @@ fn lag_ms(broker: &dyn Broker, topic: &TopicRef, line: &SourceLine) -> Result<Op
     Ok(first.map(|record| broker.now_ms().saturating_sub(record.timestamp).max(0)))
 }
 
-fn windows(
-    plan: &JobPlan,
-    positions: &Positions,
-    sources: &[SourceLine],
-) -> Result<Vec<WindowLine>> {
-    let graph = plan.assemble()?.graph;
+fn windows(plan: &JobPlan, positions: &Positions, sources: &[SourceLine]) -> Vec<WindowLine> {
+    let graph = &plan.graph;
     let membership = graph.membership();
     let mut lines = Vec::new();
     for (node, kind) in graph.iter().map(|(id, node)| (id, &node.kind)) {
@@ -211,7 +207,7 @@ fn windows(
             held_by: held_by(plan, part, sources),
         });
     }
-    Ok(lines)
+    lines
 }
 
 /// The committed clock of an input in one task.

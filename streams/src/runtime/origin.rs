@@ -95,7 +95,7 @@ impl JobPlan {
     /// Positions with the types of stores that have none yet.
     fn types_to_take_down(&self) -> Result<Vec<Position>> {
         let mut missing = Vec::new();
-        for (store, (changelog, wanted)) in self.types_of_stores()? {
+        for (store, (changelog, wanted)) in self.types_of_stores() {
             let known = self.position(&changelog, 0);
             let held = match known {
                 None => None,
@@ -119,24 +119,23 @@ impl JobPlan {
     }
 
     /// The stores whose changelogs exist, with the types that this build has.
-    fn types_of_stores(&self) -> Result<BTreeMap<StoreName, (TopicRef, String)>> {
-        let types = self.assemble()?.types;
+    fn types_of_stores(&self) -> BTreeMap<StoreName, (TopicRef, String)> {
         let mut all = BTreeMap::new();
         for store in self.stores() {
             let name = changelog_topic(&self.settings.id, &store);
-            let found = self.topics.get(&name).zip(types.get(&name));
+            let found = self.topics.get(&name).zip(self.types.get(&name));
             if let Some((changelog, types)) = found {
                 let types = types_text(&types.rows.shape());
                 all.insert(store, (changelog.clone(), types));
             }
         }
-        Ok(all)
+        all
     }
 
     /// Positions that make everything void that the changelogs hold now, with the types of this build.
     pub(super) fn fresh_origins(&self, broker: &dyn Broker) -> Result<Vec<Position>> {
         let mut positions = Vec::new();
-        for (changelog, types) in self.types_of_stores()?.into_values() {
+        for (changelog, types) in self.types_of_stores().into_values() {
             for partition in 0..changelog.partitions {
                 let end = broker.bounds(&changelog, partition)?.end;
                 let types = Some(types.as_str()).filter(|_| partition == 0);

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use super::Build;
 use crate::broker::{Broker, Position, TopicKind, TopicRef};
-use crate::dsl::{Assembly, Topology};
+use crate::dsl::{Assembly, TopicTypes, Topology};
 use crate::error::{Error, Result};
 use crate::ids::{StoreName, TaskId};
 use crate::settings::Settings;
 use crate::topology::{
-    PartitionCounts, Subtopology, changelog_topic, clock_topic, partition_counts,
+    Graph, PartitionCounts, Subtopology, changelog_topic, clock_topic, partition_counts,
 };
 
 /// A topic besides the sources: its name, its partitions and what it is for.
@@ -25,6 +25,9 @@ type WantedTopic = (String, u32, TopicKind);
 pub(crate) struct JobPlan {
     pub(crate) settings: Settings,
     pub(crate) build: Build,
+    pub(crate) graph: Graph,
+    /// The types of the topics that it knows.
+    pub(super) types: BTreeMap<String, TopicTypes>,
     pub(crate) parts: Vec<Subtopology>,
     /// Partitions of each sub-topology.
     pub(crate) counts: Vec<u32>,
@@ -84,8 +87,20 @@ impl JobPlan {
         }
         check_internal(&topics, &clock_topic(&settings.id), 1, TopicKind::Changelog)?;
         let timed_inputs = Arc::new(timed_inputs(&assembly));
+        let Assembly { graph, types, .. } = assembly;
         let (clock, positions) = (None, BTreeMap::new());
-        let plan = Self { settings, build, parts, counts, topics, timed_inputs, clock, positions };
+        let plan = Self {
+            settings,
+            build,
+            graph,
+            types,
+            parts,
+            counts,
+            topics,
+            timed_inputs,
+            clock,
+            positions,
+        };
         Ok((plan, wanted))
     }
 
@@ -104,13 +119,12 @@ impl JobPlan {
 
     /// The topics that are read from outside, each once, and whether only tables are kept of it.
     pub(crate) fn source_topics(&self) -> Result<Vec<(TopicRef, bool)>> {
-        let graph = self.assemble()?.graph;
         let sources = self.parts.iter().flat_map(|part| &part.sources);
         let external = sources.filter(|source| source.upstream.is_none());
         let names: BTreeSet<&str> = external.map(|source| source.topic.as_str()).collect();
         names
             .into_iter()
-            .map(|name| Ok((self.topic(name)?.clone(), graph.fills_only_tables(name))))
+            .map(|name| Ok((self.topic(name)?.clone(), self.graph.fills_only_tables(name))))
             .collect()
     }
 

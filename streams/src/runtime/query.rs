@@ -37,7 +37,7 @@ use crate::store::{RowCache, StoreError, layout};
 /// Rows that one answer carries at most.
 pub(crate) const ROWS_MAX: usize = 10_000;
 /// Bytes of keys and values that one answer carries at most, over all partitions; one row may be larger.
-const BYTES_MAX: usize = 2 << 20;
+const BYTES_MAX: usize = 1 << 20;
 /// Rows of a store partition that are looked at for one answer, whether or not they are wanted.
 const LOOKED_AT_MAX: usize = 50_000;
 /// How long the workers may take.
