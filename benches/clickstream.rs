@@ -10,15 +10,19 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::time::{Duration, Instant};
+#[path = "support/cost.rs"]
+mod cost;
+#[path = "support/hand_loop.rs"]
+mod hand_loop;
+#[path = "support/job.rs"]
+mod job;
 
-use bytes::Bytes;
-use core_log::{
-    BatchBuilder, FetchBound, GroupId, Log, OffsetCommit, PartitionReader, Topic as LogTopic,
-    TopicSettings,
-};
+use std::collections::HashMap;
+
+use core_log::RecordRef;
+use cost::{Cost, Work, in_turn, is_chosen, report, setting};
+use hand_loop::Out;
+use job::Written;
 use streams::prelude::*;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,9 +38,8 @@ const JSON: Topic<NoKey, Click> = topic("clicks");
 const COMPACT: Topic<NoKey, Click, Bincode> = topic("clicks").bincode();
 const COUNTS: Topic<Windowed<String>, u64> = topic("page-counts");
 const PARTITIONS: u32 = 4;
-const NO_HEADERS: &[(&str, Option<&[u8]>)] = &[];
 
-fn job(clicks: Stream<NoKey, Click>) {
+fn counted(clicks: Stream<NoKey, Click>) {
     clicks
         .event_time(|c| c.at)
         .filter(|c| !c.user.starts_with("bot-"))
@@ -73,72 +76,43 @@ fn encode(click: &Click, json: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn write(dir: &Path, records: u64, json: bool) {
-    let log = Log::open(dir).expect("an empty directory");
-    let settings = TopicSettings { partitions: PARTITIONS, ..TopicSettings::default() };
-    let topic = log.create_topic("clicks", settings).expect("a new topic");
-    let mut producer = log.producer(Durability::Os).expect("a producer");
-    let (mut batch, mut value) = (BatchBuilder::new(), Vec::new());
-    let chunk = 256;
-    for first in (0..records).step_by(chunk) {
-        for i in first..(first + 256).min(records) {
-            let click = click(i);
-            encode(&click, json, &mut value);
-            batch.push(click.at, None, Some(&value), NO_HEADERS).expect("it fits");
-        }
-        let partition = u32::try_from(first / 256 % u64::from(PARTITIONS)).expect("below 4");
-        producer.append(&topic, partition, &mut batch).expect("an append");
-        batch.clear();
-    }
-    log.close().expect("a clean close");
+fn filled(records: u64, json: bool) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut value = Vec::new();
+    job::write(dir.path(), JSON.name(), PARTITIONS, 0..records, |n, write| {
+        let click = click(n);
+        encode(&click, json, &mut value);
+        write(Written { time: click.at, key: None, value: &value });
+    });
+    dir
 }
 
-/// User and system time of this process, in seconds.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux has it");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
-    let ticks: f64 =
-        fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime");
-    ticks / 100.0
-}
-
-struct Cost {
-    wall: f64,
-    cpu: f64,
-}
-
-fn measured(work: impl FnOnce()) -> Cost {
-    let (wall, cpu) = (Instant::now(), cpu_seconds());
-    work();
-    Cost { wall: wall.elapsed().as_secs_f64(), cpu: cpu_seconds() - cpu }
-}
-
-fn run_job(dir: &Path, records: u64, json: bool, threads: usize, durability: Durability) -> Cost {
+fn run_job(records: u64, json: bool, threads: usize, durability: Durability) -> Cost {
     let app = if json {
-        App::new("clickstream", |t| job(t.stream(JSON)))
+        App::new("clickstream", |t| counted(t.stream(JSON)))
     } else {
-        App::new("clickstream", |t| job(t.stream(COMPACT)))
+        App::new("clickstream", |t| counted(t.stream(COMPACT)))
     };
-    measured(|| {
-        let app = app.log(dir).threads(threads).durability(durability);
-        let handle = app.start().expect("the job starts");
-        while handle.progress().records_in < records
-            && !handle.wait_timeout(Duration::from_millis(1))
-        {}
-        handle.stop();
-        handle.wait().expect("a clean stop");
-    })
+    let dir = filled(records, json);
+    job::run(app.threads(threads).durability(durability), dir.path(), records)
 }
 
-struct Loop<'a> {
-    log: &'a Log,
-    out: LogTopic,
+struct Loop {
+    json: bool,
     counts: HashMap<(String, i64), u64>,
+    clocks: [i64; PARTITIONS as usize],
     closed_to: i64,
 }
 
-impl Loop<'_> {
-    fn count(&mut self, click: Click) {
+impl hand_loop::Work for Loop {
+    fn record(&mut self, partition: usize, record: &RecordRef<'_>, _: &mut Out) {
+        let value = record.value.expect("a value");
+        let click: Click = if self.json {
+            <Json as Codec<Click>>::decode(value).expect("a click")
+        } else {
+            <Bincode as Codec<Click>>::decode(value).expect("a click")
+        };
+        self.clocks[partition] = self.clocks[partition].max(click.at);
         if click.user.starts_with("bot-") {
             return;
         }
@@ -148,98 +122,26 @@ impl Loop<'_> {
         }
     }
 
-    /// Results of closed windows and the offsets, in one transaction.
-    fn commit(&mut self, clocks: &[i64], transaction: core_log::Transaction, at: &[OffsetCommit]) {
-        let now = clocks.iter().copied().min().unwrap_or(i64::MIN);
-        let mut batch = BatchBuilder::new();
+    /// Results of closed windows.
+    fn commit(&mut self, out: &mut Out) {
+        let now = self.clocks.iter().copied().min().unwrap_or(i64::MIN);
         self.closed_to = now;
         self.counts.retain(|(page, start), count| {
             let open = start + 70_000 > now;
             if !open {
                 let value = count.to_string();
-                let (key, value) = (Some(page.as_bytes()), Some(value.as_bytes()));
-                batch.push(start + 59_999, key, value, NO_HEADERS).expect("it fits");
-                if batch.len_bytes() >= 64 * 1024 {
-                    transaction.append(&self.out, 0, &mut batch).expect("an append");
-                    batch.clear();
-                }
+                out.push(start + 59_999, Some(page.as_bytes()), value.as_bytes());
             }
             open
         });
-        if !batch.is_empty() {
-            transaction.append(&self.out, 0, &mut batch).expect("an append");
-        }
-        transaction.commit(at).expect("a commit");
     }
 }
 
-fn run_loop(dir: &Path, json: bool, durability: Durability) -> Cost {
-    measured(|| {
-        let log = Log::open(dir).expect("the log");
-        let topic = log.topic("clicks").expect("clicks");
-        let out = log.create_topic("loop-counts", TopicSettings::default()).expect("a topic");
-        let mut producer = log.transactional_producer("loop", durability).expect("a producer");
-        let mut work = Loop { log: &log, out, counts: HashMap::new(), closed_to: i64::MIN };
-        let reader =
-            |p| PartitionReader::new(work.log.clone(), &topic, p, 0, FetchBound::LastStable);
-        let mut readers: Vec<_> = (0..PARTITIONS).map(reader).collect();
-        let mut clocks = [i64::MIN; PARTITIONS as usize];
-        let mut last = Instant::now();
-        loop {
-            let mut any = false;
-            for (p, reader) in readers.iter_mut().enumerate() {
-                let Some(batch) = reader.next_batch(256 * 1024).expect("a fetch") else { continue };
-                any = true;
-                for record in batch.records() {
-                    let value = record.expect("a record").value.expect("a value");
-                    let click: Click = if json {
-                        <Json as Codec<Click>>::decode(value).expect("a click")
-                    } else {
-                        <Bincode as Codec<Click>>::decode(value).expect("a click")
-                    };
-                    clocks[p] = clocks[p].max(click.at);
-                    work.count(click);
-                }
-            }
-            if !any || last.elapsed() >= Duration::from_millis(100) {
-                let group = GroupId::new("loop").expect("a name");
-                let positions = readers.iter().zip(0..).map(|(reader, partition)| OffsetCommit {
-                    group: group.clone(),
-                    topic: topic.id(),
-                    partition,
-                    offset: reader.position(),
-                    leader_epoch: -1,
-                    metadata: Bytes::new(),
-                });
-                let positions: Vec<_> = positions.collect();
-                let transaction = producer.begin().expect("a transaction");
-                work.commit(&clocks, transaction, &positions);
-                last = Instant::now();
-            }
-            if !any {
-                break;
-            }
-        }
-        log.close().expect("a clean close");
-    })
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
-fn spread(mut figures: Vec<f64>) -> (f64, f64, f64) {
-    figures.sort_by(f64::total_cmp);
-    (figures[figures.len() / 2], figures[0], figures[figures.len() - 1])
-}
-
-fn report(name: &str, records: f64, costs: &[Cost]) -> f64 {
-    let (per_cpu, low, high) = spread(costs.iter().map(|c| records / c.cpu / 1e6).collect());
-    let (per_second, ..) = spread(costs.iter().map(|c| records / c.wall / 1e6).collect());
-    println!(
-        "{name:<34} {per_second:>8.2} M/s {per_cpu:>8.2} M per CPU-second (min {low:.2}, max {high:.2})"
-    );
-    per_cpu
+fn run_loop(records: u64, json: bool, durability: Durability) -> Cost {
+    let dir = filled(records, json);
+    let clocks = [i64::MIN; PARTITIONS as usize];
+    let mut work = Loop { json, counts: HashMap::new(), clocks, closed_to: i64::MIN };
+    hand_loop::run(dir.path(), JSON.name(), durability, &mut work)
 }
 
 fn main() {
@@ -250,28 +152,21 @@ fn main() {
     for json in [false, true] {
         for (mode, durability) in [("Sync", Durability::Sync), ("Os", Durability::Os)] {
             let codec = if json { "JSON" } else { "bincode" };
-            let (mut by_loop, mut by_job) = (Vec::new(), [Vec::new(), Vec::new()]);
-            for run in 0..=runs {
-                let mut costs = Vec::new();
-                for threads in [1, 2] {
-                    let dir = tempfile::tempdir().expect("a temporary directory");
-                    write(dir.path(), records, json);
-                    costs.push(run_job(dir.path(), records, json, threads, durability));
-                }
-                let dir = tempfile::tempdir().expect("a temporary directory");
-                write(dir.path(), records, json);
-                let hand_written = run_loop(dir.path(), json, durability);
-                if run > 0 {
-                    by_loop.push(hand_written);
-                    by_job.iter_mut().zip(costs).for_each(|(list, cost)| list.push(cost));
-                }
+            if !is_chosen(codec) {
+                continue;
             }
+            let works: [Work<'_>; 3] = [
+                Box::new(|| run_job(records, json, 1, durability)),
+                Box::new(|| run_job(records, json, 2, durability)),
+                Box::new(|| run_loop(records, json, durability)),
+            ];
+            let [one, two, by_loop] = in_turn(runs, works);
             let count = records as f64;
             let raw = report(&format!("{codec} {mode} hand-written loop"), count, &by_loop);
-            for (threads, costs) in by_job.iter().enumerate() {
+            for (threads, costs) in [one, two].iter().enumerate() {
                 let name = format!("{codec} {mode} job, {} thread(s)", threads + 1);
                 let reached = report(&name, count, costs);
-                println!("{:<34} ratio to the loop {:.2}", "", reached / raw);
+                println!("{:<42} ratio to the loop {:.2}", "", reached / raw);
             }
         }
     }

@@ -269,6 +269,13 @@ pub enum Error {
         /// What it said, or what went wrong.
         reason: String,
     },
+    /// The process that owns the directory answers no questions: it only looks at the log, or is no
+    /// program that does. Recourse: [`Recourse::Retry`].
+    #[error("the owner of {} answers no questions", path.display())]
+    NobodyAnswers {
+        /// The socket.
+        path: PathBuf,
+    },
     /// Bytes are not a record batch. Recourse: [`Recourse::Fatal`].
     #[error(transparent)]
     Decode(DecodeError),
@@ -307,7 +314,8 @@ impl Error {
             Self::DirectoryLocked { .. }
             | Self::DiskFull { .. }
             | Self::LogCrashed { .. }
-            | Self::Owner { .. } => Recourse::Retry,
+            | Self::Owner { .. }
+            | Self::NobodyAnswers { .. } => Recourse::Retry,
             Self::OutOfOrderSequence { .. }
             | Self::InvalidTxnState { .. }
             | Self::TransactionDoomed { .. } => Recourse::AbortTransaction,

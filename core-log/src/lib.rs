@@ -28,6 +28,14 @@ pub mod segment;
 pub mod storage;
 mod topic;
 
+/// The partition layer and the format, as runners of recorded scenarios need them: for conformance
+/// runners, without any stability.
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance {
+    pub use crate::format::again::encode_again;
+    pub use crate::partition::layer::{BatchClaim, KnownProducer, LayerOptions, PartitionLayer};
+}
+
 #[cfg(any(test, feature = "memory"))]
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};

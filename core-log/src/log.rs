@@ -18,6 +18,7 @@
 //! On crash: dropping all handles without `close` is what a killed process does.
 //! Reference: design.md "The log" 4 and 8.
 
+pub(crate) mod answerer;
 pub(crate) mod directory;
 pub(crate) mod engine;
 pub(crate) mod report;
@@ -43,6 +44,7 @@ use crate::partition::changes::Changes;
 use crate::partition::reserve::Reserve;
 use crate::partition::{FetchBound, Fetched, Partition, PartitionOffsets, Shared};
 use crate::storage::{LockGuard, Storage};
+use answerer::Answerer;
 use engine::Engine;
 
 /// An open log. Cheap to clone; all clones are the same log.
@@ -83,6 +85,7 @@ pub(crate) struct Inner {
     is_closed: AtomicBool,
     lock: Mutex<Option<Lock>>,
     background: Mutex<Option<Background>>,
+    answerer: Arc<Answerer>,
 }
 
 struct Lock {
@@ -128,6 +131,7 @@ impl Inner {
             is_closed: AtomicBool::new(false),
             lock: Mutex::new(Some(Lock { _guard: guard })),
             background: Mutex::new(None),
+            answerer: Arc::default(),
         })
     }
 
@@ -184,6 +188,11 @@ impl Inner {
 
     pub(crate) fn settings(&self) -> &LogSettings {
         &self.settings
+    }
+
+    /// What answers questions that are not about the log.
+    pub(crate) fn answerer(&self) -> &Arc<Answerer> {
+        &self.answerer
     }
 
     /// Starts the maintenance thread; what is passed in runs beside it and ends with it.
@@ -340,6 +349,7 @@ impl Log {
     pub fn close(&self) -> Result<()> {
         let background = self.inner.background.lock().take();
         drop(background);
+        self.inner.answerer.set(None);
         let mut lock = self.inner.lock.lock();
         if lock.is_none() {
             return Ok(());

@@ -10,6 +10,7 @@
 //! ```
 //!
 //! Invariants
+//! * What is not about the log is asked of the program that owns it, if it has a handler for that.
 //! * A request is at most 64 KiB, an answer carries about 1 MiB of batches, 16 clients are served.
 //! * Nothing that a client sends changes the log.
 //!
@@ -25,6 +26,7 @@ mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use client::AttachedLog;
@@ -69,6 +71,26 @@ impl Log {
     /// As [`LogOptions::open`].
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         LogOptions::new().open(dir)
+    }
+
+    /// Has `handler` answer the questions that other processes ask this one with
+    /// [`AttachedLog::ask`]; it replaces the one before. Each call has a thread of its own. After five
+    /// seconds, or a panic, the one who asked is told that there is no answer.
+    ///
+    /// The handler is dropped when the log is closed. It must not hold the log itself, or else the log
+    /// would keep itself open.
+    ///
+    /// ```
+    /// let dir = tempfile::tempdir()?;
+    /// let log = core_log::Log::open(dir.path())?;
+    /// log.answer_with(|question| format!("{question}? Nobody knows."));
+    /// // In another process:
+    /// let owner = core_log::AttachedLog::connect(dir.path())?;
+    /// assert_eq!(owner.ask("When")?, "When? Nobody knows.");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn answer_with(&self, handler: impl Fn(&str) -> String + Send + Sync + 'static) {
+        self.inner.answerer().set(Some(Arc::new(handler)));
     }
 }
 

@@ -39,22 +39,3 @@ pub fn murmur2(bytes: &[u8]) -> u32 {
     hash = hash.wrapping_mul(M);
     hash ^ (hash >> 15)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::oracle;
-
-    #[test]
-    fn keys_are_placed_where_kafkas_clients_place_them() {
-        for row in oracle::load("hash_varint_vectors.json")["murmur2"].as_array().unwrap() {
-            let key = oracle::from_hex(row["key_hex"].as_str().unwrap());
-            let hash = i32::try_from(row["murmur2_i32"].as_i64().unwrap()).unwrap();
-            assert_eq!(murmur2(&key).cast_signed(), hash);
-            for (partitions, expected) in row["partition"].as_object().unwrap() {
-                let partition = partition_for(&key, partitions.parse().unwrap());
-                assert_eq!(u64::from(partition), expected.as_u64().unwrap());
-            }
-        }
-    }
-}

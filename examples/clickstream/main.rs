@@ -35,6 +35,9 @@ Usage: clickstream                      the demo: 200 000 generated clicks
 Commands:
   run           Run the job
   topology      Print the graph of the job
+  status        Show how the job goes: positions, lag, windows, stores
+  state list    List the stores of the job; state get, state range print rows
+  reset         Move the job to other positions and build its state anew
   tail          Print records of a topic
   replay        Run the job again over old input, and compare
   topic create  Create a topic

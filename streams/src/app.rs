@@ -22,11 +22,18 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
-use crate::broker::{Broker, Durability, EmbeddedBroker, open_log};
-use crate::dsl::{Assembly, Topology};
+use crate::broker::{Broker, Durability, EmbeddedBroker, open_log, own_log};
+use crate::codec::Data;
+use crate::dsl::{Assembly, RowTypes, Topology};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
-use crate::runtime::{self, Build, Committer, Control, JobPlan, OpenStores, Progress};
+use crate::key::RecordKey;
+use crate::on_error::OnError;
+use crate::query::{Answer, Catalog, Inspector, Question, Status, Store, answer, gather};
+use crate::runtime::{
+    self, Build, Committer, Control, FindTime, HoldingBack, JobPlan, OpenStores, Progress, Reset,
+    ResetTo, StoppedStores,
+};
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher};
 use crate::time::duration_ms;
@@ -82,6 +89,16 @@ impl App {
         self
     }
 
+    /// How long a source partition may be silent, by a clock that never jumps, before it is passed over
+    /// (default 10 s): it has been read to its end while others went on, and would hold windows open.
+    /// Its clock is then raised to the slowest of those that move, in the same transaction as a record
+    /// in the topic `<id>-clock`; what it brings later may be late. Where all are silent nothing moves.
+    /// Zero raises at once, to the furthest, as Kafka Streams does; `Duration::MAX` never.
+    pub fn idle_after(mut self, silence: Duration) -> Self {
+        self.settings.idle_after = silence;
+        self
+    }
+
     /// How durable a commit is (default `Sync`: it survives power loss).
     pub fn durability(mut self, durability: Durability) -> Self {
         self.settings.durability = durability;
@@ -89,9 +106,27 @@ impl App {
     }
 
     /// How far an event time may lie past its record's timestamp in the log (default one hour); beyond
-    /// it the job stops with S022.
+    /// it the record is refused (S022), and [`on_error`](Self::on_error) decides.
     pub fn event_time_ahead_max(mut self, limit: Duration) -> Self {
         self.settings.event_time_ahead_max_ms = duration_ms(limit);
+        self
+    }
+
+    /// What the job does with records that do not decode, whose event time lies too far ahead, or that
+    /// a `try_map` refuses (default [`OnError::Fail`]). A step says otherwise with
+    /// [`Stream::on_error`](crate::Stream::on_error).
+    ///
+    /// ```no_run
+    /// use streams::prelude::*;
+    /// # const IN: Topic<String, u64> = topic("in");
+    /// # const OUT: Topic<String, u64> = topic("out");
+    /// # fn topology(t: &mut Topology) { t.stream(IN).to(OUT); }
+    /// # fn main() -> streams::Result<()> {
+    /// App::new("copy", topology).on_error(OnError::DeadLetter).main() // to the topic copy-dlq
+    /// # }
+    /// ```
+    pub fn on_error(mut self, policy: OnError) -> Self {
+        self.settings.on_error = policy;
         self
     }
 
@@ -101,6 +136,14 @@ impl App {
     pub fn limits(mut self, limits: crate::settings::Limits) -> Self {
         self.settings.cache.dirty_rows_max = limits.dirty_rows_max;
         self.settings.limits = limits;
+        self
+    }
+
+    /// Runs the job without transactions: after a failure records are written twice and counted twice.
+    /// It is there to be measured against.
+    #[cfg(feature = "test-util")]
+    pub fn at_least_once_to_measure(mut self) -> Self {
+        self.settings.at_least_once = true;
         self
     }
 
@@ -120,16 +163,23 @@ impl App {
     pub fn start(self) -> Result<Handle> {
         let assembly = self.assemble()?;
         let broker = Arc::new(self.open_log(&assembly)?);
+        let catalog = Catalog::of(&assembly);
         drop(assembly);
         let for_job: Arc<dyn Broker> = Arc::<EmbeddedBroker>::clone(&broker);
-        JobPlan::new(self.settings.clone(), Arc::clone(&self.build), for_job.as_ref())?;
+        let (settings, build) = (self.settings.clone(), Arc::clone(&self.build));
+        let mut plan = JobPlan::new(settings, build, for_job.as_ref())?;
+        plan.check_types(for_job.as_ref())?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
+        let control = Arc::clone(&shared.control);
+        let inspector = Arc::new(Inspector::new(catalog, plan, &broker, control));
+        let answers = Arc::clone(&inspector);
+        broker.answer_with(move |question| answers.answer_text(question));
         let thread = std::thread::Builder::new()
             .name(format!("streams-{}", self.settings.id))
             .spawn(move || {
                 let work = AssertUnwindSafe(|| {
-                    let control = &theirs.control;
+                    let control = &*theirs.control;
                     runtime::run_until_stopped(control, || self.run_once(&for_job, control))
                 });
                 let outcome =
@@ -138,7 +188,7 @@ impl App {
                 theirs.end(outcome.and(closed));
             })
             .map_err(|source| Error::System { what: "the job's thread", source })?;
-        Ok(Handle { shared, broker, thread })
+        Ok(Handle { shared, broker, inspector, thread })
     }
 
     /// Runs the job inside a tokio program until Ctrl-C, then stops it cleanly.
@@ -200,7 +250,7 @@ impl App {
     pub(crate) fn assemble(&self) -> Result<Assembly> {
         let build = &self.build;
         let limit = self.settings.event_time_ahead_max_ms;
-        Topology::build(&self.settings.id, limit, &|t| build(t))
+        Topology::build(&self.settings.id, limit, self.settings.on_error, &|t| build(t))
     }
 
     fn open_log(&self, assembly: &Assembly) -> Result<EmbeddedBroker> {
@@ -212,11 +262,67 @@ impl App {
             settings.limits.commits_bytes_max,
             settings.commit_every(),
         )?;
+        #[cfg(feature = "test-util")]
+        let opened =
+            if settings.at_least_once { opened.map(EmbeddedBroker::plain) } else { opened };
         opened.ok_or_else(|| Error::UnknownTopic {
             name: assembly.graph.first_source().unwrap_or_default().to_owned(),
             log: self.log.display().to_string(),
             known: Vec::new(),
         })
+    }
+
+    /// The log of a job that does not run.
+    ///
+    /// # Errors
+    ///
+    /// S016: there is none; S006: somebody has had it open for that long.
+    pub(crate) fn own_log(&self, patience: Duration) -> Result<EmbeddedBroker> {
+        own_log(&self.log, self.settings.event_time_ahead_max_ms, patience)
+    }
+
+    /// Where a reset would take the job.
+    pub(crate) fn plan_reset(
+        &self,
+        broker: &EmbeddedBroker,
+        to: ResetTo,
+        find_time: FindTime<'_>,
+    ) -> Result<Reset> {
+        Reset::plan(self.settings.clone(), Arc::clone(&self.build), broker, to, find_time)
+    }
+
+    /// Answers a question while the job does not run, from what it left.
+    pub(crate) fn answer_stopped(&self, question: &Question) -> Result<Answer> {
+        let catalog = Catalog::of(&self.assemble()?);
+        let wanted = catalog.stores_for(question)?;
+        let broker = self.own_log(Duration::ZERO)?;
+        let outcome = self.answer_from(&broker, &catalog, &wanted, question);
+        let closed = broker.close();
+        let answer = outcome?;
+        closed.map(|()| answer)
+    }
+
+    fn answer_from(
+        &self,
+        broker: &EmbeddedBroker,
+        catalog: &Catalog,
+        wanted: &[StoreName],
+        question: &Question,
+    ) -> Result<Answer> {
+        let (settings, build) = (self.settings.clone(), Arc::clone(&self.build));
+        let mut plan = JobPlan::of_existing(settings, build, broker)?;
+        if *question == Question::Status {
+            let status = gather(&plan, broker, None, Vec::new())?;
+            return Ok(Answer::Status(Box::new(status)));
+        }
+        plan.check_types(broker)?;
+        let wanted = plan.stores_with_changelogs(wanted);
+        let stores = match &wanted[..] {
+            [] => OpenStores::none(self.settings.cache_options())?,
+            wanted => self.open_stores(wanted)?,
+        };
+        let stopped = StoppedStores::open(&plan, broker, &stores)?;
+        answer(catalog, &stopped, question)
     }
 
     /// Runs the job until it is stopped or fails; its stores lie below its log directory.
@@ -250,13 +356,14 @@ impl App {
 
 #[derive(Default)]
 struct Shared {
-    control: Control,
+    control: Arc<Control>,
     outcome: Mutex<Option<Result<()>>>,
     ended: Condvar,
 }
 
 impl Shared {
     fn end(&self, outcome: Result<()>) {
+        self.control.desk.end();
         *self.outcome.lock() = Some(outcome);
         self.ended.notify_all();
     }
@@ -267,6 +374,7 @@ impl Shared {
 pub struct Handle {
     shared: Arc<Shared>,
     broker: Arc<EmbeddedBroker>,
+    inspector: Arc<Inspector>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -282,6 +390,48 @@ impl Handle {
     pub fn is_idle_for(&self, time: Duration) -> bool {
         let idle = self.shared.control.progress.idle_for(self.broker.monotonic());
         idle.is_some_and(|idle| idle >= time)
+    }
+
+    /// The committed rows of a store, to be read from any thread while the job goes on.
+    ///
+    /// ```no_run
+    /// # use streams::prelude::*;
+    /// # fn topology(t: &mut Topology) {}
+    /// # fn main() -> streams::Result<()> {
+    /// let job = App::new("clickstream", topology).log("./data").start()?;
+    /// let counts: Store<Windowed<String>, u64> = job.store("clicks-per-page")?;
+    /// for row in counts.fetch(&"/home".to_string(), 0..i64::MAX) {
+    ///     let (window, clicks) = row?;
+    ///     println!("{} to {}: {clicks}", window.start, window.end);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// * S030: the job has no such store.
+    /// * S033: it has, with other types.
+    pub fn store<K: RecordKey, V: Data>(&self, name: &str) -> Result<Store<K, V>> {
+        let (name, types) = self.inspector.catalog.find(name)?;
+        if !types.rows.are::<K, V>() {
+            let (key, value) = types.rows.shape();
+            let (asked_key, asked_value) = RowTypes::of::<K, V>().shape();
+            return Err(Error::StoreTypes {
+                store: name.to_string(),
+                held: format!("{key} -> {value}"),
+                asked: format!("{asked_key} -> {asked_value}"),
+            });
+        }
+        Ok(Store::new(name.clone(), Arc::clone(&self.shared.control)))
+    }
+
+    /// Why windows wait, as of the last commit: the source partitions that are furthest behind, while
+    /// windows are open that depend on them. One that stays silent is passed over after a while; see
+    /// [`App::idle_after`].
+    #[must_use]
+    pub fn holding_back(&self) -> Vec<HoldingBack> {
+        self.shared.control.report.holding_back(self.broker.monotonic())
     }
 
     /// Asks for a clean stop: the running transaction is finished, stores are flushed.
@@ -310,6 +460,16 @@ impl Handle {
         }
         let outcome = self.shared.outcome.lock().take();
         outcome.unwrap_or(Ok(())).map(|()| self.shared.control.progress.get())
+    }
+
+    /// How it goes, with all that `status` shows.
+    pub(crate) fn status(&self) -> Result<Status> {
+        self.inspector.status()
+    }
+
+    /// Looks whether source partitions are silent.
+    pub(crate) fn look(&self) -> Result<()> {
+        self.inspector.look()
     }
 
     /// What recovery did when the log was opened, one line for each thing worth telling.

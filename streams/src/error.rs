@@ -10,9 +10,11 @@
 //! Reference: KIP-1050 for the classes of `core_log::Error::recourse`.
 
 use std::any::Any;
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::ids::InvalidName;
+use crate::record::RecordPosition;
 use crate::store::StoreError;
 
 /// The result of everything in this crate.
@@ -136,6 +138,16 @@ pub enum Error {
         /// The setting that it exceeds.
         limit_ms: i64,
     },
+    /// A closure of the job refused a record.
+    #[error("step {step} refused {}: {reason}", Shown(record.as_ref()))]
+    Refused {
+        /// The step, with its number as `topology` prints it.
+        step: String,
+        /// Where the record was read; `None` for what came from state, as the result of a window does.
+        record: Option<RecordPosition>,
+        /// What the closure said, cut at 1 KiB.
+        reason: String,
+    },
     /// The topology contradicts itself.
     #[error("the topology cannot run: {reason}")]
     Topology {
@@ -181,6 +193,60 @@ pub enum Error {
     /// The log failed or refused.
     #[error(transparent)]
     Log(#[from] core_log::Error),
+    /// A store that the job does not have.
+    #[error("the job has no store `{name}`")]
+    UnknownStore {
+        /// The store asked for.
+        name: String,
+        /// The stores that it has.
+        known: Vec<String>,
+    },
+    /// A store was asked for with other types than it has.
+    #[error("store `{store}` holds {held}, and was asked for {asked}")]
+    StoreTypes {
+        /// The store.
+        store: String,
+        /// The types of its keys and values.
+        held: String,
+        /// The types that were asked for.
+        asked: String,
+    },
+    /// The job was asked something and did not answer.
+    #[error("the job did not answer: {reason}")]
+    Unanswered {
+        /// Why not.
+        reason: String,
+    },
+    /// A job is to go back to records that retention has removed.
+    #[error("{topic}-{partition} begins at offset {start}: {wanted} lies before it")]
+    ResetCut {
+        /// The topic read.
+        topic: String,
+        /// Its partition.
+        partition: u32,
+        /// The offset or the time that was wanted.
+        wanted: String,
+        /// The first offset that is there.
+        start: i64,
+    },
+    /// The rows of a store were written by a build with other types.
+    #[error("store `{store}` holds {held}; this build has {wanted}")]
+    StoreVersion {
+        /// The store.
+        store: String,
+        /// The types of its rows.
+        held: String,
+        /// The types that this build has.
+        wanted: String,
+    },
+    /// The job is to be changed while it runs.
+    #[error("{id} is running (pid {pid})")]
+    JobRunning {
+        /// The job.
+        id: String,
+        /// The process that runs it.
+        pid: u32,
+    },
     /// A command line that cannot be carried out.
     #[error("{reason}")]
     Usage {
@@ -203,6 +269,18 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+}
+
+/// A record, as an error names it.
+struct Shown<'a>(Option<&'a RecordPosition>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(position) => position.fmt(f),
+            None => f.write_str("a result that came from state"),
+        }
+    }
 }
 
 impl Error {
@@ -232,8 +310,9 @@ impl Error {
             Self::NotCopartitioned { .. } => "S003",
             Self::UnknownTopic { .. } | Self::Log(Log::UnknownTopic { .. }) => "S004",
             Self::Log(Log::DirectoryLocked { .. }) => "S006",
-            Self::PositionLost { .. }
+            Self::ResetCut { .. }
             | Self::RangeCut { .. }
+            | Self::PositionLost { .. }
             | Self::Log(Log::OffsetOutOfRange { .. }) => "S007",
             Self::Panicked { .. } => "S008",
             Self::Fenced { .. } | Self::Log(Log::ProducerFenced { .. }) => "S009",
@@ -256,8 +335,14 @@ impl Error {
             | Self::Log(Log::BatchTooLarge { .. }) => "S025",
             Self::Store(_) => "S026",
             Self::Usage { .. } => "S027",
-            Self::System { .. } => "S028",
             Self::BadPosition { .. } => "S032",
+            Self::StoreVersion { .. } => "S005",
+            Self::JobRunning { .. } => "S017",
+            Self::UnknownStore { .. } => "S030",
+            Self::StoreTypes { .. } => "S033",
+            Self::Unanswered { .. } => "S034",
+            Self::System { .. } => "S028",
+            Self::Refused { .. } => "S031",
             Self::Log(_) => "S029",
         }
     }
@@ -266,10 +351,8 @@ impl Error {
     #[must_use]
     pub fn help(&self) -> Vec<String> {
         let lines: &[&str] = match self {
-            Self::Decode { .. } => &[
-                "mend the type or the producer: a new field wants #[serde(default)]",
-                "nothing of this transaction was written; the job stops here again until it decodes",
-            ],
+            Self::Decode { .. } => DECODE_HELP,
+            Self::Refused { .. } => REFUSED_HELP,
             Self::NotCopartitioned { left, right, right_partitions, .. } => {
                 return copartition_help(left, right, *right_partitions);
             }
@@ -305,6 +388,12 @@ impl Error {
             Self::InvalidName(_) => NAME_HELP,
             Self::System { .. } => SYSTEM_HELP,
             Self::Log(error) => return log_help(error),
+            Self::ResetCut { .. } => RESET_CUT_HELP,
+            Self::StoreVersion { .. } => STORE_VERSION_HELP,
+            Self::JobRunning { .. } => &["stop it first (Ctrl-C); nothing was changed"],
+            Self::UnknownStore { name, known } => return unknown_store_help(name, known),
+            Self::StoreTypes { .. } => &["ask for the types that the topology keeps in it"],
+            Self::Unanswered { .. } => &["ask again; nothing was changed"],
             Self::Usage { .. } => &[],
         };
         lines_of(lines)
@@ -325,11 +414,31 @@ impl Error {
     }
 }
 
-const POSITION_HELP: &[&str] =
-    &["state was not touched; keep records longer than the job may be down"];
+const DECODE_HELP: &[&str] = &[
+    "mend the type or the producer: a new field wants #[serde(default)]",
+    "go on and set it aside: `.on_error(OnError::DeadLetter)` behind `t.stream(..)`",
+    "nothing of this transaction was written; the job stops here again until it decodes",
+];
+const REFUSED_HELP: &[&str] = &[
+    "mend the closure, or the record's producer",
+    "go on and set it aside: `.on_error(OnError::DeadLetter)` behind `.try_map(..)`",
+    "nothing of this transaction was written; the job stops here again until it is taken",
+];
+const POSITION_HELP: &[&str] = &[
+    "state was not touched; keep records longer than the job may be down",
+    "accept the gap, and build state from what is there: reset --to start",
+];
+const RESET_CUT_HELP: &[&str] =
+    &["retention has removed what lay there; begin with the first record there is: --to start"];
+const STORE_VERSION_HELP: &[&str] = &[
+    "keep the old rows, and begin new ones: give the new type another store name",
+    "or build the rows anew from their topics: reset --to start --yes",
+    "rows are in bincode, which cannot leave out a field: #[serde(default)] does not help",
+];
 const AHEAD_HELP: &[&str] = &[
     "mend the clock of the producer; nothing of this transaction was written",
     "times that far ahead are wanted? `.event_time_ahead_max(..)`",
+    "go on and set it aside: `.on_error(OnError::DeadLetter)` behind `.event_time(..)`",
 ];
 const FENCED_HELP: &[&str] =
     &["another instance took over; its output is whole. Nothing to repair"];
@@ -392,6 +501,11 @@ fn unknown_topic_help(name: &str, known: &[String]) -> Vec<String> {
     }
     lines.push(format!("create it: topic create {name} --partitions 4"));
     lines
+}
+
+fn unknown_store_help(name: &str, known: &[String]) -> Vec<String> {
+    let near = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+    near.into_iter().chain(["see them all: state list".to_owned()]).collect()
 }
 
 /// The name of `known` that a typing mistake may have turned into `name`.

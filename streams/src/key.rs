@@ -28,6 +28,7 @@
 
 use std::hash::Hash;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const TERMINATOR: [u8; 2] = [0x00, 0x00];
@@ -93,7 +94,7 @@ pub enum KeyError {
     label = "not a key type",
     note = "keys are String, u64, u32, i64, i32, Vec<u8>, tuples of two or three of them, Windowed<K>, or NoKey"
 )]
-pub trait RecordKey: Serialize + Clone + Send + 'static {
+pub trait RecordKey: Serialize + DeserializeOwned + Clone + Send + 'static {
     /// Appends the key's bytes to `out`; `false`, with nothing appended, means a null key.
     fn encode(&self, out: &mut Vec<u8>) -> bool;
 

@@ -10,6 +10,8 @@ pub use crate::dsl::{
     GlobalTable, Stream, Table, Topic, Topology, WindowTable, WindowedStream, topic,
 };
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
+pub use crate::on_error::OnError;
+pub use crate::query::Store;
 pub use crate::read::Log;
 pub use crate::record::Headers;
 pub use crate::replay::{Replay, Report};

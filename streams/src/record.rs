@@ -6,9 +6,28 @@
 //! * ranges lie inside the block.
 //! * `headers` holds an entry only for records that have headers, in ascending order.
 
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
+
+/// Where a record was read. Shown as `clicks-0@771`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordPosition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: u32,
+    /// The record's offset.
+    pub offset: i64,
+}
+
+impl fmt::Display for RecordPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}@{}", self.topic, self.partition, self.offset)
+    }
+}
 
 /// One header: a name, and a value that may be null.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,7 +33,7 @@ use crate::broker::{Broker, ReplayBroker, ScratchLog, SourceTopic, View};
 use crate::dsl::Assembly;
 use crate::error::{Error, Result};
 use crate::ids::check_name;
-use crate::topology::Graph;
+use crate::topology::{Format, Graph};
 use job::Job;
 pub use report::{Compared, Comparison, Difference, Report, Stretch};
 pub(crate) use scratch::find;
@@ -243,7 +243,7 @@ impl Replay {
             from: self.from.to_string(),
             until: self.until.to_string(),
             suffix: self.suffix.clone(),
-            topology: assembly.graph.describe_text(),
+            topology: assembly.graph.describe(Format::Text),
             program: program(),
         }
     }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::broker::Durability;
+use crate::on_error::OnError;
+use crate::printer::Printer;
 use crate::store::{BrokenFlush, CacheOptions};
 
 /// Memtables of all stores together.
@@ -10,6 +12,7 @@ const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
 /// Size of the commit records beyond which a snapshot replaces them.
 const COMMITS_BYTES_MAX: u64 = 1 << 20;
 
+const IDLE_AFTER: Duration = Duration::from_secs(10);
 /// One hour.
 const AHEAD_MAX_MS: i64 = 3_600_000;
 /// Settings of one job; each has a default that is right for most.
@@ -21,16 +24,25 @@ pub(crate) struct Settings {
     pub(crate) threads: usize,
     /// A busy job commits this often, in milliseconds. Kafka: `commit.interval.ms`.
     pub(crate) commit_every_ms: i64,
+    /// How long a source partition may be silent while others move before it is passed over.
+    pub(crate) idle_after: Duration,
     /// How durable a commit is.
     pub(crate) durability: Durability,
     /// How far an event time may lie past its record's timestamp.
     pub(crate) event_time_ahead_max_ms: i64,
+    /// What becomes of records that a step cannot take, where it says nothing itself.
+    pub(crate) on_error: OnError,
+    /// Where `.print(..)` writes.
+    pub(crate) printer: Printer,
     /// Limits of the row cache of each store partition.
     pub(crate) cache: CacheOptions,
     /// Rows changed in one transaction after which it is committed.
     pub(crate) changed_rows_max: usize,
     /// When the log and RocksDB clear up behind the job.
     pub(crate) limits: Limits,
+    /// Without transactions, to measure what they cost.
+    #[cfg(feature = "test-util")]
+    pub(crate) at_least_once: bool,
     /// A deliberate mistake for the checkers of the test suites.
     pub(crate) mistake: Option<Mistake>,
 }
@@ -80,11 +92,16 @@ impl Settings {
             id: id.to_owned(),
             threads: 0,
             commit_every_ms: 100,
+            idle_after: IDLE_AFTER,
             durability: Durability::Sync,
             event_time_ahead_max_ms: AHEAD_MAX_MS,
+            on_error: OnError::default(),
+            printer: Printer::stdout(),
             cache: CacheOptions::default(),
             changed_rows_max: 128 * 1024,
             limits: Limits::default(),
+            #[cfg(feature = "test-util")]
+            at_least_once: false,
             mistake: None,
         }
     }

@@ -270,6 +270,18 @@ impl std::fmt::Display for Ms {
     }
 }
 
+/// A moment as a person reads it: a date, or milliseconds where there is none.
+pub(crate) struct Instant(pub(crate) i64);
+
+impl std::fmt::Display for Instant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(time) => write!(f, "{time}"),
+            Err(_no_date) => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
 /// How far the inputs of an operator are: the smallest of their clocks, each less its lag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TimeInputs(pub(crate) Vec<(usize, i64)>);
@@ -293,6 +305,15 @@ impl TimeInputs {
         all.dedup();
         Self(all)
     }
+}
+
+/// What an operator with windows says of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenWindows {
+    /// No open window ends before this; `None`: none is open.
+    pub(crate) earliest_end: Option<i64>,
+    /// Windows that end up to here are closed; `i64::MIN` while a clock is unknown.
+    pub(crate) closed_to: i64,
 }
 
 /// A clock that runs `lag` behind; an unknown clock stays unknown.

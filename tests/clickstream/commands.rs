@@ -40,6 +40,12 @@ impl Running {
         Self(child)
     }
 
+    /// Ctrl-C, and the end.
+    pub(super) fn stop(mut self) {
+        self.interrupt();
+        assert_eq!(self.0.wait().unwrap().code(), Some(0));
+    }
+
     pub(super) fn interrupt(&self) {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
@@ -91,34 +97,66 @@ fn the_open_window_is_the_last_row_of_the_changelog() {
     assert!(rows.iter().any(|row| row["value"].is_null()), "closed windows leave tombstones");
 }
 
+/// What `topology` prints of the example, by format, and the file that holds it.
+const PICTURES: [(&str, &str, &str); 5] = [
+    ("text", "tests/clickstream/golden/topology.txt", include_str!("golden/topology.txt")),
+    ("mermaid", "tests/clickstream/golden/topology.mmd", include_str!("golden/topology.mmd")),
+    ("dot", "tests/clickstream/golden/topology.dot", include_str!("golden/topology.dot")),
+    ("json", "tests/clickstream/golden/topology.json", include_str!("golden/topology.json")),
+    // Shown by the README.
+    (
+        "svg",
+        "examples/clickstream/topology.svg",
+        include_str!("../../examples/clickstream/topology.svg"),
+    ),
+];
+
 #[test]
-fn the_topology_is_printed_without_a_log() {
+fn the_topology_is_printed_in_each_format_without_a_log() {
     let dir = tempfile::tempdir().unwrap();
-    let text = succeed(&dir.path().join("none"), &["topology"]);
-    assert_eq!(
-        text,
-        "topology clickstream\n\n\
-         sub-topology 0\n\
-         \x20  0  read clicks\n\
-         \x20       event time from the value\n\
-         \x20  1  filter\n\
-         \x20  2  key by\n\
-         \x20  3  write clickstream-clicks-per-page-repartition\n\
-         \x20       key and times, no value\n\n\
-         sub-topology 1\n\
-         \x20  4  read clickstream-clicks-per-page-repartition\n\
-         \x20  5  count in clicks-per-page\n\
-         \x20       tumbling 1m, grace 10s, one result per closed window\n\
-         \x20       changelog clickstream-clicks-per-page-changelog\n\
-         \x20  6  write page-counts\n"
-    );
-    assert!(!dir.path().join("none").exists());
+    let none = dir.path().join("none");
+    for (format, file, golden) in PICTURES {
+        let printed = succeed(&none, &["topology", "--format", format]);
+        assert_eq!(
+            printed, golden,
+            "renew it: cargo run --example clickstream -- topology --format {format} > {file}"
+        );
+    }
+    assert_eq!(succeed(&none, &["topology"]), PICTURES[0].2, "text, unless something else is said");
+    assert!(!none.exists());
+}
+
+#[test]
+fn a_format_that_is_none_is_told_with_those_that_are() {
+    for args in
+        [&["topology", "--format", "png"][..], &["topology", "--format"], &["topology", "svg"]]
+    {
+        let said = fail(demo(), args, 2);
+        assert!(said.starts_with("error[S027]: "), "{said}");
+        assert!(said.contains("\n  help: "), "{said}");
+        let names = said.contains("text, mermaid, dot, svg, json");
+        assert!(names || args.len() == 2, "{said}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_topology_quietly() {
+    let mut topology = command(demo(), &["topology", "--format", "svg"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(topology.stdout.take());
+    let output = topology.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]
 fn help_names_all_commands_and_each_has_its_own() {
     let text = succeed(demo(), &["--help"]);
-    for command in ["run", "topology", "tail", "replay", "topic create"] {
+    let commands =
+        ["run", "topology", "status", "state list", "reset", "replay", "tail", "topic create"];
+    for command in commands {
         assert!(text.contains(&format!("  {command} ")), "{text}");
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let own = succeed(demo(), &args);

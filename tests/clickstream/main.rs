@@ -19,6 +19,9 @@ mod commands;
 mod demo;
 mod readme;
 mod replay;
+mod reset;
+mod state;
+mod status;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

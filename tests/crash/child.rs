@@ -55,6 +55,8 @@ pub(crate) struct Spec {
     pub(crate) ponders: bool,
     /// Whether it stays until its parent has closed the pipe, however idle it is.
     pub(crate) stays: bool,
+    /// Whether records that do not decode become dead letters.
+    pub(crate) sets_aside: bool,
     /// A broken variant of the runtime, for the red witnesses.
     pub(crate) broken: Option<Broken>,
     /// Instead of the job: what to write, see `aborted.rs`.
@@ -73,6 +75,7 @@ impl Spec {
             small: false,
             ponders: false,
             stays: false,
+            sets_aside: false,
             broken: None,
             write_share: None,
             replay: None,
@@ -105,6 +108,8 @@ impl Spec {
         let mut app = App::new(job.id(), job.topology(work))
             .log(&self.dir)
             .threads(2)
+            // However long a kill takes, no partition counts as silent: the output is compared.
+            .idle_after(hours(24 * 365))
             .commit_every(millis(self.commit_ms));
         if self.small {
             app = app.limits(Limits {
@@ -112,6 +117,9 @@ impl Spec {
                 write_buffer_bytes: 64 << 10,
                 commits_bytes_max: 16 << 10,
             });
+        }
+        if self.sets_aside {
+            app = app.on_error(OnError::DeadLetter);
         }
         match self.broken {
             None => app,

@@ -112,6 +112,9 @@ pub(crate) fn told(log: &Log) -> Expected {
         let key = String::from_utf8(record.key.unwrap()).unwrap();
         told.totals.insert(key, serde_json::from_slice(&record.value.unwrap()).unwrap());
     }
+    for record in read(log, "meetings") {
+        *told.meetings.entry(String::from_utf8(record.key.unwrap()).unwrap()).or_default() += 1;
+    }
     told
 }
 

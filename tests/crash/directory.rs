@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::jobs::{Job, PARTITIONS, Placed};
+use crate::jobs::{Job, PARTITIONS, Placed, users};
 use core_log::{
     BatchBuilder, Durability, FetchBound, GroupId, Log, NO_HEADERS, PartitionReader, TopicSettings,
 };
@@ -52,14 +52,30 @@ pub(crate) fn create_topics(log: &Log, job: Job, small: bool) {
         settings.segment_bytes = SMALL_SEGMENT_BYTES;
         let outputs = job.final_outputs().iter().chain(job.updated_outputs());
         let mut names: Vec<String> = outputs.map(|&name| name.to_owned()).collect();
-        for (store, _) in job.stores() {
-            names.extend([job.changelog(store), job.repartition(store)]);
-        }
+        names.extend(job.stores().iter().map(|(store, _)| job.changelog(store)));
+        names.extend(job.repartitions().iter().map(|name| job.repartition(name)));
         for name in names {
             log.create_topic(&name, settings.clone()).unwrap();
         }
     }
+    if job == Job::Joins {
+        log.create_topic("users", settings.clone()).unwrap();
+        write_users(log);
+    }
     log.create_topic("clicks", settings).unwrap();
+}
+
+/// The table's rows, older than every click.
+fn write_users(log: &Log) {
+    let topic = log.topic("users").unwrap();
+    let mut producer = log.producer(Durability::Os).unwrap();
+    for (user, group) in users() {
+        let mut batch = BatchBuilder::new();
+        let json = serde_json::to_vec(&group).unwrap();
+        batch.push(0, Some(user.as_bytes()), Some(&json), NO_HEADERS).unwrap();
+        let partition = core_log::partition_for(user.as_bytes(), PARTITIONS);
+        producer.append(&topic, partition, &mut batch).unwrap();
+    }
 }
 
 /// Appends input in order, a batch for each run of one partition.

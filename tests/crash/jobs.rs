@@ -8,6 +8,9 @@
 //!
 //!   clicks --> by user --window 1 min--> by number of clicks --window 5 min--> activity
 //!     `------> by page --count, on update--> page-totals
+//!
+//!   clicks --even pages, by user--> left join users --left join within 8 s--> meetings
+//!     `------odd pages, by user------------------------------'
 //! ```
 //!
 //! Invariants
@@ -39,6 +42,10 @@ pub(crate) const CLICKS: Topic<NoKey, Click> = topic("clicks");
 pub(crate) const COUNTS: Topic<Windowed<String>, u64> = topic("page-counts");
 pub(crate) const ACTIVITY: Topic<Windowed<u32>, Activity> = topic("activity");
 pub(crate) const TOTALS: Topic<String, u64> = topic("page-totals");
+/// The group of each user with an even number; there from the start.
+pub(crate) const USERS: Topic<String, String> = topic("users");
+/// What is said of two clicks, or of one, is its own key: the order of what is said of a user is free.
+pub(crate) const MEETINGS: Topic<String, u64> = topic("meetings");
 
 pub(crate) const PARTITIONS: u32 = 4;
 const MINUTE: i64 = 60_000;
@@ -47,6 +54,9 @@ const GRACE: i64 = 10_000;
 const END_AFTER: i64 = 20 * MINUTE;
 const LAST_USER: &str = "bot-last";
 const LAST_PAGE: &str = "/last";
+const USER_COUNT: u64 = 40;
+const BEFORE: i64 = 2_000;
+const AFTER: i64 = 8_000;
 
 /// A job that can be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +65,17 @@ pub(crate) enum Job {
     Clickstream,
     /// Two repartitions in a row, and a count on update beside them.
     TwoHops,
+    /// A stream-table join behind a repartition, and a stream-stream join of what comes of it.
+    Joins,
+}
+
+/// What a store's rows are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    Plain,
+    Windowed,
+    /// One side of a stream-stream join, and whether its records speak alone.
+    Side(bool),
 }
 
 impl Job {
@@ -62,11 +83,15 @@ impl Job {
         match self {
             Self::Clickstream => "clickstream",
             Self::TwoHops => "two-hops",
+            Self::Joins => "joins",
         }
     }
 
     pub(crate) fn named(id: &str) -> Self {
-        [Self::Clickstream, Self::TwoHops].into_iter().find(|job| job.id() == id).unwrap()
+        [Self::Clickstream, Self::TwoHops, Self::Joins]
+            .into_iter()
+            .find(|job| job.id() == id)
+            .unwrap()
     }
 
     /// `work`: a filter that says yes, after as long as it likes.
@@ -74,6 +99,7 @@ impl Job {
         move |t| match self {
             Self::Clickstream => clickstream(t, work),
             Self::TwoHops => two_hops(t, work),
+            Self::Joins => joins(t, work),
         }
     }
 
@@ -82,24 +108,41 @@ impl Job {
         match self {
             Self::Clickstream => &["page-counts"],
             Self::TwoHops => &["activity"],
+            Self::Joins => &["meetings"],
         }
     }
 
     /// Topics of which the last value of each key counts.
     pub(crate) fn updated_outputs(self) -> &'static [&'static str] {
         match self {
-            Self::Clickstream => &[],
+            Self::Clickstream | Self::Joins => &[],
             Self::TwoHops => &["page-totals"],
         }
     }
 
-    /// Stores, and whether their rows are windows.
-    pub(crate) fn stores(self) -> &'static [(&'static str, bool)] {
+    /// Stores, and what their rows are like.
+    pub(crate) fn stores(self) -> &'static [(&'static str, Layout)] {
         match self {
-            Self::Clickstream => &[("clicks-per-page", true)],
-            Self::TwoHops => {
-                &[("clicks-per-user", true), ("users-by-activity", true), ("totals", false)]
-            }
+            Self::Clickstream => &[("clicks-per-page", Layout::Windowed)],
+            Self::TwoHops => &[
+                ("clicks-per-user", Layout::Windowed),
+                ("users-by-activity", Layout::Windowed),
+                ("totals", Layout::Plain),
+            ],
+            Self::Joins => &[
+                ("users", Layout::Plain),
+                ("visits-left", Layout::Side(true)),
+                ("visits-right", Layout::Side(false)),
+            ],
+        }
+    }
+
+    /// The names in the job's repartition topics.
+    pub(crate) fn repartitions(self) -> &'static [&'static str] {
+        match self {
+            Self::Clickstream => &["clicks-per-page"],
+            Self::TwoHops => &["clicks-per-user", "users-by-activity", "totals"],
+            Self::Joins => &["clicks-users", "visits-right"],
         }
     }
 
@@ -143,6 +186,84 @@ fn two_hops(t: &mut Topology, work: fn(&Click) -> bool) {
     t.stream(CLICKS).key_by(|c| c.page.clone()).count("totals").to(TOTALS);
 }
 
+fn is_left(click: &Click) -> bool {
+    click
+        .page
+        .strip_prefix("/page-")
+        .and_then(|n| n.parse::<u64>().ok())
+        .is_some_and(|n| n % 2 == 0)
+}
+
+/// The rows of the table.
+pub(crate) fn users() -> impl Iterator<Item = (String, String)> {
+    let even = (0..USER_COUNT).filter(|n| n % 2 == 0);
+    even.map(|n| (format!("user-{n}"), format!("group-{}", n % 3)))
+}
+
+type Side = (Click, Option<String>);
+
+/// What is said of a click of the left side and one of the right.
+fn meeting((click, group): &Side, other: Option<&Click>) -> String {
+    let group = group.as_deref().unwrap_or("nowhere");
+    let other = other.map_or_else(|| "nobody".to_owned(), |o| format!("{} at {}", o.page, o.at));
+    format!("{} of {group} on {} at {} met {other}", click.user, click.page, click.at)
+}
+
+fn joins(t: &mut Topology, work: fn(&Click) -> bool) {
+    let users = t.table(USERS, "users");
+    let right = t.stream(CLICKS).event_time(|c| c.at).filter(|c| !is_left(c));
+    let right = right.key_by(|c| c.user.clone());
+    let ms = |time: i64| millis(time.unsigned_abs());
+    let window = within(ms(AFTER)).before(ms(BEFORE)).grace(ms(GRACE));
+    t.stream(CLICKS)
+        .filter(move |c| is_left(c) && work(c))
+        .key_by(|c| c.user.clone())
+        .left_join(&users, |click, group| (click, group))
+        .left_join_within(right, window, "visits", |l: Side, r| meeting(&l, r.as_ref()))
+        .key_by(|text| text.clone())
+        .map(|_| 1)
+        .to(MEETINGS);
+}
+
+/// What is said, how often, and how many clicks are late: by pairs, with the clocks of their partitions.
+fn model_of_joins(input: &[Placed]) -> (BTreeMap<String, u64>, u64) {
+    let groups: BTreeMap<String, String> = users().collect();
+    let mut clocks: BTreeMap<u32, i64> = BTreeMap::new();
+    let (mut lefts, mut late) = (Vec::new(), 0);
+    let mut rights: BTreeMap<(&str, i64), Vec<(&Click, i64)>> = BTreeMap::new();
+    let left_until = |at: i64| at + AFTER + 1 + GRACE;
+    let right_until = |at: i64| at + BEFORE + AFTER + 1 + GRACE;
+    for (partition, click) in input {
+        let clock = clocks.entry(*partition).or_insert(i64::MIN);
+        *clock = (*clock).max(click.at);
+        let until = if is_left(click) { left_until(click.at) } else { right_until(click.at) };
+        if *clock >= until {
+            late += 1;
+        } else if is_left(click) {
+            lefts.push((click, *clock));
+        } else {
+            rights.entry((&click.user, click.at)).or_default().push((click, *clock));
+        }
+    }
+    let mut said: BTreeMap<String, u64> = BTreeMap::new();
+    for (click, clock) in lefts {
+        let left = (click.clone(), groups.get(&click.user).cloned());
+        let user = click.user.as_str();
+        let near = rights.range((user, click.at - BEFORE)..=(user, click.at + AFTER));
+        let met = near.flat_map(|(_, rights)| rights).filter(|(right, right_clock)| {
+            *right_clock < left_until(click.at) && clock < right_until(right.at)
+        });
+        let mut texts: Vec<_> = met.map(|(right, _)| meeting(&left, Some(right))).collect();
+        if texts.is_empty() {
+            texts.push(meeting(&left, None));
+        }
+        for text in texts {
+            *said.entry(text).or_default() += 1;
+        }
+    }
+    (said, late)
+}
+
 /// A click and the partition that it lies in.
 pub(crate) type Placed = (u32, Click);
 
@@ -169,7 +290,7 @@ impl Clicks {
                 let behind = if below(4) == 0 { below(90_000) } else { 0 };
                 let at = self.clocks[partition] - i64::try_from(behind).unwrap();
                 let kind = if below(20) == 0 { "bot" } else { "user" };
-                let (user, page) = (below(40), below(12));
+                let (user, page) = (below(USER_COUNT), below(12));
                 let user = format!("{kind}-{user}");
                 let click = Click { user, page: format!("/page-{page}"), at };
                 all.push((u32::try_from(partition).unwrap(), click));
@@ -204,6 +325,8 @@ pub(crate) struct Expected {
     pub(crate) activity: BTreeMap<(u32, i64), (Activity, i64)>,
     /// Clicks per page, late ones and bots included.
     pub(crate) totals: BTreeMap<String, u64>,
+    /// How often each meeting is told.
+    pub(crate) meetings: BTreeMap<String, u64>,
     /// Clicks that came after their window had closed; those of bots only count in the second job.
     pub(crate) late: u64,
     /// Clicks that the filter of the first job drops.
@@ -220,6 +343,10 @@ impl Expected {
 /// The model: one pass over each partition in order.
 pub(crate) fn model(job: Job, input: &[Placed]) -> Expected {
     let mut expected = Expected::default();
+    if job == Job::Joins {
+        (expected.meetings, expected.late) = model_of_joins(input);
+        return expected;
+    }
     let mut clocks: BTreeMap<u32, i64> = BTreeMap::new();
     let mut users: BTreeMap<(String, i64), (u64, i64)> = BTreeMap::new();
     for (partition, click) in input {
@@ -237,7 +364,7 @@ pub(crate) fn model(job: Job, input: &[Placed]) -> Expected {
         }
         let (rows, key) = match job {
             Job::Clickstream => (&mut expected.counts, &click.page),
-            Job::TwoHops => (&mut users, &click.user),
+            Job::TwoHops | Job::Joins => (&mut users, &click.user),
         };
         let row = rows.entry((key.clone(), start)).or_insert((0, i64::MIN));
         *row = (row.0 + 1, row.1.max(click.at));

@@ -216,7 +216,7 @@ enum Phase {
 }
 
 /// The example's binary, built if it is not there or older than its sources.
-fn example() -> PathBuf {
+pub(crate) fn example() -> PathBuf {
     let status = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--example", "clickstream", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
@@ -236,7 +236,7 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     variable(SEED_VARIABLE).unwrap_or_else(|| SystemClock::new().now_ms().unsigned_abs())
 }
 
@@ -266,7 +266,8 @@ fn jobs_killed_in_their_first_starts_begin_as_if_they_had_not_been() {
     let mut random = Random::new(seed);
     let mut kills = 0;
     while kills < variable(KILLS_VARIABLE).unwrap_or(12) {
-        let job = if random.below(2) == 0 { Job::Clickstream } else { Job::TwoHops };
+        let job =
+            [Job::Clickstream, Job::TwoHops, Job::Joins][usize::try_from(random.below(3)).unwrap()];
         let dir = tempfile::tempdir().unwrap();
         let mut input = Clicks::of_seed(random.next()).more(500);
         input.extend(last_clicks(&input));
@@ -295,4 +296,9 @@ fn the_clickstream_job_killed_between_frequent_commits_and_flushes_loses_and_dou
 #[test]
 fn two_repartitions_in_a_row_killed_at_random_lose_and_double_nothing() {
     kill(Job::TwoHops, Program::Busy);
+}
+
+#[test]
+fn joins_with_a_table_and_with_a_stream_killed_at_random_lose_and_double_nothing() {
+    kill(Job::Joins, Program::Busy);
 }

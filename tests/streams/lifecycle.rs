@@ -170,3 +170,43 @@ fn jobs_that_take_turns_on_a_directory_keep_their_stores_apart() {
     assert_eq!(["one", "two"].map(|id| run(id).records_in), [1_000, 1_000]);
     assert_eq!(["one", "two"].map(|id| run(id).restored_records), [0, 0]);
 }
+
+/// Found in the middle of a restore, the rows of another build would be garbage, or worse.
+#[test]
+fn a_build_with_other_types_is_refused_before_it_touches_anything() {
+    #[derive(Clone, Default, Serialize, Deserialize)]
+    struct Sum {
+        of: u64,
+    }
+    fn other(t: &mut Topology) {
+        t.stream(IN).aggregate("sums", |sum: &mut Sum, n| sum.of += n).to(topic("other"));
+    }
+    let dir = directory(2, 100);
+    assert_eq!(rest(dir.path()), 200);
+    for _ in 0..2 {
+        let error = app(dir.path(), other).start().err().unwrap();
+        assert_eq!(error.code(), "S005");
+        assert_eq!(error.to_string(), "store `sums` holds u64; this build has Sum{of:u64}");
+        assert!(error.help().iter().any(|line| line.contains("reset --to start --yes")));
+        // Without the state directory the changelog still has them.
+        std::fs::remove_dir_all(dir.path().join("state")).ok();
+    }
+    assert_eq!(rest(dir.path()), 0, "the build that wrote them goes on");
+}
+
+/// What exactly-once is measured against does the same work when nothing fails, and goes on where it
+/// stopped, with the stores that it left.
+#[test]
+fn a_job_without_transactions_reads_each_record_once_when_nothing_fails() {
+    let dir = directory(2, 1_000);
+    let run = || {
+        let app = app(dir.path(), sums).commit_every(millis(2)).at_least_once_to_measure();
+        let handle = app.start().unwrap();
+        wait_until_idle(&handle);
+        handle.stop();
+        handle.wait().unwrap()
+    };
+    assert_eq!(run().records_in, 2_000);
+    let again = run();
+    assert_eq!((again.records_in, again.restored_records), (0, 0));
+}

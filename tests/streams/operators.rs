@@ -203,3 +203,107 @@ fn values_that_grow_in_bincode_pass_a_repartition_and_a_store() {
     let last = d.read(LAST);
     assert_eq!((last.len(), last[0].1.len()), (1, 200_000));
 }
+
+#[test]
+fn a_branch_sends_each_record_one_way_and_null_values_with_the_rest() {
+    const EVEN: Topic<String, u64> = topic("even");
+    const REST: Topic<String, u64> = topic("rest");
+    fn topology(t: &mut Topology) {
+        let (even, rest) = t.stream(IN).branch(|n| n % 2 == 0);
+        even.to(EVEN);
+        rest.to(REST);
+    }
+    let mut d = TestDriver::new(topology).partitions(3).seed(4).crash_every(3);
+    for n in 0..20 {
+        d.send_record(IN, Some(format!("k{n}")), Some(n), 7, headers());
+    }
+    d.send_record(IN, Some("gone".into()), None, 8, headers());
+    let (even, rest) = (d.read_records(EVEN), d.read_records(REST));
+    assert!(even.iter().all(|r| r.value.is_some_and(|n| n % 2 == 0)), "{even:?}");
+    assert_eq!((even.len(), rest.len()), (10, 11));
+    let tombstone = rest.iter().find(|r| r.value.is_none()).unwrap();
+    assert_eq!((tombstone.key.as_deref(), tombstone.timestamp), (Some("gone"), 8));
+    assert!(even.iter().chain(&rest).all(|r| r.headers == headers()));
+}
+
+#[test]
+fn branches_may_go_on_as_streams_do_and_meet_again() {
+    fn topology(t: &mut Topology) {
+        let (large, small) = t.stream(IN).key_by(|n| format!("{}", n % 3)).branch(|n| *n >= 10);
+        small.map(|n| n + 1_000).merge(large).aggregate("sums", |s: &mut u64, n| *s += n).to(SUMS);
+    }
+    let mut d = TestDriver::new(topology).partitions(4).seed(9).crash_every(5);
+    for n in 0..30 {
+        d.send(IN, format!("k{n}"), n);
+    }
+    let rows = latest(&d.read_records(SUMS));
+    let sum = |rest: u64| {
+        (0..30).filter(|n| n % 3 == rest).map(|n| if n < 10 { n + 1_000 } else { n }).sum()
+    };
+    let expected = (0..3).map(|rest| (rest.to_string(), sum(rest)));
+    assert_eq!(rows, expected.collect());
+}
+
+#[test]
+fn records_of_a_branch_that_nobody_uses_are_counted_as_filtered() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = core_log::Log::open(dir.path()).unwrap();
+    log.create_topic("in", core_log::TopicSettings::with_partitions(2)).unwrap();
+    let mut batch = core_log::BatchBuilder::new();
+    for n in 0..10 {
+        let json = n.to_string();
+        batch.push(0, Some(b"k"), Some(json.as_bytes()), core_log::NO_HEADERS).unwrap();
+    }
+    let mut producer = log.producer(Durability::Os).unwrap();
+    producer.append(&log.topic("in").unwrap(), 0, &mut batch).unwrap();
+    drop(producer);
+    log.close().unwrap();
+    let app = App::new("branch", |t: &mut Topology| {
+        let (small, _large) = t.stream(IN).branch(|n| *n < 3);
+        small.to(OUT);
+    });
+    let handle = app.log(dir.path()).start().unwrap();
+    while handle.progress().records_in < 10 {
+        assert!(!handle.wait_timeout(millis(5)), "the job ended");
+    }
+    handle.stop();
+    let progress = handle.wait().unwrap();
+    assert_eq!((progress.records_out, progress.filtered), (3, 7));
+}
+
+#[test]
+fn inspect_sees_every_value_and_changes_nothing() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&seen);
+    let topology = move |t: &mut Topology| {
+        let list = Arc::clone(&list);
+        t.stream(IN).inspect(move |n| list.lock().unwrap().push(*n)).to(OUT);
+    };
+    let mut d = TestDriver::new(topology);
+    d.send_record(IN, Some("a".into()), Some(1), 7, headers());
+    d.send_record(IN, Some("a".into()), None, 8, headers());
+    let out = d.read_records(OUT);
+    assert_eq!(*seen.lock().unwrap(), [1], "a null value is not shown");
+    let said: Vec<_> = out.iter().map(|r| (r.value, r.timestamp, &r.headers)).collect();
+    assert_eq!(said, [(Some(1), 7, &headers()), (None, 8, &headers())]);
+}
+
+#[test]
+fn print_writes_one_line_a_record_whatever_is_in_it() {
+    const TEXTS: Topic<NoKey, String> = topic("texts");
+    fn topology(t: &mut Topology) {
+        t.stream(TEXTS).print("text\n[x]");
+        t.stream(IN).key_by(|n| (n % 2, "k".to_owned())).print("number");
+    }
+    let mut d = TestDriver::new(topology);
+    d.send(TEXTS, NoKey, "two\nlines \u{20ac}".into());
+    d.send_record(TEXTS, None, None, 5, headers());
+    d.run().unwrap();
+    d.send(IN, "a".into(), 3);
+    let expected = [
+        "[text [x]] null \"two\\nlines \u{20ac}\"",
+        "[text [x]] null null",
+        "[number] [1,\"k\"] 3",
+    ];
+    assert_eq!(d.printed(), expected);
+}

@@ -9,12 +9,14 @@
 //!
 //! Reference: Kafka `DefaultRecordBatch`, `DefaultRecord`; KIP-98.
 
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) mod again;
 pub mod batch;
 pub mod compression;
 pub mod control;
 pub mod header;
 #[cfg(test)]
-pub(crate) mod oracle;
+pub(crate) mod hex;
 pub mod record;
 pub mod varint;
 

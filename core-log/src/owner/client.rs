@@ -14,11 +14,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::protocol::{ANSWER_LINE_BYTES_MAX, Answer, Request, TopicLine, read_bytes, read_line};
+use super::protocol::{
+    ANSWER_LINE_BYTES_MAX, Answer, BATCH_BYTES_LIMIT, Request, TopicLine, read_bytes, read_line,
+};
 use super::{failed, with_socket_path};
 use crate::consumer::FetchSource;
 use crate::error::{Error, Result};
 use crate::ids::{Offset, Timestamp, TopicId};
+use crate::log::answerer::ANSWER_BYTES_MAX;
+use crate::log::directory::SOCKET;
 use crate::partition::{FetchBound, Fetched, PartitionOffsets};
 use crate::topic::Topic;
 
@@ -51,13 +55,17 @@ fn exchange(
         .ok_or_else(|| io::Error::other("the owner hung up"))?;
     let answer: Answer = serde_json::from_str(&line)?;
     let batches = match &answer {
-        Answer::Fetched(fetched) => read_bytes(connection, fetched.bytes)?,
+        Answer::Fetched(fetched) => read_bytes(connection, fetched.bytes, BATCH_BYTES_LIMIT)?,
+        Answer::Answered(bytes) => read_bytes(connection, *bytes, ANSWER_BYTES_MAX)?,
         _ => Bytes::new(),
     };
     Ok((answer, batches))
 }
 
 impl AttachedLog {
+    /// The longest question, in bytes: escaped as JSON it still fits a request.
+    pub const QUESTION_BYTES_MAX: usize = 8 << 10;
+
     /// Connects to the process that owns the log in `dir`.
     ///
     /// # Errors
@@ -69,7 +77,25 @@ impl AttachedLog {
         Ok(Self { dir, connection: Arc::new(Mutex::new(Some(connection))) })
     }
 
-    fn ask(&self, request: &Request) -> Result<(Answer, Bytes)> {
+    /// Asks the program that owns the log, and answers what it answers; see [`Log::answer_with`](crate::Log::answer_with). A
+    /// question is at most [`QUESTION_BYTES_MAX`](Self::QUESTION_BYTES_MAX) long.
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::NobodyAnswers`]: the owner answers no questions.
+    /// * [`Error::Owner`]: no answer in time, or none that can be sent.
+    pub fn ask(&self, question: &str) -> Result<String> {
+        if question.len() > Self::QUESTION_BYTES_MAX {
+            return Err(failed(&self.dir)(io::Error::other("the question is too long")));
+        }
+        let request = Request::Ask { question: question.to_owned() };
+        let (Answer::Answered(_), text) = self.request(&request)? else {
+            return self.unexpected();
+        };
+        String::from_utf8(text.into()).or_else(|_not_text| self.unexpected())
+    }
+
+    fn request(&self, request: &Request) -> Result<(Answer, Bytes)> {
         let mut kept = self.connection.lock();
         let taken = kept.take().map_or_else(|| connect(&self.dir), Ok);
         let mut connection = taken.map_err(failed(&self.dir))?;
@@ -97,6 +123,7 @@ impl AttachedLog {
                     reason,
                 })
             }
+            Answer::NobodyAnswers => Err(Error::NobodyAnswers { path: self.dir.join(SOCKET) }),
             Answer::Failed(reason) => Err(failed(&self.dir)(io::Error::other(reason))),
             answer => Ok(answer),
         }
@@ -109,7 +136,7 @@ impl AttachedLog {
 
 impl FetchSource for AttachedLog {
     fn topics(&self) -> Result<Vec<Topic>> {
-        let (Answer::Topics(lines), _) = self.ask(&Request::Topics)? else {
+        let (Answer::Topics(lines), _) = self.request(&Request::Topics)? else {
             return self.unexpected();
         };
         let topics: Option<Vec<Topic>> = lines.iter().map(TopicLine::to_topic).collect();
@@ -127,14 +154,14 @@ impl FetchSource for AttachedLog {
         let topic = topic.to_string();
         let bound = bound.into();
         let request = Request::Fetch { topic, partition, offset, max_bytes, bound };
-        match self.ask(&request)? {
+        match self.request(&request)? {
             (Answer::Fetched(fetched), batches) => Ok(fetched.into_fetched(batches)),
             _ => self.unexpected(),
         }
     }
 
     fn offsets(&self, topic: TopicId, partition: u32) -> Result<PartitionOffsets> {
-        match self.ask(&Request::Offsets { topic: topic.to_string(), partition })? {
+        match self.request(&Request::Offsets { topic: topic.to_string(), partition })? {
             (Answer::Offsets(offsets), _) => Ok(offsets.into()),
             _ => self.unexpected(),
         }
@@ -147,14 +174,14 @@ impl FetchSource for AttachedLog {
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>> {
         let request = Request::OffsetForTime { topic: topic.to_string(), partition, timestamp };
-        match self.ask(&request)? {
+        match self.request(&request)? {
             (Answer::OffsetForTime(found), _) => Ok(found),
             _ => self.unexpected(),
         }
     }
 
     fn changes(&self) -> Result<u64> {
-        match self.ask(&Request::Changes)? {
+        match self.request(&Request::Changes)? {
             (Answer::Changes(seen), _) => Ok(seen),
             _ => self.unexpected(),
         }
@@ -162,7 +189,7 @@ impl FetchSource for AttachedLog {
 
     fn wait(&self, seen: u64, timeout: Duration) -> Result<u64> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        match self.ask(&Request::Wait { seen, timeout_ms })? {
+        match self.request(&Request::Wait { seen, timeout_ms })? {
             (Answer::Changes(seen), _) => Ok(seen),
             _ => self.unexpected(),
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   request:  one line, at most 64 KiB:  {"get":"offsets","topic":"UUID","partition":0}
-//!   answer:   one line; `bytes` of a fetch says how many raw bytes follow it
+//!   answer:   one line; `bytes` of a fetch, or of a text answered, says how many raw bytes follow it
 //! ```
 //!
 //! Invariants
@@ -26,7 +26,7 @@ pub(super) const ANSWER_LINE_BYTES_MAX: usize = 16 << 20;
 /// About how many bytes of batches an answer carries; one batch may be larger.
 pub(super) const BATCHES_BYTES_MAX: usize = 1 << 20;
 /// The largest batch that any topic can hold.
-const BATCH_BYTES_LIMIT: usize = 2 << 30;
+pub(super) const BATCH_BYTES_LIMIT: usize = 2 << 30;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "get", rename_all = "snake_case")]
@@ -37,6 +37,7 @@ pub(super) enum Request {
     OffsetForTime { topic: String, partition: u32, timestamp: Timestamp },
     Changes,
     Wait { seen: u64, timeout_ms: u64 },
+    Ask { question: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,9 @@ pub(super) enum Answer {
     Offsets(OffsetsLine),
     OffsetForTime(Option<(Offset, Timestamp)>),
     Changes(u64),
+    /// So many bytes of text follow.
+    Answered(usize),
+    NobodyAnswers,
     OutOfRange {
         requested: Offset,
         start: Offset,
@@ -263,8 +267,8 @@ pub(super) fn read_line(input: &mut impl BufRead, most: usize) -> io::Result<Opt
 }
 
 /// Reads exactly `length` raw bytes, which grow as they come.
-pub(super) fn read_bytes(input: &mut impl Read, length: usize) -> io::Result<Bytes> {
-    if length > BATCH_BYTES_LIMIT {
+pub(super) fn read_bytes(input: &mut impl Read, length: usize, most: usize) -> io::Result<Bytes> {
+    if length > most {
         return Err(io::Error::other("the answer is too large"));
     }
     let mut bytes = Vec::new();

@@ -18,6 +18,7 @@ use super::protocol::{Answer, BATCHES_BYTES_MAX, REQUEST_BYTES_MAX, Request, rea
 use super::with_socket_path;
 use crate::error::{Error, Result};
 use crate::ids::TopicId;
+use crate::log::answerer::Asked;
 use crate::log::directory::SOCKET;
 use crate::log::{Inner, Log};
 
@@ -25,6 +26,8 @@ const CLIENTS_MAX: usize = 16;
 /// How long the server waits after a client could not be taken.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_millis(500);
+/// How long whatever answers for this process may take.
+const ASK_MAX: Duration = Duration::from_secs(5);
 
 /// The listening socket: nobody answers once this is dropped. Its file is removed by the next owner.
 #[derive(Debug)]
@@ -99,6 +102,13 @@ fn talk(stream: &UnixStream, log: &Weak<Inner>) -> io::Result<()> {
     while let Some(line) = read_line(&mut input, REQUEST_BYTES_MAX)? {
         let (answer, batches) = match serde_json::from_str(&line) {
             Err(error) => (Answer::Failed(format!("not a request: {error}")), Bytes::new()),
+            Ok(Request::Ask { question }) => {
+                // The log itself must not be held while a handler works, or hangs.
+                let Some(answerer) = log.upgrade().map(|inner| Arc::clone(inner.answerer())) else {
+                    return Ok(());
+                };
+                told(answerer.ask(question, ASK_MAX))
+            }
             Ok(request) => {
                 let Some(inner) = log.upgrade() else { return Ok(()) };
                 answer(&Log { inner }, &request)
@@ -115,6 +125,14 @@ fn send(mut stream: &UnixStream, answer: &Answer, batches: &Bytes) -> io::Result
     line.push(b'\n');
     stream.write_all(&line)?;
     stream.write_all(batches)
+}
+
+fn told(asked: Asked) -> (Answer, Bytes) {
+    match asked {
+        Asked::Answered(text) => (Answer::Answered(text.len()), Bytes::from(text)),
+        Asked::Nobody => (Answer::NobodyAnswers, Bytes::new()),
+        Asked::Failed(why) => (Answer::Failed(why.to_owned()), Bytes::new()),
+    }
 }
 
 fn topic_id(text: &str) -> Result<TopicId> {
@@ -144,6 +162,9 @@ fn answer(log: &Log, request: &Request) -> Result<(Answer, Bytes)> {
         Request::Wait { seen, timeout_ms } => {
             let timeout = Duration::from_millis(*timeout_ms).min(WAIT_MAX);
             Answer::Changes(log.wait_for_change(*seen, timeout))
+        }
+        Request::Ask { question } => {
+            return Ok(told(log.inner.answerer().ask(question.clone(), ASK_MAX)));
         }
     };
     Ok((answer, Bytes::new()))

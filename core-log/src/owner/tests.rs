@@ -189,3 +189,26 @@ fn a_late_answer_is_not_taken_for_the_next_one() {
         drop((attached, follower));
     });
 }
+
+/// A handler that panicked or hung in the client's own thread would hold the log open.
+#[test]
+fn questions_are_answered_by_the_owners_handler_and_the_log_goes_on_whatever_it_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let attached = AttachedLog::connect(dir.path()).unwrap();
+    assert!(matches!(attached.ask("who"), Err(Error::NobodyAnswers { .. })));
+    log.answer_with(|question| match question {
+        "panic" => std::panic::resume_unwind(Box::new("on purpose")),
+        "much" => "x".repeat(9 << 20),
+        other => format!("\u{e9} {other}\n"),
+    });
+    assert_eq!(attached.ask("who\n\"").unwrap(), "\u{e9} who\n\"\n");
+    for refused in ["panic", "much", &"x".repeat(9_000)] {
+        assert!(matches!(attached.ask(refused), Err(Error::Owner { .. })));
+    }
+    // Every byte of it becomes six.
+    assert!(attached.ask(&"\u{1}".repeat(8_000)).is_ok());
+    assert_eq!(attached.topics().unwrap(), []);
+    log.close().unwrap();
+    assert!(matches!(LogView::open(dir.path()).unwrap(), LogView::Owned(_)));
+}

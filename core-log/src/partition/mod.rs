@@ -23,6 +23,8 @@ pub(crate) mod append;
 pub(crate) mod changes;
 pub(crate) mod fetch;
 pub(crate) mod health;
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) mod layer;
 pub(crate) mod leader_epochs;
 pub(crate) mod open_transactions;
 pub(crate) mod producer_state;
@@ -32,8 +34,6 @@ pub(crate) mod reserve;
 pub(crate) mod retention;
 pub(crate) mod snapshot;
 pub(crate) mod sync_group;
-#[cfg(test)]
-mod tests;
 pub(crate) mod text_file;
 pub(crate) mod trim;
 

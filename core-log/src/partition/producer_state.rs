@@ -245,7 +245,7 @@ impl ProducerState {
     }
 
     /// Forgets one producer, whatever it has open.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn forget(&mut self, id: ProducerId) {
         self.producers.remove(&id);
     }

@@ -160,7 +160,7 @@ mod tests {
         let entries =
             [(29, 342), (49, 684)].map(|(relative, position)| OffsetEntry { relative, position });
         let bytes = encode(&entries);
-        assert_eq!(crate::format::oracle::to_hex(&bytes), "0000001d0000015600000031000002ac");
+        assert_eq!(crate::format::hex::to_hex(&bytes), "0000001d0000015600000031000002ac");
         assert_eq!(decode(&bytes), entries);
     }
 

@@ -126,7 +126,7 @@ mod tests {
         let expected = "4857534c0001000000000000000001020000000000000304fffffffffffffffe05060708\
                         00000008000000010000000c0000000200000022000000030000000000000000";
         let bytes = SEAL.encode();
-        assert_eq!(crate::format::oracle::to_hex(&bytes[..68]), expected);
+        assert_eq!(crate::format::hex::to_hex(&bytes[..68]), expected);
         assert_eq!(Seal::decode(&bytes), Some(SEAL));
     }
 

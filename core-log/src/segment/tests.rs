@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::{
-    Attributes, BatchBuilder, ControlType, HEADER_LEN, NO_HEADERS, RecordBatch, Stamp, oracle,
+    Attributes, BatchBuilder, ControlType, HEADER_LEN, NO_HEADERS, RecordBatch, Stamp,
 };
 use crate::ids::{ProducerEpoch, ProducerId};
 use crate::storage::memory::MemoryStorage;
@@ -359,37 +359,6 @@ fn segments_are_listed_by_their_log_files_and_removed_with_everything() {
     opened.remove_files().unwrap();
     assert_eq!(fixture.memory.list(&fixture.place.dir).unwrap(), [format!("{end:020}.log")]);
     assert!(!opened.read(0, 100, end).unwrap().is_empty());
-}
-
-/// Kafka's own files: the batches go in, the same indexes must come out.
-#[test]
-fn indexes_have_the_bytes_of_kafkas() {
-    let mut compared = 0;
-    for case in oracle::load("log_files.json")["cases"].as_array().unwrap() {
-        let interval = case["config"]["index.interval.bytes"].as_u64().unwrap_or(4096);
-        let options =
-            SegmentOptions { index_interval_bytes: u32::try_from(interval).unwrap(), ..SMALL };
-        let files = case["files_after_close"].as_object().unwrap();
-        for (name, hex) in files {
-            let Some(base) = file_name::base_offset_of_log(name) else { continue };
-            let fixture = Fixture::new();
-            let mut writer =
-                SegmentWriter::create(&fixture.storage, &fixture.place, base, options).unwrap();
-            let mut bytes = Bytes::from(oracle::from_hex(hex.as_str().unwrap()));
-            while let Some(batch) = RecordBatch::split_from(&mut bytes).unwrap() {
-                writer.append(batch.bytes(), batch.header()).unwrap();
-            }
-            writer.write_indexes().unwrap();
-            for kind in [Kind::OffsetIndex, Kind::TimeIndex] {
-                let path = fixture.place.path(base, kind);
-                let name = path.file_name().unwrap().to_str().unwrap();
-                let written = oracle::to_hex(&fixture.memory.read_file(&path).unwrap());
-                assert_eq!(Some(written.as_str()), files[name].as_str(), "{name}");
-                compared += 1;
-            }
-        }
-    }
-    assert_eq!(compared, 16);
 }
 
 proptest! {

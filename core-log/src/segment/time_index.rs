@@ -60,7 +60,7 @@ mod tests {
     fn entries_have_kafkas_bytes() {
         let entries = [TimeEntry { timestamp: 1_700_000_000_000, relative: 9 }];
         let bytes = encode(&entries);
-        assert_eq!(crate::format::oracle::to_hex(&bytes), "0000018bcfe5680000000009");
+        assert_eq!(crate::format::hex::to_hex(&bytes), "0000018bcfe5680000000009");
         assert_eq!(decode(&bytes), entries);
     }
 

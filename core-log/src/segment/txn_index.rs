@@ -104,7 +104,7 @@ mod tests {
         let entries = [aborted(3, 4, 5)];
         let bytes = encode(&entries);
         let expected = "000000000000000007d0000000000000000300000000000000040000000000000005";
-        assert_eq!(crate::format::oracle::to_hex(&bytes), expected);
+        assert_eq!(crate::format::hex::to_hex(&bytes), expected);
         assert_eq!(decode(&bytes), Some(entries.to_vec()));
         assert_eq!(decode(&bytes[1..]), None);
         assert_eq!(decode(&[1; ENTRY_LEN]), None);

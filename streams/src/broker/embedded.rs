@@ -8,6 +8,9 @@
 //!
 //! On crash: everything here is memory.
 
+#[cfg(feature = "test-util")]
+mod plain;
+
 use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
@@ -71,6 +74,18 @@ pub(crate) fn open_log(
     }
 }
 
+/// Opens the log of a job that does not run: a missing one is an error, and is not made.
+pub(crate) fn own_log(
+    dir: &Path,
+    event_time_ahead_max_ms: i64,
+    patience: Duration,
+) -> Result<EmbeddedBroker> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let options = LogOptions::new().clock(Arc::clone(&clock)).lock_timeout(patience);
+    let log = options.create(false).open(dir)?;
+    Ok(EmbeddedBroker::new(log, clock, Durability::Sync, event_time_ahead_max_ms))
+}
+
 /// An embedded log as a job sees it.
 pub struct EmbeddedBroker {
     log: Log,
@@ -78,6 +93,8 @@ pub struct EmbeddedBroker {
     durability: Durability,
     event_time_ahead_max_ms: i64,
     topics: RwLock<HashMap<[u8; 16], Topic>>,
+    #[cfg(feature = "test-util")]
+    is_plain: bool,
 }
 
 impl EmbeddedBroker {
@@ -90,8 +107,21 @@ impl EmbeddedBroker {
         durability: Durability,
         event_time_ahead_max_ms: i64,
     ) -> Self {
-        let topics = RwLock::new(HashMap::new());
-        Self { log, clock, durability, event_time_ahead_max_ms, topics }
+        Self {
+            log,
+            clock,
+            durability,
+            event_time_ahead_max_ms,
+            topics: RwLock::new(HashMap::new()),
+            #[cfg(feature = "test-util")]
+            is_plain: false,
+        }
+    }
+
+    /// The same without transactions: at-least-once, to be measured against.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn plain(self) -> Self {
+        Self { is_plain: true, ..self }
     }
 
     fn topic(&self, topic: &TopicRef) -> Result<Topic> {
@@ -101,6 +131,21 @@ impl EmbeddedBroker {
         let found = self.log.topic(&topic.name)?;
         self.topics.write().insert(topic.id, found.clone());
         Ok(found)
+    }
+
+    /// Offset and timestamp of the first record of a partition that is not older than a time.
+    pub(crate) fn first_not_older(
+        &self,
+        topic: &TopicRef,
+        partition: u32,
+        time: i64,
+    ) -> Result<Option<(i64, i64)>> {
+        Ok(self.log.offset_for_time(TopicId(topic.id), partition, time)?)
+    }
+
+    /// Has `handler` answer what other processes ask the one that owns this log.
+    pub fn answer_with(&self, handler: impl Fn(&str) -> String + Send + Sync + 'static) {
+        self.log.answer_with(handler);
     }
 
     /// What the recovery at the last open did, one line for each thing worth telling.
@@ -155,10 +200,26 @@ impl Broker for EmbeddedBroker {
             TopicKind::Output => {
                 TopicSettings { timestamp_after_max_ms: self.event_time_ahead_max_ms, ..defaults }
             }
+            // By the time of its record a letter may be years old on the day that it is written.
+            TopicKind::DeadLetters => kept,
             TopicKind::Repartition => {
                 TopicSettings { segment_bytes: REPARTITION_SEGMENT_BYTES, ..kept }
             }
             TopicKind::Changelog => kept,
+        };
+        Ok(topic_ref(&self.log.create_topic(name, settings)?))
+    }
+
+    fn create_topic_kept_as(&self, name: &str, others: &[TopicRef]) -> Result<TopicRef> {
+        let mut retention_ms = Some(0);
+        for other in others {
+            let kept_ms = self.topic(other)?.settings().retention_ms;
+            retention_ms = retention_ms.zip(kept_ms).map(|(most, kept): (i64, i64)| most.max(kept));
+        }
+        let settings = TopicSettings {
+            retention_ms,
+            timestamp_after_max_ms: i64::MAX,
+            ..TopicSettings::default()
         };
         Ok(topic_ref(&self.log.create_topic(name, settings)?))
     }
@@ -175,6 +236,11 @@ impl Broker for EmbeddedBroker {
     }
 
     fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {
+        #[cfg(feature = "test-util")]
+        if self.is_plain {
+            let plain = plain::PlainProducer::open(&self.log, transactional_id, self.durability)?;
+            return Ok(Box::new(plain));
+        }
         let producer = self.log.transactional_producer(transactional_id, self.durability)?;
         Ok(Box::new(EmbeddedProducer { producer, log: self.log.clone() }))
     }
@@ -325,20 +391,7 @@ impl Transaction for EmbeddedTransaction {
     }
 
     fn commit(&self, group: &str, positions: &[Position]) -> Result<()> {
-        let group = GroupId::new(group).map_err(core_log::Error::from)?;
-        let mut offsets = Vec::with_capacity(positions.len());
-        for position in positions {
-            let topic = TopicId(position.topic);
-            let epoch = self.log.leader_epoch_at(topic, position.partition, position.offset)?;
-            offsets.push(OffsetCommit {
-                group: group.clone(),
-                topic,
-                partition: position.partition,
-                offset: position.offset,
-                leader_epoch: epoch.unwrap_or(-1),
-                metadata: Bytes::copy_from_slice(&position.metadata),
-            });
-        }
+        let offsets = offset_commits(&self.log, group, positions)?;
         self.take()?.commit(&offsets)?;
         Ok(())
     }
@@ -346,6 +399,25 @@ impl Transaction for EmbeddedTransaction {
     fn abort(&self) -> Result<()> {
         Ok(self.take()?.abort()?)
     }
+}
+
+/// Positions in the words of the log.
+fn offset_commits(log: &Log, group: &str, positions: &[Position]) -> Result<Vec<OffsetCommit>> {
+    let group = GroupId::new(group).map_err(core_log::Error::from)?;
+    let mut offsets = Vec::with_capacity(positions.len());
+    for position in positions {
+        let topic = TopicId(position.topic);
+        let epoch = log.leader_epoch_at(topic, position.partition, position.offset)?;
+        offsets.push(OffsetCommit {
+            group: group.clone(),
+            topic,
+            partition: position.partition,
+            offset: position.offset,
+            leader_epoch: epoch.unwrap_or(-1),
+            metadata: Bytes::copy_from_slice(&position.metadata),
+        });
+    }
+    Ok(offsets)
 }
 
 /// An owned header.

@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use crate::record::{Header, Headers, RawRecord, Records};
 pub(crate) use core_log::{LogView, Topic as LogTopic};
 pub use embedded::{Durability, EmbeddedBroker};
-pub(crate) use embedded::{open_log, partition_for};
+pub(crate) use embedded::{open_log, own_log, partition_for};
 pub(crate) use places::{Located, first_not_older, locate, timestamp_at, whole};
 pub(crate) use replay::{ReplayBroker, SourceSpan, SourceTopic};
 pub(crate) use scratch::{LOCK, ScratchLog, hold};
@@ -39,7 +39,7 @@ pub(crate) use view::{View, find_topic, has_left};
 
 #[cfg(feature = "test-util")]
 pub use simulated::Broken;
-pub(crate) use simulated::{Call, SimulatedLog};
+pub(crate) use simulated::{Call, SimulatedLog, StoredRecord};
 
 use crate::error::Result;
 
@@ -61,6 +61,9 @@ pub struct TopicRef {
 pub enum TopicKind {
     /// Read by others: the log's own retention.
     Output,
+    /// Records that the job could not take: kept, as their timestamps may be of any age, until somebody
+    /// deletes them. Whatever its source took, it takes.
+    DeadLetters,
     /// Records on their way between two sub-topologies: purged behind the commit.
     Repartition,
     /// A store's rows: kept.
@@ -206,6 +209,13 @@ pub trait Broker: Send + Sync {
     ///
     /// The log's own.
     fn create_topic(&self, name: &str, partitions: u32, kind: TopicKind) -> Result<TopicRef>;
+    /// Creates a topic with one partition whose records are kept at least as long as those of each of
+    /// these topics.
+    ///
+    /// # Errors
+    ///
+    /// The log's own.
+    fn create_topic_kept_as(&self, name: &str, others: &[TopicRef]) -> Result<TopicRef>;
     /// The positions that a group has committed.
     ///
     /// # Errors

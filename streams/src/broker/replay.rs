@@ -201,6 +201,11 @@ impl Broker for ReplayBroker {
         }
     }
 
+    fn create_topic_kept_as(&self, name: &str, _others: &[TopicRef]) -> Result<TopicRef> {
+        // Scratch: it lasts as long as the log that it is in.
+        self.scratch.broker.create_topic(name, 1, TopicKind::Changelog)
+    }
+
     fn committed(&self, group: &str) -> Result<Vec<Position>> {
         let committed = self.scratch.broker.committed(group)?;
         Ok(committed.into_iter().map(|position| unpack(&self.sources, position)).collect())

@@ -65,6 +65,15 @@ impl SimulatedLog {
         self.clock.advance(by);
     }
 
+    /// Sets the time of day, as an administrator would.
+    pub(crate) fn set_clock(&self, now_ms: i64) {
+        self.clock.set(now_ms);
+    }
+
+    pub(crate) fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
     pub(crate) fn now_ms(&self) -> i64 {
         self.clock.now_ms()
     }
@@ -154,6 +163,12 @@ impl SimulatedLog {
             *position = reader.position();
         }
         Ok(found)
+    }
+
+    /// The power fails behind this many more writes, syncs and names.
+    #[cfg(test)]
+    pub(crate) fn power_off_after(&self, operations: u64) {
+        self.storage.stop_after(self.storage.operations() + operations);
     }
 
     /// The next call of this kind on a file whose path contains this text fails, once.

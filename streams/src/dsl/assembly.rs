@@ -14,17 +14,19 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Stream, Topic};
+use super::{RowTypes, Stream, Topic};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
+use crate::on_error::OnError;
 use crate::operator::envelope::{self, Envelope};
 use crate::operator::join_row;
 use crate::operator::{Children, SourceEntry, SourceSettings};
-use crate::processor::{Entry, Next, Shared, Stateful, Timed};
+use crate::processor::{Entry, FallibleStep, Faults, Next, Shared, Stateful, Timed};
 use crate::time::TimeInputs;
 use crate::topology::{Graph, Kind, NodeId};
 
@@ -35,20 +37,22 @@ pub struct TopicTypes {
     pub key: fn(Option<&[u8]>) -> Value,
     /// The value as JSON, or why it does not decode.
     pub value: fn(Option<&[u8]>) -> Result<Value, String>,
+    /// The Rust types themselves, for whoever asks with types.
+    pub(crate) rows: RowTypes,
 }
 
 impl TopicTypes {
     pub(crate) fn of<K: RecordKey, V: Data, C: Codec<V>>() -> Self {
-        Self { key: show_key::<K>, value: show_value::<V, C> }
+        Self { key: show_key::<K>, value: show_value::<V, C>, rows: RowTypes::of::<K, V>() }
     }
 
     /// The changelog of one side of a stream-stream join.
     pub(crate) fn of_join<K: RecordKey, V: Data>() -> Self {
-        Self { key: show_join_key::<K>, value: show_join_value::<V> }
+        Self { key: show_join_key::<K>, value: show_join_value::<V>, rows: RowTypes::of::<K, V>() }
     }
 
     pub(crate) fn of_repartition<K: RecordKey, V: Data>() -> Self {
-        Self { key: show_key::<K>, value: show_envelope::<V> }
+        Self { key: show_key::<K>, value: show_envelope::<V>, rows: RowTypes::of::<K, V>() }
     }
 }
 
@@ -121,6 +125,8 @@ pub(crate) struct Assembly {
     pub(crate) stateful: Vec<(NodeId, Shared<dyn Stateful>)>,
     /// Topics written, by the index that sinks know them by.
     pub(crate) outputs: Vec<String>,
+    /// The output for dead letters, if there can be any.
+    pub(crate) letters: Option<usize>,
     pub(crate) repartitions: Vec<RepartitionDecl>,
     pub(crate) types: BTreeMap<String, TopicTypes>,
     ahead_max_ms: Rc<Cell<i64>>,
@@ -129,13 +135,14 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    fn new(id: &str, ahead_max_ms: i64) -> Self {
+    fn new(id: &str, ahead_max_ms: i64, on_error: OnError) -> Self {
         Self {
-            graph: Graph::new(id),
+            graph: Graph { on_error, ..Graph::new(id) },
             entries: Vec::new(),
             timed: Vec::new(),
             stateful: Vec::new(),
             outputs: Vec::new(),
+            letters: None,
             repartitions: Vec::new(),
             types: BTreeMap::new(),
             ahead_max_ms: Rc::new(Cell::new(ahead_max_ms)),
@@ -165,6 +172,17 @@ impl Assembly {
         self.outputs.len() - 1
     }
 
+    /// What becomes of records that a step cannot take, for all steps: a task has the entries of some.
+    pub(crate) fn faults(&self) -> Faults {
+        let graph = &self.graph;
+        let fallible = graph.iter().filter_map(|(id, node)| {
+            let policy = graph.policy(node)?;
+            Some(FallibleStep { node: id.0, name: graph.step_name(id), policy })
+        });
+        let inputs = graph.inputs().into_iter().map(|(_, topic)| Arc::from(topic)).collect();
+        Faults::new(fallible.collect(), inputs, self.letters)
+    }
+
     /// Reserves the next input for a node that was just added.
     pub(crate) fn input(&mut self) -> usize {
         self.entries.push(None);
@@ -184,7 +202,8 @@ impl Assembly {
                 ahead_max_ms: Rc::clone(&self.ahead_max_ms),
             });
             let children = Children::new();
-            let entry = SourceEntry::<K, V, C>::new(topic, Rc::clone(&settings), children.clone());
+            let entry =
+                SourceEntry::<K, V, C>::new(topic, node.0, Rc::clone(&settings), children.clone());
             self.entries[input] = Some(Box::new(entry));
             let codec = std::marker::PhantomData;
             let typed: Box<dyn Any> = Box::new(Typed::<K, V, C> { settings, children, codec });
@@ -217,9 +236,10 @@ impl Topology {
     pub(crate) fn build(
         id: &str,
         ahead_max_ms: i64,
+        on_error: OnError,
         build: &dyn Fn(&mut Topology),
     ) -> Result<Assembly> {
-        let assembly = Rc::new(RefCell::new(Assembly::new(id, ahead_max_ms)));
+        let assembly = Rc::new(RefCell::new(Assembly::new(id, ahead_max_ms, on_error)));
         let mut topology = Self { assembly: Rc::clone(&assembly) };
         build(&mut topology);
         drop(topology);
@@ -232,6 +252,9 @@ impl Topology {
             return Err(mistake);
         }
         finished.graph.validate()?;
+        if let Some(topic) = finished.graph.letters_topic() {
+            finished.letters = Some(finished.output(&topic));
+        }
         // Operators are attached from the end of a stream to its source. A window that looked at its
         // clock before the window above it had passed on its results would close without them.
         finished.timed.sort_by_key(|(node, _)| *node);

@@ -82,12 +82,12 @@ impl Topology {
         let children = Children::new();
         let writer = Box::new(TableWriter::new(Rc::clone(&rows)));
         children.add(Box::new(Keyed::new(|v: V| v, writer)));
-        let entry = SourceEntry::<K, V, C>::new(topic.name(), settings, children);
+        let entry = SourceEntry::<K, V, C>::new(topic.name(), node.0, settings, children);
         assembly.entries[input] = Some(Box::new(GlobalEntry { entry }));
         let changelog = changelog_topic(&assembly.graph.id, &store);
         assembly.types.insert(topic.name().to_owned(), TopicTypes::of::<K, V, C>());
         assembly.types.insert(changelog, TopicTypes::of::<K, V, Bincode>());
-        let kept = TableStore::<K, V>::new(store, Rc::clone(&rows), Children::new());
+        let kept = TableStore::<K, V>::new(store, Rc::clone(&rows), Children::new()).replicated();
         let stateful: Shared<dyn Stateful> = Rc::new(RefCell::new(kept));
         assembly.stateful.push((node, stateful));
         GlobalTable { node, rows, key }

@@ -44,7 +44,7 @@ pub(crate) struct KeyedPlace<V> {
 pub(crate) type Placed<V> = (Shared<Assembly>, KeyedPlace<V>);
 
 impl<K: RecordKey, V: Data> Stream<K, V> {
-    fn step<V2>(
+    pub(super) fn step<V2>(
         self,
         kind: Kind,
         operator: impl FnOnce(Next<K, V2>) -> Next<K, V> + 'static,

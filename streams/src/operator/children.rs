@@ -23,6 +23,10 @@ impl<K, V> Children<K, V> {
         Self(Rc::new(RefCell::new(Vec::new())))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     pub(crate) fn add(&self, next: Next<K, V>) {
         self.0.borrow_mut().push(next);
     }

@@ -1,7 +1,7 @@
 //! One side of a stream-stream join: its records, for as long as the other side may meet them.
 //!
 //! ```text
-//!   put ----> rows, slices, unmatched entries of this transaction --- commit ---> row cache
+//!   put ----> slices with their rows, unmatched entries of this transaction -- commit --> row cache
 //!   meet:     slices of the key --few rows--> rows one by one
 //!                               --many rows-> a range of rows
 //!   due:      unmatched entries whose time has come, in order
@@ -11,34 +11,38 @@
 //! Invariants
 //! * a slice names its rows, or says that they must be looked for; a slice that is not there has none.
 //! * an entry of `unmatched` is there exactly for each row that has not matched, where those speak.
-//! * a row past its time stays until its slice goes, but meets nothing any more.
+//! * a row past its time stays until its slice goes, but meets nothing any more; a slice whose time is up
+//!   never gets another row.
 
+mod closing;
 mod kept;
+mod known;
 mod upcoming;
 
-use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::BuildHasher;
+use std::ops::ControlFlow;
 
-use bytes::Bytes;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::join_row::{self, Head, Tail};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::Result;
 use crate::ids::StoreName;
-use crate::store::layout::{self, KIND_LISTED, KIND_SLICE, KIND_TIME_INDEX};
+use crate::store::layout;
 use crate::store::{RowCache, StoreError};
 use crate::time::{JoinSide, JoinWindow, Stamp};
-use upcoming::{UPCOMING_MAX, Upcoming};
+use known::KnownSlices;
+use upcoming::Upcoming;
 
 /// Rows that a slice names; more are looked for.
-const NAMED_MAX: usize = 8;
-/// Slices that are dropped in one go.
-const SLICES_AT_A_TIME: usize = 1_024;
+const NAMED_MAX: usize = 32;
 /// The shortest slice: with a shorter one nearly every row would have its own.
 const SLICE_MS_MIN: i64 = 1_000;
 
-/// A row of the running transaction; all of them have changed.
+/// A row that the running transaction has changed.
 struct Row<V> {
+    tail: Tail,
     /// `None`: deleted.
     value: Option<V>,
     head: Head,
@@ -54,10 +58,21 @@ enum Rows {
     Many,
 }
 
-struct Slice {
+/// A slice that the running transaction has touched.
+struct Slice<V> {
+    number: i64,
+    key: Box<[u8]>,
     rows: Rows,
+    /// In the order of their tails.
+    ours: Vec<Row<V>>,
     committed: bool,
     changed: bool,
+}
+
+impl<V> Slice<V> {
+    fn find(&self, tail: Tail) -> std::result::Result<usize, usize> {
+        self.ours.binary_search_by_key(&tail, |row| row.tail)
+    }
 }
 
 /// What one side keeps.
@@ -69,16 +84,22 @@ pub(crate) struct JoinBuffer<V> {
     speaks: bool,
     slice_ms: i64,
     behind: Option<RowCache>,
-    rows: BTreeMap<Box<[u8]>, Row<V>>,
-    slices: BTreeMap<Box<[u8]>, Slice>,
+    hasher: DefaultHashBuilder,
+    places: HashTable<usize>,
+    slices: Vec<Slice<V>>,
+    /// Rows in `slices`.
+    changed: usize,
+    known: KnownSlices,
     /// Unmatched entries that this transaction added (true) or removed (false).
     unmatched: BTreeMap<Vec<u8>, bool>,
     /// The entries that are due next.
     upcoming: Upcoming,
-    /// No slice lies before this one.
+    /// Slices whose time is up, to be dropped.
+    expiring: VecDeque<(i64, Box<[u8]>)>,
+    /// Apart from those, no slice lies before this one.
     first_slice: Option<i64>,
-    prepared: Vec<(Bytes, Option<Bytes>)>,
-    key: Vec<u8>,
+    tails: Vec<Tail>,
+    bytes: Vec<u8>,
 }
 
 /// A record on its way through a join.
@@ -90,6 +111,14 @@ pub(super) struct Probe<'a> {
     pub(super) until: i128,
 }
 
+/// An unmatched row whose time has come.
+pub(super) struct Due<V> {
+    pub(super) at: i128,
+    pub(super) timestamp: i64,
+    pub(super) row: Vec<u8>,
+    pub(super) value: V,
+}
+
 impl<V: Data> JoinBuffer<V> {
     pub(crate) fn new(store: StoreName, side: JoinSide, window: JoinWindow, speaks: bool) -> Self {
         Self {
@@ -99,13 +128,17 @@ impl<V: Data> JoinBuffer<V> {
             speaks,
             slice_ms: window.width_ms().max(SLICE_MS_MIN),
             behind: None,
-            rows: BTreeMap::new(),
-            slices: BTreeMap::new(),
+            hasher: DefaultHashBuilder::default(),
+            places: HashTable::new(),
+            slices: Vec::new(),
+            changed: 0,
+            known: KnownSlices::default(),
             unmatched: BTreeMap::new(),
             upcoming: Upcoming::default(),
+            expiring: VecDeque::new(),
             first_slice: None,
-            prepared: Vec::new(),
-            key: Vec::new(),
+            tails: Vec::new(),
+            bytes: Vec::new(),
         }
     }
 
@@ -134,13 +167,62 @@ impl<V: Data> JoinBuffer<V> {
         }
     }
 
-    fn behind(&mut self) -> &mut RowCache {
+    fn behind(&self) -> &RowCache {
+        self.behind.as_ref().expect("a store is opened before its first record")
+    }
+
+    fn behind_mut(&mut self) -> &mut RowCache {
         self.behind.as_mut().expect("a store is opened before its first record")
     }
 
     fn corrupt(&self, what: &str, key: &[u8]) -> StoreError {
         let reason = format!("{what} {}", key.escape_ascii());
         StoreError::Corrupt { store: self.store.clone(), reason }
+    }
+
+    fn hash(&self, number: i64, key: &[u8]) -> u64 {
+        self.hasher.hash_one((number, key))
+    }
+
+    fn place(&self, hash: u64, number: i64, key: &[u8]) -> Option<usize> {
+        let is_it = |&place: &usize| {
+            let slice = &self.slices[place];
+            slice.number == number && *slice.key == *key
+        };
+        self.places.find(hash, is_it).copied()
+    }
+
+    /// The place of a slice, which is loaded if this transaction has not seen it yet and it may be there.
+    fn slice(&mut self, hash: u64, number: i64, key: &[u8], may_be_there: bool) -> Result<usize> {
+        if let Some(place) = self.place(hash, number, key) {
+            return Ok(place);
+        }
+        let known = if may_be_there {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            join_row::slice_key(number, key, &mut bytes);
+            let known = self.behind_mut().get(&bytes)?;
+            self.bytes = bytes;
+            known
+        } else {
+            None
+        };
+        let rows = match &known {
+            None => Rows::None,
+            Some(bytes) => join_row::rows_of_slice(bytes).map_or(Rows::Many, Rows::Few),
+        };
+        let place = self.slices.len();
+        self.slices.push(Slice {
+            number,
+            key: Box::from(key),
+            rows,
+            ours: Vec::new(),
+            committed: known.is_some(),
+            changed: false,
+        });
+        let (slices, hasher) = (&self.slices, &self.hasher);
+        let rehash = |&place: &usize| hasher.hash_one((slices[place].number, &*slices[place].key));
+        self.places.insert_unique(hash, place, rehash);
+        Ok(place)
     }
 
     /// Appends the rows that a record of the other side meets, in the order of their time, and notes
@@ -153,153 +235,148 @@ impl<V: Data> JoinBuffer<V> {
         let (before_ms, after_ms) = self.window.reach(other);
         let from = probe.stamp.timestamp.saturating_sub(before_ms);
         let to = probe.stamp.timestamp.saturating_add(after_ms);
-        for slice in from.div_euclid(self.slice_ms)..=to.div_euclid(self.slice_ms) {
-            let tails = match &self.slice(slice, probe.key)?.rows {
-                Rows::None => continue,
-                Rows::Few(tails) => tails.clone(),
+        for number in from.div_euclid(self.slice_ms)..=to.div_euclid(self.slice_ms) {
+            let hash = self.hash(number, probe.key);
+            if !self.known.may_have(number, hash) {
+                continue;
+            }
+            let place = self.slice(hash, number, probe.key, true)?;
+            let mut tails = std::mem::take(&mut self.tails);
+            tails.clear();
+            match &self.slices[place].rows {
+                Rows::None => {}
+                Rows::Few(all) => tails.extend_from_slice(all),
                 Rows::Many => {
-                    let (first, last) = self.times_of(slice);
-                    self.look_for(probe.key, from.max(first), to.min(last))?
-                }
-            };
-            for tail in tails.into_iter().filter(|tail| (from..=to).contains(&tail.0)) {
-                if i128::from(probe.stamp.source_time) < self.until(tail.0) {
-                    self.meet_row(probe, tail, found)?;
+                    let (first, last) = self.times_of(number);
+                    self.look_for(place, from.max(first), to.min(last), &mut tails)?;
                 }
             }
+            for &tail in tails.iter().filter(|tail| (from..=to).contains(&tail.0)) {
+                if i128::from(probe.stamp.source_time) < self.until(tail.0) {
+                    self.meet_row(probe, place, tail, found)?;
+                }
+            }
+            self.tails = tails;
         }
         Ok(())
     }
 
-    fn meet_row(&mut self, probe: Probe<'_>, tail: Tail, found: &mut Vec<(i64, V)>) -> Result<()> {
-        let mut key = std::mem::take(&mut self.key);
-        join_row::row_key(probe.key, tail, &mut key);
-        let outcome = self.meet_key(probe.until, tail.0, &key, found);
-        self.key = key;
-        outcome
-    }
-
-    fn meet_key(
+    fn meet_row(
         &mut self,
-        until: i128,
-        timestamp: i64,
-        key: &[u8],
+        probe: Probe<'_>,
+        place: usize,
+        tail: Tail,
         found: &mut Vec<(i64, V)>,
     ) -> Result<()> {
-        if let Some(row) = self.rows.get_mut(key) {
-            let Some(value) = &row.value else { return Ok(()) };
-            if i128::from(row.head.source_time) >= until {
-                return Ok(());
+        let is_in_time = |head: Head| i128::from(head.source_time) < probe.until;
+        match self.slices[place].find(tail) {
+            Ok(at) => {
+                let row = &mut self.slices[place].ours[at];
+                let Some(value) = row.value.as_ref().filter(|_| is_in_time(row.head)) else {
+                    return Ok(());
+                };
+                found.push((tail.0, value.clone()));
+                if self.speaks && !row.head.matched {
+                    row.head.matched = true;
+                    let committed = row.committed;
+                    self.forget_unmatched(place, tail, committed)?;
+                }
             }
-            found.push((timestamp, value.clone()));
-            if self.speaks && !row.head.matched {
-                row.head.matched = true;
-                let committed = row.committed;
-                self.forget_unmatched(timestamp, key, committed);
-                self.look_ahead()?;
+            Err(at) => {
+                let Some((head, value)) = self.load(place, tail)?.filter(|(h, _)| is_in_time(*h))
+                else {
+                    return Ok(());
+                };
+                if self.speaks && !head.matched {
+                    let head = Head { matched: true, ..head };
+                    let value = Some(value.clone());
+                    self.slices[place].ours.insert(at, Row { tail, value, head, committed: true });
+                    self.changed += 1;
+                    self.forget_unmatched(place, tail, true)?;
+                }
+                found.push((tail.0, value));
             }
-            return Ok(());
         }
-        let Some((head, value)) = self.load(key)? else { return Ok(()) };
-        if i128::from(head.source_time) >= until {
-            return Ok(());
-        }
-        if self.speaks && !head.matched {
-            let head = Head { matched: true, ..head };
-            let row = Row { value: Some(value.clone()), head, committed: true };
-            self.rows.insert(Box::from(key), row);
-            self.forget_unmatched(timestamp, key, true);
-            self.look_ahead()?;
-        }
-        found.push((timestamp, value));
         Ok(())
     }
 
-    fn forget_unmatched(&mut self, timestamp: i64, key: &[u8], committed: bool) {
-        let entry = join_row::unmatched_key(timestamp, key);
+    fn forget_unmatched(&mut self, place: usize, tail: Tail, committed: bool) -> Result<()> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        join_row::row_key(&self.slices[place].key, tail, &mut bytes);
+        let entry = join_row::unmatched_key(tail.0, &bytes);
+        self.bytes = bytes;
         self.upcoming.remove(&entry);
         if committed {
             self.unmatched.insert(entry, false);
         } else {
             self.unmatched.remove(&entry);
         }
+        self.look_ahead()
     }
 
     /// A committed row.
-    fn load(&mut self, key: &[u8]) -> Result<Option<(Head, V)>> {
-        let mut listed = Vec::with_capacity(1 + key.len());
-        join_row::listed(key, &mut listed);
-        let Some(bytes) = self.behind().get(&listed)? else { return Ok(None) };
-        let parsed = layout::decode_row(&bytes)
-            .and_then(|(timestamp, rest)| join_row::take_head(rest, timestamp));
-        let (head, value) = parsed.ok_or_else(|| self.corrupt("no row of a join:", key))?;
-        let value = Bincode::decode(value)
-            .map_err(|e| self.corrupt(&format!("the value of a row: {e}:"), key))?;
-        Ok(Some((head, value)))
+    fn load(&mut self, place: usize, tail: Tail) -> Result<Option<(Head, V)>> {
+        let mut key = std::mem::take(&mut self.bytes);
+        join_row::listed_key(&self.slices[place].key, tail, &mut key);
+        let bytes = self.behind_mut().get(&key)?;
+        let loaded = bytes.map(|bytes| {
+            let parsed = layout::decode_row(&bytes)
+                .and_then(|(timestamp, rest)| join_row::take_head(rest, timestamp));
+            let (head, value) = parsed.ok_or_else(|| self.corrupt("no row of a join:", &key))?;
+            let value = Bincode::decode(value)
+                .map_err(|e| self.corrupt(&format!("the value of a row: {e}:"), &key))?;
+            Ok((head, value))
+        });
+        self.bytes = key;
+        loaded.transpose()
     }
 
     /// First and last time of a slice.
-    fn times_of(&self, slice: i64) -> (i64, i64) {
-        let first = i128::from(slice) * i128::from(self.slice_ms);
+    fn times_of(&self, number: i64) -> (i64, i64) {
+        let first = i128::from(number) * i128::from(self.slice_ms);
         let last = first + i128::from(self.slice_ms) - 1;
         let clamp = |t: i128| i64::try_from(t).unwrap_or(if t < 0 { i64::MIN } else { i64::MAX });
         (clamp(first), clamp(last))
     }
 
-    fn slice(&mut self, number: i64, key: &[u8]) -> Result<&mut Slice> {
-        let mut bytes = std::mem::take(&mut self.key);
-        join_row::slice_key(number, key, &mut bytes);
-        if !self.slices.contains_key(&bytes[..]) {
-            let known = self.behind().get(&bytes)?;
-            let rows = match &known {
-                None => Rows::None,
-                Some(bytes) => join_row::rows_of_slice(bytes).map_or(Rows::Many, Rows::Few),
-            };
-            let slice = Slice { rows, committed: known.is_some(), changed: false };
-            self.slices.insert(Box::from(&bytes[..]), slice);
-        }
-        self.key = bytes;
-        let slice = self.slices.get_mut(&self.key[..]);
-        Ok(slice.expect("it was there or has been put there"))
-    }
-
-    /// The rows of a key from one time to another, both included: the long way.
-    fn look_for(&mut self, key: &[u8], from: i64, to: i64) -> Result<Vec<Tail>> {
-        let (mut first, mut last) = (vec![KIND_LISTED], vec![KIND_LISTED]);
-        let mut row = Vec::new();
-        join_row::row_key(key, (from, 0), &mut row);
-        first.extend_from_slice(&row);
-        join_row::row_key(key, (to, u32::MAX), &mut row);
-        last.extend_from_slice(&row);
+    /// The rows of a slice from one time to another, both included: the long way.
+    fn look_for(&self, place: usize, from: i64, to: i64, tails: &mut Vec<Tail>) -> Result<()> {
+        let slice = &self.slices[place];
+        let (mut first, mut last) = (Vec::new(), Vec::new());
+        join_row::listed_key(&slice.key, (from, 0), &mut first);
+        join_row::listed_key(&slice.key, (to, u32::MAX), &mut last);
         // The end is exclusive.
         last.push(0);
-        let mut tails = Vec::new();
-        let rows = &self.rows;
-        // Rows of a longer key may lie between those of this one.
-        let tail_of =
-            |row: &[u8]| join_row::split_row(row).filter(|(k, _)| *k == key).map(|(_, tail)| tail);
-        let behind = self.behind.as_ref().expect("a store is opened before its first record");
-        behind.scan(&first, &last, &mut |listed, _| {
-            let row = &listed[1..];
-            if !rows.contains_key(row) {
-                tails.extend(tail_of(row));
+        self.behind().scan(&first, &last, &mut |listed, _| {
+            // Rows of a longer key may lie between those of this one.
+            let split = join_row::split_row(&listed[1..]).filter(|(key, _)| *key == &*slice.key);
+            if let Some((_, tail)) = split
+                && slice.find(tail).is_err()
+            {
+                tails.push(tail);
             }
             ControlFlow::Continue(())
         })?;
-        let bounds = (Bound::Included(&first[1..]), Bound::Excluded(&last[1..]));
-        let ours = rows.range::<[u8], _>(bounds).filter(|(_, row)| row.value.is_some());
-        tails.extend(ours.filter_map(|(key, _)| tail_of(key)));
+        let ours = slice.ours.iter().filter(|row| row.value.is_some());
+        tails.extend(ours.map(|row| row.tail).filter(|tail| (from..=to).contains(&tail.0)));
         tails.sort_unstable();
-        Ok(tails)
+        Ok(())
     }
 
     /// Keeps a record.
     pub(super) fn put(&mut self, key: &[u8], stamp: Stamp, value: V, matched: bool) -> Result<()> {
         let timestamp = stamp.timestamp;
         let number = timestamp.div_euclid(self.slice_ms);
-        let is_many = self.slice(number, key)?.rows == Rows::Many;
-        let same = if is_many { self.look_for(key, timestamp, timestamp)? } else { Vec::new() };
-        let slice = self.slice(number, key)?;
+        let hash = self.hash(number, key);
+        let place = self.slice(hash, number, key, self.known.may_have(number, hash))?;
+        if self.slices[place].rows == Rows::None {
+            self.known.add(number, hash);
+        }
+        let mut same = Vec::new();
+        if self.slices[place].rows == Rows::Many {
+            self.look_for(place, timestamp, timestamp, &mut same)?;
+        }
+        let slice = &mut self.slices[place];
         slice.changed = true;
         let tail = match &mut slice.rows {
             Rows::None => {
@@ -308,8 +385,8 @@ impl<V: Data> JoinBuffer<V> {
             }
             Rows::Few(tails) => {
                 let tail = next_tail(tails, timestamp);
-                let place = tails.partition_point(|other| *other < tail);
-                tails.insert(place, tail);
+                let at = tails.partition_point(|other| *other < tail);
+                tails.insert(at, tail);
                 if tails.len() > NAMED_MAX {
                     slice.rows = Rows::Many;
                 }
@@ -317,164 +394,20 @@ impl<V: Data> JoinBuffer<V> {
             }
             Rows::Many => next_tail(&same, timestamp),
         };
-        let mut row = Vec::with_capacity(key.len() + 12);
-        join_row::row_key(key, tail, &mut row);
+        let head = Head { matched, source_time: stamp.source_time };
+        let row = Row { tail, value: Some(value), head, committed: false };
+        let (Ok(at) | Err(at)) = slice.find(tail);
+        slice.ours.insert(at, row);
+        self.changed += 1;
+        self.first_slice = earlier(self.first_slice, number);
         if self.speaks && !matched {
-            let entry = join_row::unmatched_key(timestamp, &row);
+            join_row::row_key(key, tail, &mut self.bytes);
+            let entry = join_row::unmatched_key(timestamp, &self.bytes);
             self.upcoming.add(&entry);
             self.unmatched.insert(entry, true);
         }
-        self.first_slice = earlier(self.first_slice, number);
-        let head = Head { matched, source_time: stamp.source_time };
-        let kept = Row { value: Some(value), head, committed: false };
-        self.rows.insert(row.into_boxed_slice(), kept);
         Ok(())
     }
-
-    /// Entries of one kind from `from` on: those behind that this transaction has not touched, and its
-    /// own. At most `limit`.
-    fn entries<'a>(
-        behind: &RowCache,
-        from: &[u8],
-        kind: u8,
-        limit: usize,
-        is_ours: impl Fn(&[u8]) -> bool,
-        ours: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<Vec<Vec<u8>>> {
-        let mut found = Vec::new();
-        behind.scan(from, &[kind + 1], &mut |key, _| {
-            if !is_ours(key) {
-                found.push(key.to_vec());
-            }
-            if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        found.extend(ours.take(limit).map(<[u8]>::to_vec));
-        found.sort_unstable();
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    fn unmatched_from(&self, from: &[u8], limit: usize) -> Result<Vec<Vec<u8>>> {
-        let behind = self.behind.as_ref().expect("a store is opened before its first record");
-        let ours = self.unmatched.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
-        let ours = ours.filter(|(_, present)| **present).map(|(key, _)| &key[..]);
-        let is_ours = |key: &[u8]| self.unmatched.contains_key(key);
-        Self::entries(behind, from, KIND_TIME_INDEX, limit, is_ours, ours)
-    }
-
-    fn slices_from(&self, from: &[u8], limit: usize) -> Result<Vec<Vec<u8>>> {
-        let behind = self.behind.as_ref().expect("a store is opened before its first record");
-        let ours = self.slices.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
-        let ours = ours.filter(|(_, slice)| slice.rows != Rows::None).map(|(key, _)| &key[..]);
-        let is_ours = |key: &[u8]| self.slices.contains_key(key);
-        Self::entries(behind, from, KIND_SLICE, limit, is_ours, ours)
-    }
-
-    /// Whether an unmatched row may speak at that time.
-    pub(super) fn has_due(&self, time: i64) -> bool {
-        let is_due = |entry: &[u8]| {
-            let split = join_row::split_unmatched(entry);
-            split.is_none_or(|(t, _)| i128::from(time) >= self.window.deadline(self.side, t))
-        };
-        self.upcoming.first().is_some_and(is_due)
-    }
-
-    /// Takes the unmatched row that speaks next, if it does at that time or before it.
-    pub(super) fn take_due(&mut self, time: i64) -> Result<Option<Due<V>>> {
-        while self.has_due(time) {
-            let Some(entry) = self.upcoming.first().map(<[u8]>::to_vec) else { break };
-            let (timestamp, key) = join_row::split_unmatched(&entry)
-                .ok_or_else(|| self.corrupt("no unmatched entry:", &entry))?;
-            let (head, value, committed) = self.row(key)?;
-            self.forget_unmatched(timestamp, key, committed);
-            self.look_ahead()?;
-            let Some(value) = value else { continue };
-            let head = Head { matched: true, ..head };
-            let kept = Row { value: Some(value.clone()), head, committed };
-            self.rows.insert(Box::from(key), kept);
-            let at = self.window.deadline(self.side, timestamp);
-            return Ok(Some(Due { at, timestamp, row: key.to_vec(), value }));
-        }
-        Ok(None)
-    }
-
-    /// Makes sure that the entry that is due next, if there is one, is at hand.
-    fn look_ahead(&mut self) -> Result<()> {
-        while let Some(from) = self.upcoming.ends_at().map(<[u8]>::to_vec) {
-            let more = self.unmatched_from(&from, UPCOMING_MAX)?;
-            self.upcoming.go_on(more);
-        }
-        Ok(())
-    }
-
-    fn row(&mut self, key: &[u8]) -> Result<(Head, Option<V>, bool)> {
-        if let Some(row) = self.rows.get(key) {
-            return Ok((row.head, row.value.clone(), row.committed));
-        }
-        let (head, value) =
-            self.load(key)?.ok_or_else(|| self.corrupt("an entry without its row:", key))?;
-        Ok((head, Some(value), true))
-    }
-
-    /// Drops slices that nothing can meet any more at that time, with their rows. Not all at once, if
-    /// there are very many: the rest goes next time.
-    pub(super) fn expire(&mut self, time: i64) -> Result<()> {
-        let Some(first) = self.first_slice else { return Ok(()) };
-        if i128::from(time) < self.until(self.times_of(first).1) {
-            return Ok(());
-        }
-        let mut from = Vec::new();
-        join_row::slice_key(first, &[], &mut from);
-        let slices = self.slices_from(&from, SLICES_AT_A_TIME)?;
-        self.first_slice = None;
-        for bytes in &slices {
-            let (number, key) = join_row::split_slice(bytes)
-                .ok_or_else(|| self.corrupt("no slice of a join:", bytes))?;
-            self.first_slice = Some(number);
-            if i128::from(time) < self.until(self.times_of(number).1) {
-                return Ok(());
-            }
-            self.drop_slice(number, key)?;
-        }
-        if slices.len() < SLICES_AT_A_TIME {
-            self.first_slice = None;
-        }
-        Ok(())
-    }
-
-    fn drop_slice(&mut self, number: i64, key: &[u8]) -> Result<()> {
-        let slice = self.slice(number, key)?;
-        slice.changed = true;
-        let tails = match std::mem::replace(&mut slice.rows, Rows::None) {
-            Rows::None => Vec::new(),
-            Rows::Few(tails) => tails,
-            Rows::Many => {
-                let (first, last) = self.times_of(number);
-                self.look_for(key, first, last)?
-            }
-        };
-        for tail in tails {
-            let mut row = Vec::with_capacity(key.len() + 12);
-            join_row::row_key(key, tail, &mut row);
-            let committed = self.rows.get(&row[..]).is_none_or(|row| row.committed);
-            if committed {
-                let head = Head { matched: true, source_time: tail.0 };
-                let gone = Row { value: None, head, committed };
-                self.rows.insert(row.into_boxed_slice(), gone);
-            } else {
-                self.rows.remove(&row[..]);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// An unmatched row whose time has come.
-pub(super) struct Due<V> {
-    pub(super) at: i128,
-    pub(super) timestamp: i64,
-    pub(super) row: Vec<u8>,
-    pub(super) value: V,
 }
 
 fn earlier(known: Option<i64>, time: i64) -> Option<i64> {

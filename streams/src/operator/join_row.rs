@@ -8,7 +8,7 @@
 //!                +-------+----------------------------------------+-------+
 //!
 //!   slice        slice number (8) | encoded key      value: its rows, timestamp (8) | sequence (4)
-//!                                                    each, or nothing: more than 8, or not known
+//!                                                    each, or nothing: too many, or not known
 //!   unmatched    timestamp (8) | row key             value: nothing
 //! ```
 //!
@@ -64,11 +64,12 @@ pub(crate) fn split_row(row: &[u8]) -> Option<(&[u8], Tail)> {
     Some((key, tail_of(*tail)))
 }
 
-/// The key under which a row cache has a row.
-pub(super) fn listed(row: &[u8], out: &mut Vec<u8>) {
+/// A row's key as a row cache takes it, in place of what `out` held.
+pub(super) fn listed_key(key: &[u8], tail: Tail, out: &mut Vec<u8>) {
     out.clear();
     out.push(KIND_LISTED);
-    out.extend_from_slice(row);
+    out.extend_from_slice(key);
+    put_tail(tail, out);
 }
 
 /// The key of a slice, as a row cache takes it, in place of what `out` held.

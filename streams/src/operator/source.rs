@@ -2,7 +2,9 @@
 //!
 //! Invariants
 //! * every record that decodes counts for the stream time of its partition, whatever happens to it
-//!   afterwards; one that is refused does not.
+//!   afterwards; one that is refused does not, and goes no further: the policy decides.
+//! * whether a record is good may be found out before its turn; what follows from it, an error
+//!   included, happens once, in its turn, and its log timestamp says when that is.
 //! * a null value has no event time of its own: it keeps its log timestamp and moves no clock where
 //!   event times are taken from values.
 
@@ -15,7 +17,8 @@ use super::children::Children;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
-use crate::processor::{Context, Entry, Process, Record};
+use crate::letter::LetterValue;
+use crate::processor::{Context, Entry, Process, Record, Refused};
 use crate::record::{Headers, RawRecord};
 
 /// How much of a record that does not decode is shown.
@@ -39,21 +42,28 @@ impl<V> Default for SourceSettings<V> {
 /// The entry of a user's topic.
 pub(crate) struct SourceEntry<K, V, C> {
     topic: Arc<str>,
+    /// The number of the step's node.
+    step: usize,
     settings: Rc<SourceSettings<V>>,
     next: Children<K, V>,
-    decoded: Option<(i64, Record<K, V>)>,
+    decoded: Option<(i64, Result<Record<K, V>>)>,
     codec: PhantomData<fn() -> C>,
 }
 
 impl<K: RecordKey, V, C: Codec<V>> SourceEntry<K, V, C> {
-    pub(crate) fn new(topic: &str, settings: Rc<SourceSettings<V>>, next: Children<K, V>) -> Self {
-        Self { topic: Arc::from(topic), settings, next, decoded: None, codec: PhantomData }
+    pub(crate) fn new(
+        topic: &str,
+        step: usize,
+        settings: Rc<SourceSettings<V>>,
+        next: Children<K, V>,
+    ) -> Self {
+        Self { topic: Arc::from(topic), step, settings, next, decoded: None, codec: PhantomData }
     }
 
     fn decode(&self, ctx: &Context, raw: &RawRecord<'_>) -> Result<Record<K, V>> {
         let refuse = |what: &'static str, reason: String, bytes: &[u8]| Error::Decode {
             topic: self.topic.to_string(),
-            partition: ctx.task.partition,
+            partition: ctx.partition_read(),
             offset: raw.offset,
             kind: what,
             reason,
@@ -83,7 +93,7 @@ impl<K: RecordKey, V, C: Codec<V>> SourceEntry<K, V, C> {
         if ahead_ms > limit_ms {
             return Err(Error::EventTimeAhead {
                 topic: self.topic.to_string(),
-                partition: ctx.task.partition,
+                partition: ctx.partition_read(),
                 offset: raw.offset,
                 event_time,
                 log_timestamp: raw.timestamp,
@@ -92,6 +102,18 @@ impl<K: RecordKey, V, C: Codec<V>> SourceEntry<K, V, C> {
             });
         }
         Ok(event_time)
+    }
+
+    fn refuse(&self, ctx: &mut Context, error: Error, raw: &RawRecord<'_>) -> Result<()> {
+        let none = Headers::none();
+        let refused = Refused {
+            key: raw.key,
+            value: raw.value,
+            form: LetterValue::Original,
+            timestamp: raw.timestamp,
+            headers: raw.headers.unwrap_or(&none),
+        };
+        ctx.refuse(self.step, error, &refused)
     }
 
     fn moves_the_clock(&self, record: &Record<K, V>) -> bool {
@@ -104,28 +126,30 @@ impl<K: RecordKey, V: Clone, C: Codec<V>> Entry for SourceEntry<K, V, C> {
         if self.settings.event_time.borrow().is_none() {
             return Ok(raw.timestamp);
         }
-        if let Some((offset, record)) = &self.decoded
-            && *offset == raw.offset
-        {
-            return Ok(record.timestamp);
-        }
-        let record = self.decode(ctx, raw)?;
-        let timestamp = record.timestamp;
-        self.decoded = Some((raw.offset, record));
+        let decoded = match self.decoded.take() {
+            Some((offset, decoded)) if offset == raw.offset => decoded,
+            _ => self.decode(ctx, raw),
+        };
+        let timestamp = decoded.as_ref().map_or(raw.timestamp, |record| record.timestamp);
+        self.decoded = Some((raw.offset, decoded));
         Ok(timestamp)
     }
 
     fn process(&mut self, ctx: &mut Context, input: usize, raw: &RawRecord<'_>) -> Result<()> {
-        let mut record = match self.decoded.take() {
-            Some((offset, record)) if offset == raw.offset => record,
-            _ => self.decode(ctx, raw)?,
+        let decoded = match self.decoded.take() {
+            Some((offset, decoded)) if offset == raw.offset => decoded,
+            _ => self.decode(ctx, raw),
+        };
+        ctx.counters.records_in += 1;
+        let mut record = match decoded {
+            Ok(record) => record,
+            Err(error) => return self.refuse(ctx, error, raw),
         };
         record.source_time = if self.moves_the_clock(&record) {
             ctx.observe(input, record.timestamp)
         } else {
             ctx.clocks[input]
         };
-        ctx.counters.records_in += 1;
         self.next.process(ctx, record)
     }
 }

@@ -203,4 +203,8 @@ impl<K: Key, L: Data, R: Data, V> Timed for StreamJoin<K, L, R, V> {
         self.left.borrow_mut().expire(time)?;
         self.right.borrow_mut().expire(time)
     }
+
+    fn inputs(&self) -> &TimeInputs {
+        &self.inputs
+    }
 }

@@ -55,11 +55,17 @@ pub(crate) struct TableStore<K, V> {
     store: StoreName,
     rows: Shared<Overlay<V>>,
     next: Children<K, V>,
+    replicated: bool,
 }
 
 impl<K, V> TableStore<K, V> {
     pub(crate) fn new(store: StoreName, rows: Shared<Overlay<V>>, next: Children<K, V>) -> Self {
-        Self { store, rows, next }
+        Self { store, rows, next, replicated: false }
+    }
+
+    /// The same rows are kept by every task.
+    pub(crate) fn replicated(self) -> Self {
+        Self { replicated: true, ..self }
     }
 }
 
@@ -118,6 +124,14 @@ impl<K: Key, V: Data> Stateful for TableStore<K, V> {
 
     fn changed_rows(&self) -> usize {
         self.rows.borrow().len()
+    }
+
+    fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
+        look(self.rows.borrow_mut().behind())
+    }
+
+    fn is_replicated(&self) -> bool {
+        self.replicated
     }
 
     fn step(&mut self, now_ms: i64) -> Result<()> {

@@ -28,7 +28,7 @@ use crate::key::{Key, RecordKey, Windowed, split_windowed, windowed_key};
 use crate::processor::{Changelog, Context, Next, ProcessKeyed, Record, Shared, Stateful, Timed};
 use crate::record::Headers;
 use crate::store::{Checkpoint, Overlay, RowCache, StoreError, layout};
-use crate::time::{Span, Stamp, TimeInputs, Tumbling};
+use crate::time::{OpenWindows, Span, Stamp, TimeInputs, Tumbling, lagged};
 use crate::topology::Emit;
 
 /// How many due windows are collected at a time.
@@ -215,6 +215,10 @@ impl<K: Key, V, A: Data + Default> Timed for WindowAggregate<K, V, A> {
         let due = i128::from(earliest) + i128::from(self.window.grace_ms());
         if i128::from(time) < due { Ok(()) } else { self.close_due(ctx, time) }
     }
+
+    fn inputs(&self) -> &TimeInputs {
+        &self.inputs
+    }
 }
 
 impl<K: Key, V, A: Data + Default> Stateful for WindowAggregate<K, V, A> {
@@ -271,8 +275,17 @@ impl<K: Key, V, A: Data + Default> Stateful for WindowAggregate<K, V, A> {
         Ok(())
     }
 
+    fn windows(&self, clocks: &[i64]) -> Option<OpenWindows> {
+        let closed_to = lagged(self.inputs.time(clocks), self.window.grace_ms());
+        Some(OpenWindows { earliest_end: self.earliest_end, closed_to })
+    }
+
     fn changed_rows(&self) -> usize {
         self.rows.len()
+    }
+
+    fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
+        look(self.rows.behind())
     }
 
     fn step(&mut self, now_ms: i64) -> Result<()> {

@@ -9,9 +9,11 @@
 
 use std::sync::Arc;
 
+use super::faults::Faults;
 use crate::broker::{Batch, Broker, TopicRef, Transaction, partition_for};
 use crate::error::Result;
 use crate::ids::{StoreName, TaskId};
+use crate::printer::Printer;
 use crate::record::Headers;
 
 /// A batch is handed to the log when it has this many bytes.
@@ -30,6 +32,10 @@ pub(crate) struct Counters {
     pub(crate) late: u64,
     pub(crate) null_keys: u64,
     pub(crate) null_values: u64,
+    /// Records that a step could not take and that were left out.
+    pub(crate) skipped: u64,
+    /// Records that a step could not take and that went to the topic of dead letters.
+    pub(crate) dead_letters: u64,
 }
 
 impl Counters {
@@ -40,6 +46,8 @@ impl Counters {
         self.late += other.late;
         self.null_keys += other.null_keys;
         self.null_values += other.null_values;
+        self.skipped += other.skipped;
+        self.dead_letters += other.dead_letters;
     }
 }
 
@@ -84,6 +92,9 @@ pub(crate) struct Context {
     pub(crate) counters: Counters,
     /// Late records one by one, where somebody asked for them.
     pub(crate) late_records: Option<Vec<LateRecord>>,
+    /// What becomes of records that a step cannot take.
+    pub(crate) faults: Faults,
+    pub(crate) printer: Printer,
     /// Outputs by the index that the topology gave to their topic; `None`: not of this task.
     outputs: Vec<Option<Output>>,
     transaction: Option<Arc<dyn Transaction>>,
@@ -96,6 +107,8 @@ impl Context {
             clocks: vec![i64::MIN; inputs],
             counters: Counters::default(),
             late_records: None,
+            faults: Faults::default(),
+            printer: Printer::list(),
             outputs,
             transaction: None,
         }
@@ -149,6 +162,16 @@ impl Context {
             transaction.append(&out.topic, partition, batch.as_mut())?;
         }
         Ok(())
+    }
+
+    /// Appends records of the task's own to the running transaction.
+    pub(crate) fn append(
+        &self,
+        topic: &TopicRef,
+        partition: u32,
+        batch: &mut dyn Batch,
+    ) -> Result<()> {
+        self.transaction().append(topic, partition, batch)
     }
 
     /// Hands everything emitted so far to the log; whether there was anything.

@@ -15,6 +15,7 @@
 //! * operators never see offsets, files or threads.
 
 mod context;
+mod faults;
 mod record;
 
 use std::cell::RefCell;
@@ -23,6 +24,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 pub(crate) use context::{Changelog, Context, Counters, LateRecord, Output};
+pub(crate) use faults::{FallibleStep, Faults, Refused};
 pub use record::Record;
 
 use crate::error::Result;
@@ -30,7 +32,7 @@ use crate::ids::StoreName;
 use crate::record::RawRecord;
 use crate::store::layout::KIND_ROW;
 use crate::store::{Checkpoint, RowCache};
-use crate::time::Stamp;
+use crate::time::{OpenWindows, Stamp, TimeInputs};
 
 /// An operator with records of one type as its input.
 pub(crate) trait Process<K, V> {
@@ -63,6 +65,8 @@ pub(crate) trait Entry {
 pub(crate) trait Timed {
     /// Fires everything that is due at the operator's present time, in (time, key) order.
     fn fire(&mut self, ctx: &mut Context) -> Result<()>;
+    /// The inputs whose clocks make its time.
+    fn inputs(&self) -> &TimeInputs;
 }
 
 /// An operator that owns a store partition.
@@ -89,8 +93,18 @@ pub(crate) trait Stateful {
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()>;
     /// After the commit point: the prepared rows become committed rows. `None`: no changelog record.
     fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()>;
+    /// Its windows, if it has any, by the clocks of the task's inputs.
+    fn windows(&self, _clocks: &[i64]) -> Option<OpenWindows> {
+        None
+    }
     /// Rows changed by the running transaction.
     fn changed_rows(&self) -> usize;
+    /// Shows the rows behind the running transaction: for questions from outside.
+    fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()>;
+    /// Whether every task has the same rows.
+    fn is_replicated(&self) -> bool {
+        false
+    }
     /// Lets the store flush in the background.
     fn step(&mut self, now_ms: i64) -> Result<()>;
     /// Everything committed goes to the disk: a clean stop.

@@ -43,6 +43,12 @@ fn transactional_ids(job: &str) -> [String; 2] {
     [job.to_owned(), format!("{job}.2")]
 }
 
+/// Takes all transactional ids of a job: older holders can commit no more.
+pub(super) fn take_ids(broker: &dyn Broker, job: &str) -> Result<[Box<dyn Producer>; 2]> {
+    let [first, second] = transactional_ids(job);
+    Ok([broker.producer(&first)?, broker.producer(&second)?])
+}
+
 /// The job's writer of transactions.
 pub(crate) struct Committer {
     id: String,
@@ -71,9 +77,10 @@ impl Committer {
     /// where to go on.
     pub(crate) fn take_over(plan: &mut JobPlan, broker: Arc<dyn Broker>) -> Result<Self> {
         let id = plan.settings.id.clone();
-        let [first, second] = transactional_ids(&id);
-        let producers = [broker.producer(&first)?, broker.producer(&second)?];
+        let mut producers = take_ids(broker.as_ref(), &id)?;
         plan.load_positions(broker.as_ref())?;
+        plan.agree_on_types(producers[0].as_mut())?;
+        plan.purge_void(broker.as_ref())?;
         let sources = plan.parts.iter().flat_map(|part| &part.sources);
         let internal = sources.filter(|source| source.upstream.is_some());
         let repartitions =

@@ -23,6 +23,8 @@
 //! * the clock of a repartition input is the smallest watermark of its upstream tasks; one that has not
 //!   spoken holds it at `i64::MIN`.
 
+use std::time::Duration;
+
 use crate::broker::{RawRecord, Reader, Records, TopicRef};
 use crate::error::Result;
 use crate::operator::envelope::{put_varint, take_varint, unzigzag, zigzag};
@@ -128,6 +130,12 @@ pub(crate) struct Input {
     dry: bool,
     /// Whether there is something to commit.
     pub(crate) moved: bool,
+    /// Whether a record was read in the running transaction.
+    pub(crate) has_read: bool,
+    /// When records were last read, or it was opened, by the monotonic clock: as of the last commit.
+    pub(crate) read_at: Duration,
+    /// When it was last passed over since then.
+    pub(crate) raised_at: Option<Duration>,
 }
 
 impl Input {
@@ -137,6 +145,7 @@ impl Input {
         partition: u32,
         watermarks: Option<Vec<i64>>,
         reader: Box<dyn Reader>,
+        now: Duration,
     ) -> Self {
         Self {
             number,
@@ -149,6 +158,17 @@ impl Input {
             next: 0,
             dry: false,
             moved: false,
+            has_read: false,
+            read_at: now,
+            raised_at: None,
+        }
+    }
+
+    /// The running transaction ends at `now`.
+    pub(crate) fn settle(&mut self, now: Duration) {
+        self.moved = false;
+        if std::mem::take(&mut self.has_read) {
+            (self.read_at, self.raised_at) = (now, None);
         }
     }
 
@@ -186,6 +206,7 @@ impl Input {
     pub(crate) fn advance(&mut self) {
         self.next += 1;
         self.moved = true;
+        self.has_read = true;
     }
 
     /// Where to go on after a restart.

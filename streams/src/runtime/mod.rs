@@ -18,11 +18,18 @@
 //! On crash: drop everything in memory, start over from the last commit.
 
 mod bell;
+mod clock_log;
 mod commit;
 mod input;
+mod origin;
 mod plan;
 mod progress;
+pub(crate) mod query;
+mod report;
+mod reset;
 mod restore;
+mod silence;
+mod stopped;
 mod task;
 mod threads;
 mod worker;
@@ -31,6 +38,10 @@ pub(crate) use commit::{Committer, Sealed};
 pub(crate) use input::InputTime;
 pub(crate) use plan::JobPlan;
 pub use progress::Progress;
+pub use report::HoldingBack;
+pub(crate) use reset::{FindTime, Move, Reset, ResetTo};
+pub(crate) use silence::{Plan, plan as plan_raises};
+pub(crate) use stopped::StoppedStores;
 pub(crate) use task::OpenStores;
 pub(crate) use threads::{Control, run, run_until_stopped};
 pub(crate) use worker::{Prepared, Worker};

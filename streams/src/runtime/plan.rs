@@ -4,8 +4,8 @@
 //! * source topics must exist; all others are created.
 //! * nothing is created before everything has been checked.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Build;
@@ -14,7 +14,12 @@ use crate::dsl::{Assembly, Topology};
 use crate::error::{Error, Result};
 use crate::ids::{StoreName, TaskId};
 use crate::settings::Settings;
-use crate::topology::{PartitionCounts, Subtopology, changelog_topic, partition_counts};
+use crate::topology::{
+    PartitionCounts, Subtopology, changelog_topic, clock_topic, partition_counts,
+};
+
+/// A topic besides the sources: its name, its partitions and what it is for.
+type WantedTopic = (String, u32, TopicKind);
 
 /// A job that is ready to be cut into tasks.
 pub(crate) struct JobPlan {
@@ -25,30 +30,63 @@ pub(crate) struct JobPlan {
     pub(crate) counts: Vec<u32>,
     /// All topics of the job by name.
     pub(crate) topics: BTreeMap<String, TopicRef>,
+    /// Inputs whose clocks windows depend on.
+    pub(crate) timed_inputs: Arc<BTreeSet<usize>>,
+    /// Where it is written down that a silent partition was passed over; `None`: no window waits.
+    pub(crate) clock: Option<TopicRef>,
     positions: BTreeMap<([u8; 16], u32), Position>,
 }
 
 impl JobPlan {
     pub(crate) fn new(settings: Settings, build: Build, broker: &dyn Broker) -> Result<Self> {
-        let assembly = assemble(&settings, &build)?;
-        let parts = assembly.graph.subtopologies();
-        let known = broker.topics()?;
-        let mut topics: BTreeMap<String, TopicRef> =
-            known.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
-        check_sources(&parts, &topics, broker)?;
-        let sizes = topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
-        let PartitionCounts { tasks: counts, repartitions } = partition_counts(&parts, &sizes)?;
-        let wanted = wanted_topics(&settings.id, &parts, &counts, &repartitions);
-        for (name, partitions, kind) in &wanted {
-            check_internal(&topics, name, *partitions, *kind)?;
-        }
+        let (mut plan, wanted) = Self::checked(settings, build, broker)?;
         for (name, partitions, kind) in wanted {
-            if let Entry::Vacant(missing) = topics.entry(name) {
+            if let Entry::Vacant(missing) = plan.topics.entry(name) {
                 let created = broker.create_topic(missing.key(), partitions, kind)?;
                 missing.insert(created);
             }
         }
-        Ok(Self { settings, build, parts, counts, topics, positions: BTreeMap::new() })
+        if !plan.timed_inputs.is_empty() {
+            let topic = clock_topic_of(&plan.settings.id, &plan.parts, &mut plan.topics, broker)?;
+            plan.clock = Some(topic);
+        }
+        Ok(plan)
+    }
+
+    /// As [`new`](Self::new), and creates nothing: topics that are missing stay so.
+    pub(crate) fn of_existing(
+        settings: Settings,
+        build: Build,
+        broker: &dyn Broker,
+    ) -> Result<Self> {
+        Self::checked(settings, build, broker).map(|(plan, _wanted)| plan)
+    }
+
+    /// The plan, and the topics that it wants.
+    fn checked(
+        settings: Settings,
+        build: Build,
+        broker: &dyn Broker,
+    ) -> Result<(Self, Vec<WantedTopic>)> {
+        let assembly = assemble(&settings, &build)?;
+        let parts = assembly.graph.subtopologies();
+        let known = broker.topics()?;
+        let topics: BTreeMap<String, TopicRef> =
+            known.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
+        check_sources(&parts, &topics, broker)?;
+        let sizes = topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
+        let PartitionCounts { tasks: counts, repartitions } = partition_counts(&parts, &sizes)?;
+        let letters = assembly.graph.letters_topic();
+        let wanted =
+            wanted_topics(&settings.id, &parts, &counts, &repartitions, letters.as_deref());
+        for (name, partitions, kind) in &wanted {
+            check_internal(&topics, name, *partitions, *kind)?;
+        }
+        check_internal(&topics, &clock_topic(&settings.id), 1, TopicKind::Changelog)?;
+        let timed_inputs = Arc::new(timed_inputs(&assembly));
+        let (clock, positions) = (None, BTreeMap::new());
+        let plan = Self { settings, build, parts, counts, topics, timed_inputs, clock, positions };
+        Ok((plan, wanted))
     }
 
     /// Where to go on. Only after both transactional ids were taken: an older instance of the job can
@@ -57,6 +95,39 @@ impl JobPlan {
         let committed = broker.committed(&self.settings.id)?;
         self.positions = committed.into_iter().map(|p| ((p.topic, p.partition), p)).collect();
         Ok(())
+    }
+
+    /// What was committed since the positions were read.
+    pub(super) fn take_positions(&mut self, positions: Vec<Position>) {
+        self.positions.extend(positions.into_iter().map(|p| ((p.topic, p.partition), p)));
+    }
+
+    /// The topics that are read from outside, each once, and whether only tables are kept of it.
+    pub(crate) fn source_topics(&self) -> Result<Vec<(TopicRef, bool)>> {
+        let graph = self.assemble()?.graph;
+        let sources = self.parts.iter().flat_map(|part| &part.sources);
+        let external = sources.filter(|source| source.upstream.is_none());
+        let names: BTreeSet<&str> = external.map(|source| source.topic.as_str()).collect();
+        names
+            .into_iter()
+            .map(|name| Ok((self.topic(name)?.clone(), graph.fills_only_tables(name))))
+            .collect()
+    }
+
+    /// The repartition topics that exist.
+    pub(super) fn repartition_topics(&self) -> Vec<TopicRef> {
+        let sources = self.parts.iter().flat_map(|part| &part.sources);
+        let internal = sources.filter(|source| source.upstream.is_some());
+        let names: BTreeSet<&str> = internal.map(|source| source.topic.as_str()).collect();
+        names.into_iter().filter_map(|name| self.topics.get(name).cloned()).collect()
+    }
+
+    /// The output topics that exist.
+    pub(super) fn output_topics(&self) -> Vec<TopicRef> {
+        let internal = self.repartition_topics();
+        let sinks: BTreeSet<&String> = self.parts.iter().flat_map(|part| &part.sinks).collect();
+        let topics = sinks.into_iter().filter_map(|name| self.topics.get(name).cloned());
+        topics.filter(|topic| !internal.contains(topic)).collect()
     }
 
     /// The stores of all sub-topologies.
@@ -97,7 +168,8 @@ impl JobPlan {
 
 fn assemble(settings: &Settings, build: &Build) -> Result<Assembly> {
     let build = Arc::clone(build);
-    Topology::build(&settings.id, settings.event_time_ahead_max_ms, &move |t| build(t))
+    let (limit, on_error) = (settings.event_time_ahead_max_ms, settings.on_error);
+    Topology::build(&settings.id, limit, on_error, &move |t| build(t))
 }
 
 fn check_sources(
@@ -118,17 +190,54 @@ fn check_sources(
     Ok(())
 }
 
+/// Inputs whose clocks make the time of a step with windows, or of tasks in front of one.
+fn timed_inputs(assembly: &Assembly) -> BTreeSet<usize> {
+    if assembly.timed.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut inputs: BTreeSet<usize> = BTreeSet::new();
+    for (_, op) in &assembly.timed {
+        inputs.extend(op.borrow().inputs().0.iter().map(|(input, _)| input));
+    }
+    for repartition in &assembly.repartitions {
+        inputs.extend(repartition.inputs.0.iter().map(|(input, _)| input));
+    }
+    inputs
+}
+
+/// The topic of raises, created if it is missing, kept as long as the sources that it speaks of.
+fn clock_topic_of(
+    id: &str,
+    parts: &[Subtopology],
+    topics: &mut BTreeMap<String, TopicRef>,
+    broker: &dyn Broker,
+) -> Result<TopicRef> {
+    let sources = parts.iter().flat_map(|part| &part.sources);
+    let sources = sources.filter(|source| source.upstream.is_none());
+    let kept: Vec<TopicRef> =
+        sources.filter_map(|source| topics.get(&source.topic).cloned()).collect();
+    match topics.entry(clock_topic(id)) {
+        Entry::Occupied(known) => Ok(known.get().clone()),
+        Entry::Vacant(missing) => {
+            let created = broker.create_topic_kept_as(missing.key(), &kept)?;
+            Ok(missing.insert(created).clone())
+        }
+    }
+}
+
 fn wanted_topics(
     id: &str,
     parts: &[Subtopology],
     counts: &[u32],
     repartitions: &BTreeMap<String, u32>,
-) -> Vec<(String, u32, TopicKind)> {
-    let mut wanted: Vec<(String, u32, TopicKind)> = Vec::new();
+    letters: Option<&str>,
+) -> Vec<WantedTopic> {
+    let mut wanted: Vec<WantedTopic> = Vec::new();
     for (part, &count) in parts.iter().zip(counts) {
         for sink in &part.sinks {
             let (count, kind) = match repartitions.get(sink) {
                 Some(&count) => (count, TopicKind::Repartition),
+                None if letters == Some(sink) => (count, TopicKind::DeadLetters),
                 None => (count, TopicKind::Output),
             };
             if !wanted.iter().any(|(name, ..)| name == sink) {
@@ -150,7 +259,10 @@ fn check_internal(
     kind: TopicKind,
 ) -> Result<()> {
     match topics.get(name) {
-        Some(topic) if kind != TopicKind::Output && topic.partitions != partitions => {
+        Some(topic)
+            if matches!(kind, TopicKind::Repartition | TopicKind::Changelog)
+                && topic.partitions != partitions =>
+        {
             Err(Error::Topology {
                 reason: format!(
                     "internal topic `{name}` has {} partitions but the job now needs {partitions}",

@@ -3,13 +3,19 @@
 //! Invariants
 //! * all counts but `records_read` speak of committed transactions only.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::processor::Counters;
 
+/// Commits whose times are kept.
+const COMMITS_KEPT: usize = 1_000;
+
 /// How far a job is, since it was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Progress {
     /// Records read from source topics, whether or not their transaction is committed yet.
     pub records_read: u64,
@@ -25,6 +31,10 @@ pub struct Progress {
     pub null_keys: u64,
     /// Null values where a value was needed.
     pub null_values: u64,
+    /// Records that a step could not take and that were left out: [`OnError::Skip`](crate::OnError).
+    pub skipped: u64,
+    /// Records that a step could not take and that went to the topic of dead letters.
+    pub dead_letters: u64,
     /// Transactions committed.
     pub commits: u64,
     /// Changelog records that stores were restored from at the start.
@@ -43,9 +53,13 @@ pub(crate) struct ProgressCell {
     late: AtomicU64,
     null_keys: AtomicU64,
     null_values: AtomicU64,
+    skipped: AtomicU64,
+    dead_letters: AtomicU64,
     commits: AtomicU64,
     restored_records: AtomicU64,
     restarts: AtomicU64,
+    /// How long the last commits took, in microseconds.
+    commit_us: Mutex<VecDeque<u64>>,
     /// Since when there has been nothing to do, in milliseconds of the monotonic clock; -1: busy.
     idle_since_ms: AtomicI64,
 }
@@ -60,9 +74,12 @@ impl Default for ProgressCell {
             late: AtomicU64::new(0),
             null_keys: AtomicU64::new(0),
             null_values: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             restored_records: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
+            commit_us: Mutex::default(),
             idle_since_ms: AtomicI64::new(-1),
         }
     }
@@ -80,7 +97,26 @@ impl ProgressCell {
         self.late.fetch_add(counters.late, Ordering::Relaxed);
         self.null_keys.fetch_add(counters.null_keys, Ordering::Relaxed);
         self.null_values.fetch_add(counters.null_values, Ordering::Relaxed);
+        self.skipped.fetch_add(counters.skipped, Ordering::Relaxed);
+        self.dead_letters.fetch_add(counters.dead_letters, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn commit_took(&self, time: Duration) {
+        let mut times = self.commit_us.lock();
+        if times.len() == COMMITS_KEPT {
+            times.pop_front();
+        }
+        times.push_back(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// The median of the last commits' times, and what one in a hundred exceeds.
+    pub(crate) fn commit_us(&self) -> Option<(u64, u64)> {
+        let mut times: Vec<u64> = self.commit_us.lock().iter().copied().collect();
+        times.sort_unstable();
+        let at =
+            |percent: usize| times.get((times.len() * percent / 100).min(times.len() - 1)).copied();
+        if times.is_empty() { None } else { Some((at(50)?, at(99)?)) }
     }
 
     pub(crate) fn restored(&self, records: u64) {
@@ -115,6 +151,8 @@ impl ProgressCell {
             late: of(&self.late),
             null_keys: of(&self.null_keys),
             null_values: of(&self.null_values),
+            skipped: of(&self.skipped),
+            dead_letters: of(&self.dead_letters),
             commits: of(&self.commits),
             restored_records: of(&self.restored_records),
             restarts: of(&self.restarts),

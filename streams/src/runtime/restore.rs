@@ -3,6 +3,7 @@
 //! ```text
 //!   checkpoint matches the log?   yes: replay the changelog from the checkpoint on
 //!                                 no:  wipe this partition, replay from the start, say why
+//!   the start of a changelog is that of its log, or where the job was reset
 //! ```
 //!
 //! Invariants
@@ -42,16 +43,26 @@ pub(crate) fn mismatch(
     }
 }
 
+/// One partition of a changelog, and from where on it counts.
+#[derive(Clone, Copy)]
+pub(crate) struct ChangelogPlace<'a> {
+    pub(crate) topic: &'a TopicRef,
+    pub(crate) partition: u32,
+    /// Everything below is void; 0 where the job was never reset.
+    pub(crate) origin: i64,
+}
+
 /// Restores one store partition and returns how many changelog records that took.
 pub(crate) fn restore(
     broker: &dyn Broker,
-    topic: &TopicRef,
-    partition: u32,
+    place: ChangelogPlace<'_>,
     op: &dyn Stateful,
     rows: &mut RowCache,
 ) -> Result<u64> {
+    let ChangelogPlace { topic, partition, origin } = place;
     let bounds = broker.bounds(topic, partition)?;
-    let from = starting_point(broker, topic, partition, bounds, rows)?;
+    let bounds = Bounds { start: bounds.start.max(origin), ..bounds };
+    let from = starting_point(broker, place, bounds, rows)?;
     let mut reader = broker.reader(topic, partition, from, Scope::Committed)?;
     let mut count = 0;
     while let Some(records) = reader.poll()? {
@@ -76,8 +87,7 @@ pub(crate) fn restore(
 
 fn starting_point(
     broker: &dyn Broker,
-    topic: &TopicRef,
-    partition: u32,
+    ChangelogPlace { topic, partition, origin }: ChangelogPlace<'_>,
     bounds: Bounds,
     rows: &mut RowCache,
 ) -> Result<i64> {
@@ -86,6 +96,11 @@ fn starting_point(
         return Ok(bounds.start);
     };
     let epoch = broker.leader_epoch_at(topic, partition, checkpoint.offset)?;
+    if origin > 0 && checkpoint.offset <= origin {
+        tracing::info!(changelog = %topic.name, partition, "the job was reset: the store is rebuilt");
+        rows.clear()?;
+        return Ok(bounds.start);
+    }
     let Some(why) = mismatch(&checkpoint, broker.log_id(), topic, bounds, epoch) else {
         return Ok(checkpoint.offset);
     };

@@ -20,20 +20,25 @@
 //!
 //! On crash: the next task starts from the committed positions and the changelogs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use super::clock_log::RaiseRecord;
 use super::input::{GlobalPosition, Input, InputTime, choose, global_position, smallest};
 use super::plan::JobPlan;
-use super::restore::restore;
-use crate::broker::{Batch, Broker, Position, Scope, TopicRef, Transaction};
+use super::report::{SourceState, WindowState};
+use super::restore::{ChangelogPlace, restore};
+use super::silence::Raise;
+use crate::broker::{Batch, Broker, Headers, Position, Scope, TopicRef, Transaction};
 use crate::dsl::Assembly;
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::operator::envelope::{self, Envelope};
 use crate::processor::{Changelog, Context, Counters, Entry, Output, Shared, Stateful, Timed};
 use crate::store::{Checkpoint, Flusher, RowCache};
-use crate::time::TimeInputs;
+use crate::time::{OpenWindows, TimeInputs};
 use crate::topology::{SourceDecl, changelog_topic};
 
 /// Where a task finds its store partitions on disk.
@@ -70,6 +75,10 @@ pub(crate) struct Task {
     downstream: Vec<(TopicRef, TimeInputs)>,
     log_id: [u8; 16],
     raised: bool,
+    /// Where raises of silent inputs are written down, and a batch for them; `None`: no window waits.
+    clock_log: Option<(TopicRef, Box<dyn Batch>)>,
+    /// Inputs whose clocks windows depend on.
+    timed_inputs: Arc<BTreeSet<usize>>,
     pub(crate) restored: u64,
 }
 
@@ -92,10 +101,13 @@ impl Task {
                 None
             });
         }
+        let faults = assembly.faults();
         let Assembly { entries, timed, stateful, repartitions, .. } = assembly;
         let here = |node: crate::topology::NodeId| membership[node.0] == id.subtopology;
         let mut ctx = Context::new(id, entries.len(), outputs);
         ctx.late_records = keep_late_records.then(Vec::new);
+        ctx.faults = faults;
+        ctx.printer = plan.settings.printer.clone();
         let mut task = Self {
             id,
             ctx,
@@ -107,6 +119,8 @@ impl Task {
             downstream: Vec::new(),
             log_id: broker.log_id(),
             raised: false,
+            clock_log: plan.clock.clone().map(|topic| (topic, broker.batch())),
+            timed_inputs: Arc::clone(&plan.timed_inputs),
             restored: 0,
         };
         for (_, op) in stateful.into_iter().filter(|(node, _)| here(*node)) {
@@ -139,7 +153,10 @@ impl Task {
         let name = op.borrow().store().clone();
         let changelog = plan.topic(&changelog_topic(&plan.settings.id, &name))?.clone();
         let mut rows = stores.open(&name, self.id.partition)?;
-        self.restored += restore(broker, &changelog, self.id.partition, &*op.borrow(), &mut rows)?;
+        let partition = self.id.partition;
+        let origin = plan.origin(&changelog, partition);
+        let place = ChangelogPlace { topic: &changelog, partition, origin };
+        self.restored += restore(broker, place, &*op.borrow(), &mut rows)?;
         op.borrow_mut().open(rows)?;
         self.stores.push(StorePartition { op, changelog, batch: broker.batch() });
         Ok(())
@@ -187,7 +204,8 @@ impl Task {
             (None, None) => i64::MIN,
         };
         let reader = broker.reader(&topic, partition, start, scope)?;
-        self.inputs.push(Input::new(source.input, topic, partition, watermarks, reader));
+        let now = broker.monotonic();
+        self.inputs.push(Input::new(source.input, topic, partition, watermarks, reader, now));
         Ok(time.map_or_else(Vec::new, |time| time.globals))
     }
 
@@ -206,10 +224,16 @@ impl Task {
                 None => broker.bounds(&topic, partition)?.start,
             };
             let reader = broker.reader(&topic, partition, start, Scope::Committed)?;
-            let input = Input::new(source.input, topic.clone(), partition, None, reader);
+            let (topic, now) = (topic.clone(), broker.monotonic());
+            let input = Input::new(source.input, topic, partition, None, reader, now);
             self.inputs.push(input.global());
         }
         Ok(())
+    }
+
+    /// The owners of its store partitions.
+    pub(super) fn stores(&self) -> impl Iterator<Item = &Shared<dyn Stateful>> {
+        self.stores.iter().map(|store| &store.op)
     }
 
     /// Makes a transaction the running one.
@@ -297,9 +321,10 @@ impl Task {
             };
             self.ctx.clocks[number] = input.heard(&said);
         } else if let Some(entry) = &mut self.entries[number] {
-            let partition = input.partition;
-            let done = entry.process(&mut self.ctx, number, &record);
-            done.map_err(|error| of_partition(error, input.is_global, partition))?;
+            let is_copy = input.is_global && self.id.partition > 0;
+            self.ctx.faults.begin_record(number, input.partition, is_copy, &record);
+            entry.process(&mut self.ctx, number, &record)?;
+            self.ctx.faults.end_record();
         } else {
             self.ctx.observe(number, record.timestamp);
         }
@@ -327,6 +352,82 @@ impl Task {
         self.fire()
     }
 
+    /// Raises the clocks of those silent inputs of its own that are still silent, and writes that down in
+    /// the running transaction; whether there were any.
+    pub(crate) fn pass_over(
+        &mut self,
+        raises: &[Raise],
+        now: Duration,
+        now_ms: i64,
+    ) -> Result<bool> {
+        let Some((topic, batch)) = &mut self.clock_log else { return Ok(false) };
+        for input in self.inputs.iter_mut().filter(|input| input.watermarks.is_none()) {
+            let is_ours = |raise: &&Raise| {
+                raise.partition == input.partition && raise.topic == input.topic.name
+            };
+            let Some(raise) = raises.iter().find(is_ours) else { continue };
+            let clock = &mut self.ctx.clocks[input.number];
+            // What has come since the decision was made speaks for itself.
+            if raise.to <= *clock || input.has_read || input.fill()? {
+                continue;
+            }
+            let record = RaiseRecord {
+                topic: raise.topic.to_string(),
+                partition: raise.partition,
+                next_offset: input.position(),
+                raised_to: raise.to,
+            };
+            if input.raised_at.is_none() {
+                let silent_for = now.saturating_sub(input.read_at);
+                tracing::info!(
+                    topic = %record.topic, partition = record.partition, from = *clock,
+                    to = record.raised_to, next_offset = record.next_offset, ?silent_for,
+                    "a silent partition is passed over"
+                );
+            }
+            let (key, value) = record.encode();
+            batch.push(now_ms, Some(&key), Some(&value), &Headers::none())?;
+            *clock = raise.to;
+            (input.moved, input.raised_at) = (true, Some(now));
+        }
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        self.ctx.append(topic, 0, batch.as_mut())?;
+        self.raised = true;
+        self.fire()?;
+        Ok(true)
+    }
+
+    /// How far its source partitions are.
+    pub(crate) fn sources(&mut self) -> Result<Vec<SourceState>> {
+        let mut sources = Vec::new();
+        for input in self.inputs.iter_mut().filter(|input| input.watermarks.is_none()) {
+            let holds_windows = self.timed_inputs.contains(&input.number);
+            sources.push(SourceState {
+                topic: Arc::clone(&input.topic.name),
+                partition: input.partition,
+                is_at_end: !input.fill()?,
+                position: input.position(),
+                clock: self.ctx.clocks[input.number],
+                read_at: input.read_at,
+                raised_at: input.raised_at,
+                holds_windows,
+            });
+        }
+        Ok(sources)
+    }
+
+    /// How far the windows of its stores are.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = WindowState> + '_ {
+        self.stores.iter().filter_map(|store| {
+            let op = store.op.borrow();
+            let OpenWindows { earliest_end, closed_to } = op.windows(&self.ctx.clocks)?;
+            let (store, partition) = (op.store().clone(), self.id.partition);
+            Some(WindowState { store, partition, earliest_end, closed_to })
+        })
+    }
+
     /// Hands everything emitted to the log; whether there was anything.
     pub(crate) fn flush(&mut self) -> Result<bool> {
         self.ctx.flush()
@@ -338,6 +439,7 @@ impl Task {
         &mut self,
         transaction: &Arc<dyn Transaction>,
         skip_first: bool,
+        now: Duration,
     ) -> Result<Vec<Position>> {
         for at in 0..self.stores.len() {
             self.stores[at].op.borrow_mut().emit_updates(&mut self.ctx)?;
@@ -354,10 +456,9 @@ impl Task {
             changelog.flush()?;
         }
         let positions = self.positions();
-        for input in &mut self.inputs {
-            input.moved = false;
-        }
+        self.inputs.iter_mut().for_each(|input| input.settle(now));
         self.raised = false;
+        self.ctx.faults.prepared();
         self.ctx.end();
         Ok(positions)
     }
@@ -427,6 +528,7 @@ impl Task {
             });
             store.op.borrow_mut().committed(checkpoint, now_ms)?;
         }
+        self.ctx.faults.committed(now_ms);
         self.step_stores(now_ms)
     }
 
@@ -444,22 +546,20 @@ impl Task {
     }
 }
 
-/// A task has the number of its partition; a global table is read from all of its own.
-fn of_partition(error: Error, is_global: bool, read_from: u32) -> Error {
-    match error {
-        Error::Decode { topic, offset, kind, reason, evidence, .. } if is_global => {
-            Error::Decode { topic, partition: read_from, offset, kind, reason, evidence }
-        }
-        other => other,
-    }
-}
-
 /// The back end of a process, with the flusher and the limits that its row caches share.
 pub(crate) struct OpenStores {
     pub(crate) by_name:
         std::collections::BTreeMap<crate::ids::StoreName, Arc<dyn crate::store::ByteStore>>,
     pub(crate) options: crate::store::CacheOptions,
     pub(crate) flusher: Flusher,
+}
+
+impl OpenStores {
+    /// No store at all.
+    pub(crate) fn none(options: crate::store::CacheOptions) -> Result<Self> {
+        let by_name = std::collections::BTreeMap::new();
+        Ok(Self { by_name, options, flusher: Flusher::thread()? })
+    }
 }
 
 impl Stores for OpenStores {

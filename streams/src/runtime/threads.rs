@@ -9,9 +9,11 @@
 //!                    <-------------   Prepared(positions, marks, counts)
 //!   seal N
 //!   Begin(N + 1)     ------------->   step, step, ..
+//!   Raise            ------------->   silent partitions are passed over
 //!   Sealed(N)        ------------------------------------------->   sync, record, markers
 //!                    <-------------------------------------------   Decided
 //!   Committed(N)     ------------->   undecided rows -> committed rows
+//!   Query            ------------->   answers from its committed rows
 //!   Close            ------------->   everything committed to the disk
 //! ```
 //!
@@ -39,6 +41,9 @@ use super::bell::Bell;
 use super::commit::Committer;
 use super::plan::JobPlan;
 use super::progress::ProgressCell;
+use super::query::{Desk, Query};
+use super::report::ReportCell;
+use super::silence::Raise;
 use super::task::{OpenStores, UpstreamMark};
 use super::worker::Prepared;
 use crate::broker::{Broker, Transaction};
@@ -53,6 +58,9 @@ const RESTARTS_MAX: u64 = 5;
 pub(crate) struct Control {
     stop: AtomicBool,
     pub(crate) progress: ProgressCell,
+    pub(crate) desk: Desk,
+    /// What the last commit knew of inputs and windows.
+    pub(crate) report: ReportCell,
 }
 
 impl Control {
@@ -68,8 +76,11 @@ impl Control {
 
 enum Command {
     Begin(Arc<dyn Transaction>),
+    /// Silent partitions are passed over.
+    Raise(Arc<[Raise]>),
     Prepare,
     Committed(Arc<dyn Transaction>),
+    Query(Query),
     Close,
 }
 
@@ -88,6 +99,7 @@ enum Event {
     /// A worker has changed as many rows as may be, and waits.
     Full,
     Prepared(Prepared),
+    Query(Query),
     /// What became of the commit that was on its way.
     Decided(Result<()>),
     Closed,
@@ -129,7 +141,9 @@ pub(crate) fn run(
     let bell = Bell::default();
     let (events, inbox) = channel();
     control.progress.busy();
-    std::thread::scope(|scope| {
+    let asked = events.clone();
+    control.desk.open(move |query| asked.send(Event::Query(query)).is_ok());
+    let outcome = std::thread::scope(|scope| {
         let ends = EndsWatch(&bell);
         let mut workers = Vec::new();
         for (index, ids) in shares.iter().enumerate() {
@@ -154,12 +168,16 @@ pub(crate) fn run(
         let mut coordinator =
             Coordinator::new(plan, broker.as_ref(), committer, control, &bell, link);
         let outcome = coordinator.run();
+        // Must be BEFORE the inbox goes, or else a question would wait for nobody.
+        control.desk.close();
         if outcome.is_err() {
             coordinator.give_up();
         }
         drop(ends);
         outcome.map_err(|error| error.of_job(&plan.settings.id))
-    })
+    });
+    control.desk.close();
+    outcome
 }
 
 /// Ends the watch of the log however the job ends, or else its scope would wait for it for ever.

@@ -9,8 +9,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::plan::JobPlan;
+use super::report::{SourceState, WindowState};
+use super::silence::Raise;
 use super::task::{Stores, Task, UpstreamMark};
 use crate::broker::{Broker, Position, Transaction};
 use crate::error::Result;
@@ -28,6 +31,8 @@ pub(crate) struct Prepared {
     pub(crate) marks: Vec<UpstreamMark>,
     pub(crate) counters: Counters,
     pub(crate) late_records: Vec<LateRecord>,
+    pub(crate) sources: Vec<SourceState>,
+    pub(crate) windows: Vec<WindowState>,
 }
 
 impl Prepared {
@@ -113,6 +118,11 @@ impl Worker {
         self.tasks.iter().map(|task| task.counters().records_in).sum()
     }
 
+    /// Its tasks.
+    pub(super) fn tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
     /// How many tasks it owns.
     pub(crate) fn task_count(&self) -> usize {
         self.tasks.len()
@@ -128,6 +138,29 @@ impl Worker {
         self.tasks.iter_mut().try_for_each(|task| task.raise(to))
     }
 
+    /// Passes over those of its inputs that are still silent; whether there were any.
+    pub(crate) fn pass_over(
+        &mut self,
+        raises: &[Raise],
+        now: Duration,
+        now_ms: i64,
+    ) -> Result<bool> {
+        let mut any = false;
+        for task in &mut self.tasks {
+            any |= task.pass_over(raises, now, now_ms)?;
+        }
+        Ok(any)
+    }
+
+    /// How far its source partitions are.
+    pub(crate) fn sources(&mut self) -> Result<Vec<SourceState>> {
+        let mut all = Vec::new();
+        for task in &mut self.tasks {
+            all.extend(task.sources()?);
+        }
+        Ok(all)
+    }
+
     pub(crate) fn is_dirty(&self) -> bool {
         self.tasks.iter().any(Task::is_dirty)
     }
@@ -137,17 +170,19 @@ impl Worker {
     }
 
     /// Its part of the commit. The transaction is let go of; only after the one before is committed.
-    pub(crate) fn prepare(&mut self) -> Result<Prepared> {
+    pub(crate) fn prepare(&mut self, now: Duration) -> Result<Prepared> {
         let transaction =
             self.transaction.take().expect("a commit follows the begin of its transaction");
         let skip_first = self.mistake == Some(Mistake::SkipChangelogRecord);
         let mut prepared = Prepared::default();
         for task in &mut self.tasks {
-            let positions = task.prepare(&transaction, skip_first)?;
+            let positions = task.prepare(&transaction, skip_first, now)?;
             prepared.positions.extend(positions);
             prepared.marks.extend(task.marks());
             prepared.counters.add(&task.take_counters());
             prepared.late_records.extend(task.take_late_records());
+            prepared.sources.extend(task.sources()?);
+            prepared.windows.extend(task.windows());
         }
         if self.mistake == Some(Mistake::StoreBeforeCommit) {
             self.committed(transaction.as_ref(), i64::MAX)?;

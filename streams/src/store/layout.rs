@@ -93,8 +93,13 @@ impl Checkpoint {
 
 /// The key of a row, as a row cache takes it.
 pub(crate) fn row_key(key: &[u8], out: &mut Vec<u8>) {
+    key_of(KIND_ROW, key, out);
+}
+
+/// The key of a row of any kind, as a row cache takes it.
+pub(crate) fn key_of(kind: u8, key: &[u8], out: &mut Vec<u8>) {
     out.reserve(1 + key.len());
-    out.push(KIND_ROW);
+    out.push(kind);
     out.extend_from_slice(key);
 }
 

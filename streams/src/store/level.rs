@@ -1,8 +1,9 @@
 //! Rows of one level of a row cache: found by hash, listed in order only where scans need it.
 //!
 //! Why: nearly every access is a get or a put of one key, and a hash table does that in a fraction
-//! of what a tree needs. Only the time index and the rows of joins are scanned while a job runs, so only
-//! these are in a tree; a scan of other rows (rare: a query, a test) sorts what it finds.
+//! of what a tree needs. Only the time index and the rows of joins are scanned often while a job runs, so
+//! only these are in a tree; a scan of other rows (rare: a query, slices whose time is up, a test) sorts
+//! what it finds.
 //!
 //! Invariants
 //! * `bytes` is what the rows hold: keys, values and a fixed share for the tables themselves.
@@ -14,7 +15,9 @@ use std::ops::Bound;
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 
-use super::layout::{Checkpoint, KIND_CHECKPOINT, KIND_TIME_INDEX, PREFIX_BYTES};
+use super::layout::{
+    Checkpoint, KIND_CHECKPOINT, KIND_LISTED, KIND_SLICE, KIND_TIME_INDEX, PREFIX_BYTES,
+};
 
 /// What a row costs besides its key and value: two handles, the table's slot and its slack, and the
 /// allocator's rounding.
@@ -28,7 +31,7 @@ pub(super) struct Level {
 }
 
 fn is_ordered(key: &[u8]) -> bool {
-    key.first().is_some_and(|&kind| kind >= KIND_TIME_INDEX)
+    key.first().is_some_and(|&kind| kind == KIND_TIME_INDEX || kind == KIND_LISTED)
 }
 
 fn value_bytes(value: Option<&Bytes>) -> usize {
@@ -95,17 +98,23 @@ impl Level {
         from: &'a [u8],
         to: &'a [u8],
     ) -> impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> + 'a {
-        let mut hashed: Vec<_> = if is_ordered(from) {
+        let one_kind = is_ordered(from) && to <= &[KIND_SLICE][..];
+        let mut hashed: Vec<_> = if one_kind {
             Vec::new()
         } else {
             let rows = self.hashed.iter();
             rows.filter(|(key, _)| from <= &key[..] && &key[..] < to).collect()
         };
         hashed.sort_unstable_by_key(|(key, _)| *key);
-        // Kinds below the time index come first in the order of keys, and all of them are hashed.
         let bounds = (Bound::Included(from), Bound::Excluded(to));
-        let ordered = self.ordered.range::<[u8], _>(bounds);
-        hashed.into_iter().chain(ordered).map(|(key, value)| (key, value.as_ref()))
+        let mut ordered = self.ordered.range::<[u8], _>(bounds).peekable();
+        let mut hashed = hashed.into_iter().peekable();
+        std::iter::from_fn(move || match (hashed.peek(), ordered.peek()) {
+            (Some((h, _)), Some((o, _))) if h < o => hashed.next(),
+            (Some(_), None) => hashed.next(),
+            _ => ordered.next(),
+        })
+        .map(|(key, value)| (key, value.as_ref()))
     }
 
     /// One batch for the store: these rows, sorted, and the checkpoint that they reach.
@@ -163,7 +172,7 @@ mod tests {
     #[test]
     fn a_range_is_sorted_across_rows_and_index() {
         let mut level = Level::default();
-        for key in ["\x02b", "\x01c", "\x01a", "\x02a", "\x01b"] {
+        for key in ["\x02b", "\x01c", "\x04a", "\x01a", "\x02a", "\x03a", "\x01b"] {
             level.put(bytes(key), Some(bytes(key)));
         }
         let keys = |from: &str, to: &str| {
@@ -173,6 +182,8 @@ mod tests {
         assert_eq!(keys("\x01b", "\x02b"), [b"\x01b", b"\x01c", b"\x02a"]);
         assert_eq!(keys("\x02a", "\x03"), [b"\x02a", b"\x02b"]);
         assert_eq!(keys("\x01", "\x01b"), [b"\x01a"]);
+        assert_eq!(keys("\x02b", "\x7f"), [b"\x02b", b"\x03a", b"\x04a"], "hashed rows behind");
+        assert_eq!(keys("\x03", "\x04"), [b"\x03a"]);
     }
 
     #[test]

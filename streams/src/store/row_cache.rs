@@ -42,6 +42,7 @@ use super::flusher::{FlushJob, Flusher, Ticket};
 use super::layout::{Checkpoint, KIND_CHECKPOINT, PREFIX_BYTES, partition_range, store_key};
 use super::level::Level;
 use super::{ByteStore, StoreError, Visit};
+use crate::ids::StoreName;
 
 /// The limits of one store partition in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +146,11 @@ impl RowCache {
         }
     }
 
+    /// The store's name.
+    pub(crate) fn store(&self) -> &StoreName {
+        self.store.name()
+    }
+
     /// How far the store itself reflects the changelog; `None` if it was never flushed.
     ///
     /// # Errors
@@ -224,6 +230,14 @@ impl RowCache {
             self.dirty.level.put_above(rows);
             self.reach(checkpoint, now_ms);
         }
+    }
+
+    /// Calls `look` with the undecided rows out of its sight: everything that it finds is committed.
+    pub(crate) fn committed_only<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
+        let undecided = mem::take(&mut self.undecided);
+        let seen = look(self);
+        self.undecided = undecided;
+        seen
     }
 
     /// Takes over rows of the changelog; `None` deletes. The checkpoint is the offset behind the last

@@ -15,13 +15,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::random::Random;
 use crate::broker::{Broker, Call, SimulatedLog};
 use crate::dsl::Topology;
 use crate::error::Result;
+use crate::printer::Printer;
 use crate::processor::{Counters, LateRecord};
-use crate::runtime::{Build, Committer, JobPlan, OpenStores, Prepared, Sealed, Worker};
+use crate::runtime::{
+    Build, Committer, JobPlan, OpenStores, Plan, Prepared, Reset, ResetTo, Sealed, Worker,
+    plan_raises,
+};
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher, HeldFlushes, MemoryBackend};
 
@@ -70,17 +75,19 @@ enum Happened {
 
 /// The runtime, the log and the stores of a test.
 pub(super) struct Engine {
-    build: Build,
+    pub(super) build: Build,
     pub(super) settings: Settings,
     pub(super) partitions: u32,
     /// Of topics that have their own.
     pub(super) partitions_of: BTreeMap<&'static str, u32>,
     random: Random,
     pub(super) log: SimulatedLog,
-    stores: MemoryBackend,
+    pub(super) stores: MemoryBackend,
     /// Flushes wait here, also while the job starts over.
     flusher: Flusher,
     held: HeldFlushes,
+    /// When the job last looked for silent partitions.
+    looked_at: Duration,
     /// A commit that failed: whether it happened shows when the job starts over.
     in_doubt: Option<OnItsWay>,
     running: Option<Running>,
@@ -97,6 +104,8 @@ impl Engine {
     pub(super) fn new(build: Build) -> Self {
         let mut settings = Settings::new("test");
         settings.event_time_ahead_max_ms = i64::MAX;
+        settings.printer = Printer::list();
+        settings.idle_after = Duration::MAX;
         let (flusher, held) = Flusher::held();
         Self {
             build,
@@ -108,6 +117,7 @@ impl Engine {
             stores: MemoryBackend::new(0),
             flusher,
             held,
+            looked_at: Duration::ZERO,
             in_doubt: None,
             running: None,
             crash_every: None,
@@ -177,6 +187,19 @@ impl Engine {
         }
     }
 
+    /// Stops the job and moves it to this offset in each source partition.
+    pub(super) fn reset(&mut self, offset: i64) -> Result<()> {
+        self.stop()?;
+        self.reset_stopped(ResetTo::Offset(offset))
+    }
+
+    /// Moves the job, which does not run.
+    pub(super) fn reset_stopped(&mut self, to: ResetTo) -> Result<()> {
+        let broker = self.log.broker(self.settings.event_time_ahead_max_ms)?;
+        let (settings, build) = (self.settings.clone(), Arc::clone(&self.build));
+        Reset::plan(settings, build, &broker, to, &|_, _, _| Ok(None))?.carry_out(&broker)
+    }
+
     /// Processes and commits everything, raises the source clocks if told to, and so on until quiet.
     pub(super) fn drive(&mut self, raise_to: Option<i64>) -> Result<()> {
         let mut raise = raise_to;
@@ -209,7 +232,8 @@ impl Engine {
     }
 
     fn open(&mut self) -> Result<Running> {
-        let sources = Topology::build(&self.settings.id, i64::MAX, &|t| (self.build)(t))?;
+        let on_error = self.settings.on_error;
+        let sources = Topology::build(&self.settings.id, i64::MAX, on_error, &|t| (self.build)(t))?;
         for part in sources.graph.subtopologies() {
             for source in part.sources.iter().filter(|source| source.upstream.is_none()) {
                 let partitions = self.partitions_for(&source.topic);
@@ -268,8 +292,11 @@ impl Engine {
                 running.workers.iter_mut().try_for_each(|worker| worker.raise(to))?;
             }
             let happened = self.finish(running)?;
-            if !matches!(happened, Happened::Went) || !running.is_dirty() {
+            if !matches!(happened, Happened::Went) {
                 return Ok(happened);
+            }
+            if !running.is_dirty() && !self.pass_over_in_time(running)? {
+                return Ok(Happened::Went);
             }
             self.seal(running)?;
         }
@@ -320,10 +347,13 @@ impl Engine {
 
     /// Workers prepare, the next transaction begins, and the commit is left to itself.
     fn seal(&mut self, running: &mut Running) -> Result<()> {
+        let now = self.log.monotonic();
+        let workers = running.workers.iter_mut();
         let prepared: Vec<Prepared> =
-            running.workers.iter_mut().map(Worker::prepare).collect::<Result<_>>()?;
+            workers.map(|worker| worker.prepare(now)).collect::<Result<_>>()?;
         let sealed = running.committer.seal(&prepared)?;
         begin(running)?;
+        self.pass_over(running, now)?;
         let mut counters = Counters::default();
         let mut late = Vec::new();
         for part in prepared {
@@ -334,6 +364,42 @@ impl Engine {
         running.on_its_way =
             Some(OnItsWay { sealed, counters, late, patience, stage: Stage::Sealed });
         Ok(())
+    }
+
+    /// Passes over source partitions that have been silent for too long at that time; whether there were
+    /// any.
+    fn pass_over(&mut self, running: &mut Running, at: Duration) -> Result<bool> {
+        let raises = self.plan_raises(running, at)?.raises;
+        let now_ms = self.log.now_ms();
+        let mut any = false;
+        for worker in &mut running.workers {
+            any |= worker.pass_over(&raises, at, now_ms)?;
+        }
+        Ok(any)
+    }
+
+    /// The same for an idle job, which has looked whenever something was due since it last did.
+    fn pass_over_in_time(&mut self, running: &mut Running) -> Result<bool> {
+        let now = self.log.monotonic();
+        loop {
+            let at = self.looked_at.min(now);
+            if self.pass_over(running, at)? {
+                return Ok(true);
+            }
+            if at == now {
+                return Ok(false);
+            }
+            let next = self.plan_raises(running, at)?.next;
+            self.looked_at = next.map_or(now, |next| next.min(now));
+        }
+    }
+
+    fn plan_raises(&self, running: &mut Running, at: Duration) -> Result<Plan> {
+        let mut sources = Vec::new();
+        for worker in &mut running.workers {
+            sources.extend(worker.sources()?);
+        }
+        Ok(plan_raises(&sources, at, self.settings.idle_after))
     }
 
     /// The next thing that happens to the commit on its way.

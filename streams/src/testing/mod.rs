@@ -26,11 +26,13 @@ use std::time::Duration;
 
 use engine::Engine;
 
-use crate::broker::Durability;
+use crate::broker::{Durability, StoredRecord};
 use crate::codec::{Codec, Data};
 use crate::dsl::{Topic, Topology};
 use crate::error::Result;
 use crate::key::RecordKey;
+use crate::letter::{DeadLetter, letters_topic};
+use crate::on_error::OnError;
 use crate::processor::LateRecord;
 use crate::record::Headers;
 pub use crate::settings::{Limits, Mistake};
@@ -108,10 +110,26 @@ impl TestDriver {
         self
     }
 
+    /// Passes over source partitions that have been silent that long by the driver's clock while others
+    /// moved; a driver waits for them for ever by default. With zero, silent partitions are at once as far
+    /// as the furthest, which is Kafka's rule.
+    #[must_use]
+    pub fn idle_after(mut self, silence: Duration) -> Self {
+        self.engine.settings.idle_after = silence;
+        self
+    }
+
     /// The limit for event times ahead of their records' timestamps; a driver has none by default.
     #[must_use]
     pub fn event_time_ahead_max(mut self, limit: Duration) -> Self {
         self.engine.settings.event_time_ahead_max_ms = duration_ms(limit);
+        self
+    }
+
+    /// What the job does with records that a step cannot take; see [`App::on_error`](crate::App::on_error).
+    #[must_use]
+    pub fn on_error(mut self, policy: OnError) -> Self {
+        self.engine.settings.on_error = policy;
         self
     }
 
@@ -276,6 +294,12 @@ impl TestDriver {
         self
     }
 
+    /// The driver's wall clock is set, as an administrator would: it jumps, and no time passes.
+    pub fn set_wall_clock(&mut self, now_ms: i64) -> &mut Self {
+        self.engine.log.set_clock(now_ms);
+        self
+    }
+
     /// Processes everything sent so far and commits it.
     ///
     /// # Errors
@@ -382,6 +406,43 @@ impl TestDriver {
         self.engine.late.iter().map(plain).collect()
     }
 
+    /// The dead letters of all committed transactions, partition by partition, each in order.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails; see [`run`](Self::run).
+    pub fn dead_letters(&mut self) -> Vec<DeadLetter> {
+        self.run().expect("the job failed");
+        let topic = letters_topic(&self.engine.settings.id);
+        let stored = self.engine.log.read(&topic, &mut Vec::new());
+        let letter = |r: StoredRecord| {
+            DeadLetter::read(r.key.as_deref(), r.value.as_deref(), r.timestamp, &r.headers)
+        };
+        let letters = stored.expect("the log in memory is readable").into_iter();
+        letters.map(|record| letter(record).expect("the job writes letters only")).collect()
+    }
+
+    /// How many records a step could not take and left out, over all committed transactions.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails; see [`run`](Self::run).
+    pub fn skipped(&mut self) -> u64 {
+        self.run().expect("the job failed");
+        self.engine.counters.skipped
+    }
+
+    /// What `.print(..)` has printed so far, after processing everything; with crashes, lines of
+    /// repeated transactions come again.
+    ///
+    /// # Panics
+    ///
+    /// If the job fails; see [`run`](Self::run).
+    pub fn printed(&mut self) -> Vec<String> {
+        self.run().expect("the job failed");
+        self.engine.settings.printer.lines()
+    }
+
     /// Null keys and null values that a step had to leave out, over all committed transactions.
     #[must_use]
     pub fn nulls(&self) -> (u64, u64) {
@@ -412,6 +473,16 @@ impl TestDriver {
         self
     }
 
+    /// Stops the job and moves it to this offset in each source partition, as `reset --to OFFSET --yes`
+    /// does: the next call starts it there, with empty stores.
+    ///
+    /// # Errors
+    ///
+    /// S032: a source partition has no such offset.
+    pub fn reset_to(&mut self, offset: i64) -> Result<()> {
+        self.engine.reset(offset)
+    }
+
     /// A clean stop, as Ctrl-C does it: what was processed is committed, stores go to the disk.
     ///
     /// # Panics
@@ -422,3 +493,6 @@ impl TestDriver {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,17 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use core_log::{Offset, PARTITIONS_MAX, Timestamp};
 
 use crate::at::At;
+use crate::query::WindowTime;
+use crate::runtime::ResetTo;
 
 /// More threads than any machine has cores are a typing mistake.
 const THREADS_MAX: usize = 1_024;
+/// More rows than anybody reads.
+const ROWS_MAX: usize = 1_000_000;
 
 /// A job and the tool that looks after it. Without a command, the job runs.
 ///
@@ -28,11 +32,18 @@ pub(super) enum Command {
     /// Run the job; Ctrl-C finishes the transaction and stops, twice stops at once (still safe)
     Run(Run),
     /// Print the graph of the job: sub-topologies, stores and topics
-    Topology,
+    Topology(Topology),
     /// Print records of a topic, also while the job is running
     Tail(Tail),
     /// Run the job again over old input, in state and topics of its own; the live ones stay as they are
     Replay(Replay),
+    /// Show how the job goes, running or not: positions, lag, windows, stores, commit times
+    Status(Status),
+    /// Look at the committed rows of the job's stores, also while it is running
+    #[command(subcommand)]
+    State(State),
+    /// Move the job to other positions and build its state anew: shows a plan, until --yes
+    Reset(Reset),
     /// Manage topics
     #[command(subcommand)]
     Topic(Topic),
@@ -51,6 +62,24 @@ pub(super) struct Run {
     /// nobody reads them any more
     #[arg(long)]
     pub(super) progress: bool,
+}
+
+/// Options of `topology`.
+#[derive(Debug, Args)]
+pub(super) struct Topology {
+    /// As text, as a picture (svg), for a program that draws it (mermaid, dot), or for one that reads it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = TopologyFormat::Text)]
+    pub(super) format: TopologyFormat,
+}
+
+/// What `topology` can print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TopologyFormat {
+    Text,
+    Mermaid,
+    Dot,
+    Svg,
+    Json,
 }
 
 /// Options of `tail`.
@@ -101,6 +130,79 @@ pub(super) struct Replay {
     /// Worker threads; by default one for each core
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = threads)]
     pub(super) threads: Option<usize>,
+}
+
+/// Commands under `state`.
+#[derive(Debug, Subcommand)]
+pub(super) enum State {
+    /// List the stores: types, rows and sizes
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the row of a key, or all its open windows
+    Get {
+        /// The store
+        store: String,
+        /// The key: text as it is, anything else as JSON (17, ["a",17])
+        #[arg(allow_hyphen_values = true)]
+        key: String,
+        /// Only the window that this time lies in: 10:03 (UTC, of any day), RFC 3339 or milliseconds
+        #[arg(long, value_name = "TIME", value_parser = window_time)]
+        window: Option<WindowTime>,
+        /// One JSON object a line: store, partition, key, timestamp, value
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print rows in the order of their keys
+    Range {
+        /// The store
+        store: String,
+        /// The first key
+        #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+        from: Option<String>,
+        /// The key before which to stop
+        #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+        to: Option<String>,
+        /// Only keys that begin with this text
+        #[arg(long, value_name = "TEXT", conflicts_with_all = ["from", "to"])]
+        prefix: Option<String>,
+        /// How many rows at most
+        #[arg(long, value_name = "N", default_value = "100", value_parser = limit)]
+        limit: usize,
+        /// One JSON object a line: store, partition, key, timestamp, value
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Refresh every second until Ctrl-C: in place on a terminal, else a block each time
+    #[arg(long, short = 'w')]
+    pub(super) watch: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Options of `reset`.
+#[derive(Debug, Args)]
+pub(super) struct Reset {
+    /// Where to go in each source partition: an offset, @TIME (RFC 3339 or milliseconds), start, end, or
+    /// so many offsets on (+N) or back (-N)
+    #[arg(
+        long,
+        value_name = "OFFSET|@TIME|start|end|+N|-N",
+        allow_hyphen_values = true,
+        value_parser = reset_to
+    )]
+    pub(super) to: ResetTo,
+    /// Do it; without, the plan is shown and nothing is changed
+    #[arg(long)]
+    pub(super) yes: bool,
 }
 
 /// Commands under `topic`.
@@ -174,6 +276,51 @@ fn start(text: &str) -> Result<Start, String> {
     usize::try_from(number).map(Start::Last).map_err(|_too_large| refuse())
 }
 
+/// RFC 3339, or milliseconds since 1970.
+fn instant(text: &str) -> Option<Timestamp> {
+    let parsed = || text.parse().ok().map(|time: jiff::Timestamp| time.as_millisecond());
+    text.parse().ok().or_else(parsed)
+}
+
+fn window_time(text: &str) -> Result<WindowTime, String> {
+    let text = text.strip_prefix('@').unwrap_or(text);
+    if let Some(time) = instant(text) {
+        return Ok(WindowTime::At(time));
+    }
+    let midnight = jiff::civil::Time::midnight();
+    let of_day = text.parse::<jiff::civil::Time>().ok().filter(|_| text.contains(':'));
+    let since = of_day.and_then(|time| time.since(midnight).ok()?.total(jiff::Unit::Second).ok());
+    let whole = since.and_then(|seconds| format!("{seconds:.0}").parse::<i64>().ok());
+    whole.map(|seconds| WindowTime::OfDay(seconds * 1_000)).ok_or_else(|| {
+        "a time of day (10:03), a date (2026-01-05T10:03:00Z) or milliseconds are wanted".to_owned()
+    })
+}
+
+fn limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=ROWS_MAX).contains(&n) => Ok(n),
+        _ => Err(format!("1 to {ROWS_MAX} rows can be asked for")),
+    }
+}
+
+fn reset_to(text: &str) -> Result<ResetTo, String> {
+    const FORMS: &str = "an offset (17), a time (@2026-01-05T10:00:00Z, @1767607200000), start, end, or \
+                         a number of offsets (+100, -100) is wanted";
+    let number = |digits: &str| {
+        let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        digits.parse::<i64>().ok().filter(|_| is_number)
+    };
+    let parsed = match text.split_at_checked(1) {
+        _ if text == "start" => Some(ResetTo::Start),
+        _ if text == "end" => Some(ResetTo::End),
+        Some(("@", time)) => instant(time).map(ResetTo::Time),
+        Some(("+", digits)) => number(digits).map(ResetTo::By),
+        Some(("-", digits)) => number(digits).map(|n| ResetTo::By(-n)),
+        _ => number(text).map(ResetTo::Offset),
+    };
+    parsed.ok_or_else(|| FORMS.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +343,35 @@ mod tests {
         assert_eq!(tail_start("@noon"), None);
         for nonsense in ["five", "", "-", "--5", "-+5", "+5", "1.5", "99999999999999999999", "@"] {
             assert_eq!(tail_start(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn a_reset_goes_to_a_place_or_by_a_distance() {
+        assert_eq!(reset_to("17"), Ok(ResetTo::Offset(17)));
+        assert_eq!(reset_to("+100"), Ok(ResetTo::By(100)));
+        assert_eq!(reset_to("-100"), Ok(ResetTo::By(-100)));
+        assert_eq!(reset_to("start"), Ok(ResetTo::Start));
+        assert_eq!(reset_to("end"), Ok(ResetTo::End));
+        assert_eq!(reset_to("@1763546400000"), Ok(ResetTo::Time(1_763_546_400_000)));
+        assert_eq!(reset_to("@2025-11-19T10:00:00Z"), Ok(ResetTo::Time(1_763_546_400_000)));
+        for nonsense in ["", "+", "-", "--1", "+-1", "1.5", "begin", "@", "@noon", "\u{e9}"] {
+            assert!(reset_to(nonsense).is_err(), "{nonsense:?}");
+        }
+        assert!(reset_to("99999999999999999999").is_err());
+        let without = Cli::try_parse_from(["job", "reset"]);
+        assert!(without.is_err(), "there is no default for where to go");
+    }
+
+    #[test]
+    fn a_window_is_named_by_a_time_in_it() {
+        let at = |text| window_time(text).ok();
+        assert_eq!(at("10:03"), Some(WindowTime::OfDay(36_180_000)));
+        assert_eq!(at("23:59:59"), Some(WindowTime::OfDay(86_399_000)));
+        assert_eq!(at("2025-11-19T10:00:00Z"), Some(WindowTime::At(1_763_546_400_000)));
+        assert_eq!(at("@5"), Some(WindowTime::At(5)));
+        for nonsense in ["", "noon", "25:00", "10:03:00Z", "10"] {
+            assert!(!matches!(at(nonsense), Some(WindowTime::OfDay(_))), "{nonsense:?}");
         }
     }
 

@@ -81,6 +81,11 @@ impl Shown {
     }
 }
 
+/// A row of a store as one line, without a line end.
+pub(super) fn row_text(key: &Value, value: &Value) -> String {
+    format!("{}  {}", key_text(key), text(value))
+}
+
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

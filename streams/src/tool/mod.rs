@@ -1,9 +1,11 @@
-//! A job binary as its own tool: run, topology, tail, replay, topic. The only place of the crate that prints.
+//! A job binary as its own tool: run, topology, tail, status, state, reset, replay, topic. The only place
+//! of the crate that prints.
 //!
 //! Why in the library: only the job's binary knows the types of its topics and stores, so it is the one
 //! program that can show them.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command line is wrong, 4 a comparison found differences, 130 a
+//! Exit codes: 0 done, 1 failed, 2 the command line is wrong, 3 a plan that wants a decision, 4 a
+//! comparison found differences, 130 a
 //! second Ctrl-C.
 //!
 //! Invariants
@@ -12,11 +14,17 @@
 
 mod args;
 mod decode;
+mod hint;
 mod interrupt;
 mod print;
+mod reach;
 mod replay;
+mod reset;
 mod run;
 mod start;
+mod state;
+mod status;
+mod table;
 mod tail;
 mod topic;
 
@@ -26,6 +34,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::topology::Format;
 use args::{Cli, Command, Topic};
 
 /// The environment variable that overrides the program's log directory.
@@ -34,6 +43,7 @@ const LOG_VARIABLE: &str = "STREAMS_LOG";
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const DIFFERS: i32 = 4;
+const DECISION: i32 = 3;
 
 /// How a command ended; what it failed with is the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +56,8 @@ enum Ended {
     Differs,
     /// It was asked to stop, and can be gone on with.
     Unfinished,
+    /// It has shown a plan, and wants to be told to go on.
+    DecisionNeeded,
 }
 
 /// Carries out a command line. Returns when it has succeeded; otherwise says why on standard error and
@@ -71,6 +83,7 @@ pub(crate) fn main(app: App, args: impl IntoIterator<Item = OsString>) -> Result
         Ok(Ended::Done | Ended::OutputClosed) => Ok(()),
         Ok(Ended::Differs) => std::process::exit(DIFFERS),
         Ok(Ended::Unfinished) => std::process::exit(FAILED),
+        Ok(Ended::DecisionNeeded) => std::process::exit(DECISION),
         Err(e) => {
             print::error(&e);
             std::process::exit(if matches!(e, Error::Usage { .. }) { USAGE } else { FAILED })
@@ -87,13 +100,28 @@ fn parse(id: &str, args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap
 fn execute(app: App, cli: Cli) -> Result<Ended> {
     match cli.command.unwrap_or_else(|| Command::Run(args::Run::default())) {
         Command::Run(options) => run::run(app, &options),
-        Command::Topology => print::text(&app.assemble()?.graph.describe_text()),
+        Command::Topology(options) => topology(&app, &options),
         Command::Tail(options) => tail::tail(&app, &options),
         Command::Replay(options) => replay::replay(app, options),
+        Command::State(command) => state::state(&app, &command),
+        Command::Status(options) => status::status(&app, &options),
+        Command::Reset(options) => reset::reset(&app, &options),
         Command::Topic(Topic::Create { name, partitions }) => {
             topic::create(&app, &name, partitions)
         }
     }
+}
+
+/// The graph of the job, which needs no log.
+fn topology(app: &App, options: &args::Topology) -> Result<Ended> {
+    let format = match options.format {
+        args::TopologyFormat::Text => Format::Text,
+        args::TopologyFormat::Mermaid => Format::Mermaid,
+        args::TopologyFormat::Dot => Format::Dot,
+        args::TopologyFormat::Svg => Format::Svg,
+        args::TopologyFormat::Json => Format::Json,
+    };
+    print::text(&app.assemble()?.graph.describe(format))
 }
 
 /// What the library traces goes to standard error; RUST_LOG chooses, warnings by default.

@@ -81,6 +81,10 @@ fn evidence(error: &Error) -> Vec<String> {
             let names = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
             lines.push(format!("topics: {names}"));
         }
+        Error::UnknownStore { known, .. } => {
+            let names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            lines.push(format!("stores: {names}"));
+        }
         _ => {}
     }
     let mut cause = error.source();

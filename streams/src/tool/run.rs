@@ -15,8 +15,9 @@ use std::time::Duration;
 use core_log::{Clock, SystemClock, Timestamp};
 
 use super::args::Run;
+use super::hint::{Quiet, s001};
 use super::{Ended, interrupt, print};
-use crate::app::App;
+use crate::app::{App, Handle};
 use crate::error::Result;
 use crate::runtime::Progress;
 
@@ -28,6 +29,8 @@ const LINE_RECORDS: u64 = 1_000;
 /// The status line, refreshed in place or one after the other.
 const REFRESH: Duration = Duration::from_millis(250);
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// How often silent partitions are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the job until it ends.
 pub(super) fn run(app: App, options: &Run) -> Result<Ended> {
@@ -59,6 +62,9 @@ pub(super) fn run(app: App, options: &Run) -> Result<Ended> {
             handle.stop();
         }
         status.show(&handle.progress(), clock.monotonic(), clock.now_ms())?;
+        if !options.progress && !stopping {
+            status.wonder(&handle, clock.monotonic())?;
+        }
     }
     let progress = handle.wait()?;
     status.end(&progress)
@@ -72,12 +78,22 @@ struct Status {
     shown_at: Duration,
     /// Nobody reads any more.
     closed: bool,
+    quiet: Quiet,
+    looked_at: Duration,
 }
 
 impl Status {
     fn new(script: bool, now: Duration) -> Self {
         let in_place = !script && io::stdout().is_terminal();
-        Self { script, in_place, shown: Progress::default(), shown_at: now, closed: false }
+        Self {
+            script,
+            in_place,
+            shown: Progress::default(),
+            shown_at: now,
+            closed: false,
+            quiet: Quiet::new(now),
+            looked_at: now,
+        }
     }
 
     /// Whether the script that started the job is gone. A person may close the pipe and let it run.
@@ -109,6 +125,27 @@ impl Status {
         self.write(&text)
     }
 
+    /// Says why nothing comes out, when that has been so for a while and nothing is wrong.
+    fn wonder(&mut self, handle: &Handle, now: Duration) -> Result<()> {
+        if now.saturating_sub(self.looked_at) < LOOK_EVERY {
+            return Ok(());
+        }
+        self.looked_at = now;
+        let looked = handle.look();
+        let due = self.quiet.is_due(handle.progress().records_out, now);
+        let status = match (looked, due) {
+            (Ok(()), Some(_)) => handle.status(),
+            // A hint is not worth a failure: what is wrong shows in the job itself.
+            _ => return Ok(()),
+        };
+        let quiet_ms = due.and_then(|quiet| i64::try_from(quiet.as_millis()).ok());
+        let Some(hint) = status.ok().and_then(|status| s001(&status, quiet_ms)) else {
+            return Ok(());
+        };
+        let start = if self.in_place { "\r\x1b[K" } else { "" };
+        self.write(&format!("{start}{hint}"))
+    }
+
     fn end(&mut self, progress: &Progress) -> Result<Ended> {
         let text = if self.script { script_line(progress) } else { last_line(progress) };
         let start = if self.in_place { "\r\x1b[K" } else { "" };
@@ -128,12 +165,14 @@ impl Status {
 /// `read` counts records taken in, `in` those whose transaction is committed.
 fn script_line(p: &Progress) -> String {
     format!(
-        "read={} in={} out={} filtered={} late={} commits={} restored={}\n",
+        "read={} in={} out={} filtered={} late={} skipped={} dead_letters={} commits={} restored={}\n",
         p.records_read,
         p.records_in,
         p.records_out,
         p.filtered,
         p.late,
+        p.skipped,
+        p.dead_letters,
         p.commits,
         p.restored_records
     )
@@ -148,8 +187,9 @@ fn person_line(before: &Progress, now: &Progress, passed: Duration, now_ms: Time
         Ok(time) => time.strftime("%H:%M:%SZ").to_string(),
         Err(_) => now_ms.to_string(),
     };
+    let not_taken = not_taken(now).map_or_else(String::new, |text| format!("  {text}"));
     format!(
-        "{time}  in {}/s  out {}/s  total {}  filtered {}  late {}  commits {}",
+        "{time}  in {}/s  out {}/s  total {}  filtered {}  late {}{not_taken}  commits {}",
         per_second(before.records_in, now.records_in),
         per_second(before.records_out, now.records_out),
         now.records_in,
@@ -164,14 +204,22 @@ fn last_line(p: &Progress) -> String {
         "stopped: {} records in, {} out, {} filtered, {} late, {} commits\n",
         p.records_in, p.records_out, p.filtered, p.late, p.commits
     );
-    let skipped = p.null_keys + p.null_values;
-    if skipped > 0 {
+    if let Some(not_taken) = not_taken(p) {
+        text.push_str(&format!("  not taken: {not_taken}\n"));
+    }
+    if p.null_keys + p.null_values > 0 {
         text.push_str(&format!(
             "  left out: {} without a key, {} without a value\n",
             p.null_keys, p.null_values
         ));
     }
     text
+}
+
+/// Records that a step could not take, where there are any.
+fn not_taken(p: &Progress) -> Option<String> {
+    let any = p.skipped + p.dead_letters > 0;
+    any.then(|| format!("{} skipped, {} dead letters", p.skipped, p.dead_letters))
 }
 
 #[cfg(test)]
@@ -187,6 +235,16 @@ mod tests {
             line,
             "00:00:00Z  in 10000/s  out 40/s  total 6000  filtered 0  late 2  commits 0"
         );
+    }
+
+    #[test]
+    fn records_that_were_not_taken_are_told_where_there_are_any() {
+        let some = Progress { skipped: 2, dead_letters: 1, ..Progress::default() };
+        assert!(last_line(&some).contains("\n  not taken: 2 skipped, 1 dead letters\n"));
+        let line = person_line(&some, &some, REFRESH, 0);
+        assert!(line.contains("late 0  2 skipped, 1 dead letters  commits 0"), "{line}");
+        assert!(script_line(&some).contains(" skipped=2 dead_letters=1 commits=0 "));
+        assert!(!last_line(&Progress::default()).contains("not taken"));
     }
 
     #[test]

@@ -111,7 +111,10 @@ impl Graph {
                 Kind::Source { .. }
                 | Kind::Filter
                 | Kind::Map
+                | Kind::TryMap
                 | Kind::FlatMap
+                | Kind::Inspect
+                | Kind::Branch(_)
                 | Kind::KeyBy
                 | Kind::Merge
                 | Kind::RepartitionSource { .. } => {
@@ -164,7 +167,10 @@ fn step(kind: &Kind, inputs: &[&Lineage], fills: bool) -> Lineage {
         }
         Kind::Filter
         | Kind::Map
+        | Kind::TryMap
         | Kind::FlatMap
+        | Kind::Inspect
+        | Kind::Branch(_)
         | Kind::Merge
         | Kind::RepartitionSink { .. }
         | Kind::RepartitionSource { .. }

@@ -18,9 +18,11 @@ mod describe;
 mod lineage;
 mod order;
 mod partitions;
+mod refusal;
 mod subtopology;
 mod validate;
 
+pub(crate) use describe::Format;
 pub(crate) use lineage::{Closing, Nature};
 pub(crate) use partitions::{PartitionCounts, partition_counts};
 pub(crate) use subtopology::{SourceDecl, Subtopology};
@@ -28,6 +30,7 @@ pub(crate) use subtopology::{SourceDecl, Subtopology};
 use std::collections::BTreeMap;
 
 use crate::ids::StoreName;
+use crate::on_error::OnError;
 use crate::time::{JoinWindow, Tumbling};
 
 /// Index of a node.
@@ -61,6 +64,15 @@ pub(crate) enum JoinKind {
     Left,
     /// Those of both sides.
     Outer,
+}
+
+/// Which records of a branch a node passes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Those whose value answers yes.
+    First,
+    /// All others.
+    Rest,
 }
 
 /// What a node does.
@@ -117,6 +129,12 @@ pub(crate) enum Kind {
         topic: String,
     },
     ForEach,
+    TryMap,
+    Inspect,
+    Branch(Way),
+    Print {
+        label: String,
+    },
 }
 
 impl Kind {
@@ -143,6 +161,8 @@ impl Kind {
 pub(crate) struct Node {
     pub(crate) kind: Kind,
     pub(crate) inputs: Vec<NodeId>,
+    /// What becomes of records that it refuses, where that was said of this step.
+    pub(crate) on_error: Option<OnError>,
 }
 
 /// The whole graph.
@@ -152,15 +172,22 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     /// Partitions of the repartition topics for which the user chose them.
     pub(crate) chosen: BTreeMap<String, u32>,
+    /// What becomes of refused records where a step says nothing.
+    pub(crate) on_error: OnError,
 }
 
 impl Graph {
     pub(crate) fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), nodes: Vec::new(), chosen: BTreeMap::new() }
+        Self {
+            id: id.to_owned(),
+            nodes: Vec::new(),
+            chosen: BTreeMap::new(),
+            on_error: OnError::default(),
+        }
     }
 
     pub(crate) fn add(&mut self, kind: Kind, inputs: &[NodeId]) -> NodeId {
-        self.nodes.push(Node { kind, inputs: inputs.to_vec() });
+        self.nodes.push(Node { kind, inputs: inputs.to_vec(), on_error: None });
         NodeId(self.nodes.len() - 1)
     }
 
@@ -180,6 +207,11 @@ impl Graph {
 /// The changelog topic of a store.
 pub(crate) fn changelog_topic(id: &str, store: &StoreName) -> String {
     format!("{id}-{store}-changelog")
+}
+
+/// The topic that keeps which silent partitions were passed over.
+pub(crate) fn clock_topic(id: &str) -> String {
+    format!("{id}-clock")
 }
 
 /// The repartition topic in front of a store, or of a name that the user gave.

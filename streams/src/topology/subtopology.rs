@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Graph, Kind, NodeId};
 use crate::ids::StoreName;
+use crate::letter::letters_topic;
 
 /// A topic that a sub-topology reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(crate) struct SourceDecl {
 pub(crate) struct Subtopology {
     pub(crate) sources: Vec<SourceDecl>,
     pub(crate) stores: Vec<StoreName>,
-    /// Topics written, user and repartition topics alike.
+    /// Topics written, user topics, repartition topics and that of dead letters alike.
     pub(crate) sinks: Vec<String>,
     /// Groups of inputs that keep state by key.
     pub(crate) keyed_groups: BTreeSet<usize>,
@@ -115,6 +116,10 @@ impl Graph {
                     part.sinks.push(topic.clone());
                 }
                 _ => {}
+            }
+            let letters = letters_topic(&self.id);
+            if self.writes_letters(node) && !part.sinks.contains(&letters) {
+                part.sinks.push(letters);
             }
         }
         parts

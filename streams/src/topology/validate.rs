@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Graph, Kind, Node, changelog_topic};
+use super::{Graph, Kind, Node, changelog_topic, clock_topic};
 use crate::error::{Error, Result};
 use crate::ids::check_name;
 use crate::time::Ms;
@@ -60,7 +60,13 @@ impl Graph {
     /// Names of topics and of the job, and that no topic of the user is one of the job's own.
     fn check_names(&self) -> Result<()> {
         check_name("job", &self.id)?;
-        let own: BTreeSet<String> = self.nodes.iter().flat_map(|n| self.own_topics(n)).collect();
+        let own: BTreeSet<String> = self
+            .nodes
+            .iter()
+            .flat_map(|n| self.own_topics(n))
+            .chain(self.letters_topic())
+            .chain([clock_topic(&self.id)])
+            .collect();
         own.iter().try_for_each(|topic| check_name("topic", topic))?;
         for node in &self.nodes {
             let (Kind::Source { topic, .. }

@@ -13,7 +13,7 @@ use crate::codec::{Bincode, Codec, Data};
 use crate::error::Result;
 use crate::ids::StoreName;
 use crate::processor::{Changelog, Context, Stateful};
-use crate::store::layout::{self, KIND_LISTED, KIND_SLICE, KIND_TIME_INDEX};
+use crate::store::layout::{self, KIND_LISTED, KIND_TIME_INDEX};
 use crate::store::{Checkpoint, RowCache, StoreError};
 
 impl<V: Data> Stateful for JoinBuffer<V> {
@@ -23,11 +23,17 @@ impl<V: Data> Stateful for JoinBuffer<V> {
 
     fn open(&mut self, rows: RowCache) -> Result<()> {
         self.behind = Some(rows);
-        let first = self.unmatched_from(&[KIND_TIME_INDEX], UPCOMING_MAX)?;
-        self.upcoming.go_on(first);
-        let first = self.slices_from(&[KIND_SLICE], 1)?;
-        let number = |slice: &Vec<u8>| join_row::split_slice(slice).map(|(number, _)| number);
-        self.first_slice = first.first().and_then(number);
+        if self.speaks {
+            let first = self.unmatched_from(&[KIND_TIME_INDEX], UPCOMING_MAX)?;
+            self.upcoming.go_on(first);
+        }
+        let mut next = Some(i64::MIN);
+        while let Some(from) = next {
+            let Some(&(number, _)) = self.slices_from(from, 1)?.first() else { break };
+            self.first_slice = self.first_slice.or(Some(number));
+            self.known.found(number);
+            next = number.checked_add(1);
+        }
         Ok(())
     }
 
@@ -59,65 +65,67 @@ impl<V: Data> Stateful for JoinBuffer<V> {
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
-        self.prepared.clear();
-        let mut bytes = Vec::new();
-        for (key, row) in &self.rows {
-            let (_, (timestamp, _)) =
-                join_row::split_row(key).ok_or_else(|| self.corrupt("no key of a row:", key))?;
-            let mut listed = Vec::with_capacity(1 + key.len());
-            join_row::listed(key, &mut listed);
-            let Some(value) = &row.value else {
-                changelog.push(timestamp, key, None)?;
-                self.prepared.push((listed.into(), None));
-                continue;
-            };
-            bytes.clear();
-            layout::encode_row(timestamp, &[], &mut bytes);
-            let start = bytes.len();
-            join_row::put_head(row.head, timestamp, &mut bytes);
-            Bincode::encode(value, &mut bytes).map_err(|e| StoreError::Encode {
-                store: self.store.clone(),
-                reason: e.to_string(),
-            })?;
-            changelog.push(timestamp, key, Some(&bytes[start..]))?;
-            self.prepared.push((listed.into(), Some(Bytes::copy_from_slice(&bytes))));
-        }
-        for (key, slice) in self.slices.iter().filter(|(_, slice)| slice.changed) {
-            let mut named = Vec::new();
-            if let Rows::Few(tails) = &slice.rows {
-                join_row::put_rows_of_slice(tails, &mut named);
+        let (mut key, mut bytes) = (Vec::new(), Vec::new());
+        self.places.clear();
+        self.changed = 0;
+        for slice in std::mem::take(&mut self.slices) {
+            for row in &slice.ours {
+                join_row::listed_key(&slice.key, row.tail, &mut key);
+                let listed = Bytes::copy_from_slice(&key);
+                let Some(value) = &row.value else {
+                    changelog.push(row.tail.0, &key[1..], None)?;
+                    self.behind_mut().prepare(listed, None);
+                    continue;
+                };
+                bytes.clear();
+                layout::encode_row(row.tail.0, &[], &mut bytes);
+                let start = bytes.len();
+                join_row::put_head(row.head, row.tail.0, &mut bytes);
+                Bincode::encode(value, &mut bytes).map_err(|e| StoreError::Encode {
+                    store: self.store.clone(),
+                    reason: e.to_string(),
+                })?;
+                changelog.push(row.tail.0, &key[1..], Some(&bytes[start..]))?;
+                self.behind_mut().prepare(listed, Some(Bytes::copy_from_slice(&bytes)));
             }
-            if slice.rows != Rows::None {
-                self.prepared.push((Bytes::copy_from_slice(key), Some(named.into())));
-            } else if slice.committed {
-                self.prepared.push((Bytes::copy_from_slice(key), None));
+            if slice.changed && (slice.committed || slice.rows != Rows::None) {
+                join_row::slice_key(slice.number, &slice.key, &mut key);
+                let named = match &slice.rows {
+                    Rows::None => None,
+                    Rows::Many => Some(Bytes::new()),
+                    Rows::Few(tails) => {
+                        bytes.clear();
+                        join_row::put_rows_of_slice(tails, &mut bytes);
+                        Some(Bytes::copy_from_slice(&bytes))
+                    }
+                };
+                self.behind_mut().prepare(Bytes::copy_from_slice(&key), named);
             }
         }
         for (entry, present) in std::mem::take(&mut self.unmatched) {
-            self.prepared.push((entry.into(), present.then(Bytes::new)));
+            self.behind_mut().prepare(entry.into(), present.then(Bytes::new));
         }
         Ok(())
     }
 
     fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()> {
-        let prepared = std::mem::take(&mut self.prepared);
-        if let Some(checkpoint) = checkpoint {
-            self.behind().commit(prepared, checkpoint, now_ms);
-        }
-        self.rows.clear();
-        self.slices.clear();
+        self.behind_mut().decided(checkpoint, now_ms);
         Ok(())
     }
 
     fn changed_rows(&self) -> usize {
-        self.rows.len()
+        self.changed
+    }
+
+    fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
+        look(self.behind_mut())
     }
 
     fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.behind().step(now_ms)?)
+        Ok(self.behind_mut().step(now_ms)?)
     }
 
     fn close(&mut self) -> Result<()> {
-        Ok(self.behind().flush_all()?)
+        Ok(self.behind_mut().flush_all()?)
     }
 }

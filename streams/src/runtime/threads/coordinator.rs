@@ -23,6 +23,9 @@ use crate::error::{Error, Result};
 use crate::processor::Counters;
 use crate::runtime::commit::{Committer, Sealed};
 use crate::runtime::plan::JobPlan;
+use crate::runtime::query::Query;
+use crate::runtime::report::{Report, SourceState};
+use crate::runtime::silence::{self, Plan, Raise};
 use crate::runtime::worker::Prepared;
 
 /// A quiet job commits at once, though not more often than this.
@@ -41,6 +44,9 @@ pub(super) struct Link {
 struct Undecided {
     transaction: Arc<dyn Transaction>,
     counters: Counters,
+    report: Report,
+    /// When it was sent on its way.
+    since: Duration,
 }
 
 pub(super) struct Coordinator<'a> {
@@ -58,6 +64,9 @@ pub(super) struct Coordinator<'a> {
     is_full: bool,
     undecided: Option<Undecided>,
     last_prepared: Duration,
+    /// When silent partitions are looked at again, if nothing is read before, and how far all were.
+    next_raise: Option<Duration>,
+    sources: Vec<SourceState>,
 }
 
 impl<'a> Coordinator<'a> {
@@ -84,6 +93,8 @@ impl<'a> Coordinator<'a> {
             is_full: false,
             undecided: None,
             last_prepared: broker.monotonic(),
+            next_raise: None,
+            sources: Vec::new(),
         }
     }
 
@@ -98,9 +109,12 @@ impl<'a> Coordinator<'a> {
             let sealed = self.seal()?;
             if !is_last {
                 self.begin()?;
+                self.raise(self.last_prepared);
             }
-            if let Some((sealed, counters)) = sealed {
-                self.commit(sealed, counters);
+            if let Some((sealed, undecided)) = sealed {
+                self.undecided = Some(undecided);
+                // The commit thread lives as long as this sender.
+                self.link.commits.send(sealed).ok();
             }
             if is_last {
                 while self.undecided.is_some() {
@@ -167,9 +181,19 @@ impl<'a> Coordinator<'a> {
                 self.looked[worker] = Some(rung);
             }
             Event::Full => self.is_full = true,
+            Event::Query(query) => {
+                self.pass_on(&query);
+                return Ok(None);
+            }
             Event::Opened { .. } | Event::Prepared(_) | Event::Closed => {}
         }
         Ok(Some(event))
+    }
+
+    /// Puts a question in front of all workers, between the same two commits for each.
+    fn pass_on(&self, query: &Query) {
+        query.told(self.link.workers.len(), self.control.progress.get().commits);
+        self.tell(|| Command::Query(query.clone()));
     }
 
     /// Returns when a commit is due, or a clean stop with nothing to commit.
@@ -200,6 +224,9 @@ impl<'a> Coordinator<'a> {
     /// Nothing to do: waits until a worker has found something. The job is idle once every worker has
     /// looked since the last ring, however long it had to wait for a core.
     fn idle(&mut self) -> Result<()> {
+        if let Some(due) = self.next_raise.filter(|&due| due <= self.broker.monotonic()) {
+            self.raise(due);
+        }
         let rung = self.bell.count();
         if self.looked.iter().all(|&looked| looked == Some(rung)) {
             let since = *self.idle_since.get_or_insert_with(|| self.broker.monotonic());
@@ -211,7 +238,7 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Has all workers prepare; `None` when there was nothing to commit, and the transaction is over.
-    fn seal(&mut self) -> Result<Option<(Sealed, Counters)>> {
+    fn seal(&mut self) -> Result<Option<(Sealed, Undecided)>> {
         let span = tracing::debug_span!("prepare", job = %self.plan.settings.id);
         let _entered = span.enter();
         self.bell.call();
@@ -226,27 +253,42 @@ impl<'a> Coordinator<'a> {
         self.dirty.fill(false);
         self.is_full = false;
         self.last_prepared = self.broker.monotonic();
+        self.sources = prepared.iter_mut().flat_map(|part| part.sources.drain(..)).collect();
         if prepared.iter().all(Prepared::is_empty) {
             self.committer.abort()?;
             return Ok(None);
         }
+        let sealed = self.committer.seal(&prepared)?;
         let mut counters = Counters::default();
         prepared.iter().for_each(|part| counters.add(&part.counters));
-        Ok(Some((self.committer.seal(&prepared)?, counters)))
+        let report = Report {
+            sources: self.sources.clone(),
+            windows: prepared.into_iter().flat_map(|part| part.windows).collect(),
+            taken_at: self.last_prepared,
+        };
+        let (transaction, since) = (Arc::clone(sealed.transaction()), self.broker.monotonic());
+        Ok(Some((sealed, Undecided { transaction, counters, report, since })))
     }
 
-    /// Sends a sealed transaction on its way.
-    fn commit(&mut self, sealed: Sealed, counters: Counters) {
-        self.undecided =
-            Some(Undecided { transaction: Arc::clone(sealed.transaction()), counters });
-        // The commit thread lives as long as this sender.
-        self.link.commits.send(sealed).ok();
+    /// Passes over source partitions that have been silent for too long, as things were at that time: an
+    /// idle job looks a moment later than it is due, and nothing has been read since.
+    fn raise(&mut self, at: Duration) {
+        let after = self.plan.settings.idle_after;
+        let Plan { raises, next } = silence::plan(&self.sources, at, after);
+        self.next_raise = next;
+        if !raises.is_empty() {
+            let raises: Arc<[Raise]> = raises.into();
+            self.tell(|| Command::Raise(Arc::clone(&raises)));
+        }
     }
 
     fn decided(&mut self, outcome: Result<()>) -> Result<()> {
         let undecided = self.undecided.take().expect("one answer comes for each commit");
         outcome?;
         self.control.progress.committed(&undecided.counters);
+        self.control.report.set(undecided.report);
+        let took = self.broker.monotonic().saturating_sub(undecided.since);
+        self.control.progress.commit_took(took);
         self.tell(|| Command::Committed(Arc::clone(&undecided.transaction)));
         Ok(())
     }

@@ -61,7 +61,11 @@ impl WorkerThread<'_> {
                     worker.committed(transaction.as_ref(), self.broker.now_ms())?;
                     continue;
                 }
-                Ok(Command::Prepare) => continue,
+                Ok(Command::Query(query)) => {
+                    query.answer(&worker);
+                    continue;
+                }
+                Ok(Command::Prepare | Command::Raise(_)) => continue,
                 Err(_) => return Ok(()),
             }
             if !self.transact(&mut worker, &mut busy)? {
@@ -77,12 +81,24 @@ impl WorkerThread<'_> {
             let seen = self.bell.count();
             match self.orders.try_recv() {
                 Ok(Command::Prepare) => {
-                    let prepared = worker.prepare()?;
+                    let prepared = worker.prepare(self.broker.monotonic())?;
                     self.say(Event::Prepared(prepared));
                     return Ok(true);
                 }
                 Ok(Command::Committed(transaction)) => {
                     worker.committed(transaction.as_ref(), self.broker.now_ms())?;
+                    continue;
+                }
+                Ok(Command::Query(query)) => {
+                    query.answer(worker);
+                    continue;
+                }
+                Ok(Command::Raise(raises)) => {
+                    let (now, now_ms) = (self.broker.monotonic(), self.broker.now_ms());
+                    if worker.pass_over(&raises, now, now_ms)? {
+                        *busy = true;
+                        self.say(Event::Busy(self.index));
+                    }
                     continue;
                 }
                 Ok(Command::Close) => return self.close(worker).map(|()| false),

@@ -1,3 +1,0 @@
-//! One partition against what real Kafka answered.
-
-mod oracles;

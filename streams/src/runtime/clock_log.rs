@@ -1,0 +1,98 @@
+//! The layout of the topic `<id>-clock`: which silent partition was passed over, where, and up to when.
+//!
+//! Why a topic: a raise comes from the clock on the wall, not from the records, so a run that repeats the
+//! job could not find it again by itself.
+//!
+//! ```text
+//!   key    topic (ordered text), partition u32      as the key (String, u32) of a user's topic
+//!   value  0         1              9              17
+//!          +---------+--------------+--------------+
+//!          | version | next offset  | raised to    |    i64 big-endian
+//!          +---------+--------------+--------------+
+//! ```
+//!
+//! A record says: the clock of this partition was raised to that time before the record at the next
+//! offset was processed. It is part of the transaction that commits the raised clock.
+//!
+//! Invariants
+//! * for one partition neither number goes back.
+
+use crate::key::RecordKey;
+
+const VERSION: u8 = 1;
+const VALUE_BYTES: usize = 17;
+
+/// One raise of one source partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RaiseRecord {
+    pub(crate) topic: String,
+    pub(crate) partition: u32,
+    pub(crate) next_offset: i64,
+    pub(crate) raised_to: i64,
+}
+
+impl RaiseRecord {
+    /// Key and value.
+    pub(crate) fn encode(&self) -> (Vec<u8>, [u8; VALUE_BYTES]) {
+        let mut key = Vec::new();
+        (self.topic.clone(), self.partition).encode(&mut key);
+        let mut value = [VERSION; VALUE_BYTES];
+        value[1..9].copy_from_slice(&self.next_offset.to_be_bytes());
+        value[9..].copy_from_slice(&self.raised_to.to_be_bytes());
+        (key, value)
+    }
+
+    /// `None`: not what `encode` wrote.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a replay of the job reads it"))]
+    pub(crate) fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
+        let (topic, partition) = <(String, u32)>::decode(Some(key)).ok()??;
+        let (&[VERSION], rest) = value.split_first_chunk::<1>()? else { return None };
+        let (next_offset, rest) = rest.split_first_chunk::<8>()?;
+        let raised_to = <[u8; 8]>::try_from(rest).ok()?;
+        Some(Self {
+            topic,
+            partition,
+            next_offset: i64::from_be_bytes(*next_offset),
+            raised_to: i64::from_be_bytes(raised_to),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn golden_bytes_of_a_raise() {
+        let raise = RaiseRecord {
+            topic: "clicks".to_owned(),
+            partition: 3,
+            next_offset: 0x0102,
+            raised_to: -2,
+        };
+        let (key, value) = raise.encode();
+        assert_eq!(key, b"clicks\0\0\0\0\0\x03");
+        assert_eq!(value, *b"\x01\0\0\0\0\0\0\x01\x02\xff\xff\xff\xff\xff\xff\xff\xfe");
+        assert_eq!(RaiseRecord::decode(&key, &value), Some(raise));
+        assert_eq!(RaiseRecord::decode(&key, &value[..16]), None);
+        assert_eq!(RaiseRecord::decode(&key[..9], &value), None);
+        assert_eq!(RaiseRecord::decode(&key, &[&[2], &value[1..]].concat()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_raise_survives(topic: String, partition: u32, next_offset: i64, raised_to: i64) {
+            let raise = RaiseRecord { topic, partition, next_offset, raised_to };
+            let (key, value) = raise.encode();
+            prop_assert_eq!(RaiseRecord::decode(&key, &value), Some(raise));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(key: Vec<u8>, value: Vec<u8>) {
+            if let Some(raise) = RaiseRecord::decode(&key, &value) {
+                prop_assert!(raise.topic.len() <= key.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Keys and values of traces, and the named functions on them.
+//!
+//! Invariants
+//! * A null value that an operator of Kafka's takes as a value is [`Val::Null`]; a deletion is none.
+
+use ::streams::prelude::*;
+use serde_json::{Value, json};
+
+/// A value of a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Val {
+    /// Null, where null is a value.
+    #[default]
+    Null,
+    /// What almost all values are.
+    Text(String),
+    /// A count.
+    Number(u64),
+    /// A value with its record's key, as JSON, for steps that see values only.
+    Keyed(Option<String>, Box<Val>),
+}
+
+impl Val {
+    pub(super) fn from_json(value: &Value) -> Option<Self> {
+        match value {
+            Value::Null => Some(Self::Null),
+            Value::String(text) => Some(Self::Text(text.clone())),
+            Value::Number(number) => number.as_u64().map(Self::Number),
+            _ => None,
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Text(text) => json!(text),
+            Self::Number(number) => json!(number),
+            Self::Keyed(_, value) => value.to_json(),
+        }
+    }
+
+    /// As the named functions print it.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Text(text) => text.clone(),
+            Self::Number(number) => number.to_string(),
+            Self::Keyed(_, value) => value.text(),
+        }
+    }
+
+    /// The key that the value carries, if it is not null.
+    pub(super) fn key<K: OracleKey>(&self) -> Option<K> {
+        let Self::Keyed(Some(key), _) = self else { return None };
+        K::from_json(&serde_json::from_str(key).ok()?)
+    }
+
+    /// The value without a key.
+    pub(super) fn plain(self) -> Self {
+        match self {
+            Self::Keyed(_, value) => *value,
+            other => other,
+        }
+    }
+}
+
+/// Key types of traces.
+pub(super) trait OracleKey: Key {
+    fn from_json(key: &Value) -> Option<Self>;
+    fn to_json(&self) -> Value;
+    /// The key that is made of a value's text.
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+impl OracleKey for String {
+    fn from_json(key: &Value) -> Option<Self> {
+        key.as_str().map(str::to_owned)
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+impl OracleKey for i32 {
+    fn from_json(key: &Value) -> Option<Self> {
+        key.as_i64()?.try_into().ok()
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl OracleKey for i64 {
+    fn from_json(key: &Value) -> Option<Self> {
+        key.as_i64()
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// Adds a value to an aggregate.
+pub(super) type Adder = fn(&Val, &Val) -> Val;
+
+fn with(separator: &str, aggregate: &Val, value: &Val) -> Val {
+    Val::Text(format!("{}{separator}{}", aggregate.text(), value.text()))
+}
+
+/// What a join makes of two values.
+pub(super) type Joiner = fn(&Val, &Val) -> Val;
+
+/// A function of join nodes.
+pub(super) fn joiner(name: &str) -> Option<Joiner> {
+    Some(match name {
+        "plus" => |left, right| with("+", left, right),
+        "concat_dash" => |left, right| with("-", left, right),
+        "percent" => |left, right| with("%", left, right),
+        "paren_comma" => |left, right| Val::Text(format!("({},{})", left.text(), right.text())),
+        _ => return None,
+    })
+}
+
+/// A function of `aggregate` nodes.
+pub(super) fn adder(name: &str) -> Option<Adder> {
+    Some(match name {
+        "append_plus" => |aggregate, value| with("+", aggregate, value),
+        "append_minus" => |aggregate, value| with("-", aggregate, value),
+        "append" => |aggregate, value| with("", aggregate, value),
+        _ => return None,
+    })
+}
+
+/// A function of `reduce` nodes.
+pub(super) fn reducer(name: &str) -> Option<Adder> {
+    Some(match name {
+        "plus" => |aggregate, value| with("+", aggregate, value),
+        "minus" => |aggregate, value| with("-", aggregate, value),
+        "colon" => |aggregate, value| with(":", aggregate, value),
+        _ => return None,
+    })
+}
