@@ -141,12 +141,12 @@ impl<K: RecordKey, V: Data, C: Codec<V>> Reading<K, V, C> {
     /// The same as a stream, for async programs. A thread reads ahead; it ends with the stream.
     ///
     /// ```
-    /// use futures::Stream;
+    /// # use futures::Stream;
     /// use streams::prelude::*;
     ///
     /// const VISITS: Topic<String, u64> = topic("visits");
     ///
-    /// fn visits(log: &Log) -> impl Stream<Item = streams::Result<streams::LogRecord<String, u64>>> {
+    /// fn visits(log: &Log) -> streams::ReadStream<String, u64> {
     ///     log.read(VISITS).from(ago(hours(48))).stream()
     /// }
     /// # let dir = tempfile::tempdir()?;
@@ -154,7 +154,8 @@ impl<K: RecordKey, V: Data, C: Codec<V>> Reading<K, V, C> {
     /// # log.create_topic("visits", core_log::TopicSettings::default())?;
     /// # log.close()?;
     /// # use std::future::poll_fn;
-    /// # let mut visits = Box::pin(visits(&Log::open(dir.path())?));
+    /// # let read = Log::open(dir.path())?;
+    /// # let mut visits = Box::pin(visits(&read));
     /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     /// # assert!(runtime.block_on(poll_fn(|cx| visits.as_mut().poll_next(cx))).is_none());
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -100,7 +100,11 @@ impl Spec {
 
     fn app(&self) -> App {
         let job = Job::named(&self.job);
-        let work = if self.ponders { ponder } else { |_: &Click| true };
+        let work = match (&self.replay, self.ponders) {
+            (Some(_), _) => crate::replay::counted,
+            (None, true) => ponder,
+            (None, false) => |_: &Click| true,
+        };
         let mut app = App::new(job.id(), job.topology(work))
             .log(&self.dir)
             .threads(2)

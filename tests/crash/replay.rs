@@ -4,12 +4,14 @@
 //! ```text
 //!   live job runs, stops        its log is looked at: every batch, every position
 //!   replay A                    undisturbed
-//!   replay B, killed            after so many bytes of changelogs, and a moment; asked for again, ..
+//!   replay B, killed            after so many clicks; asked for again, killed, ..
 //!   B equals A, and the live log what it was
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use core_log::{FetchBound, GroupId, Log, PartitionReader};
@@ -17,7 +19,7 @@ use streams::prelude::*;
 
 use crate::child::{Child, Spec, number, say};
 use crate::directory::{create, read};
-use crate::jobs::{Clicks, Job, last_clicks};
+use crate::jobs::{Click, Clicks, Job, last_clicks, ponder};
 use crate::random::Random;
 
 const KILLS: u64 = 6;
@@ -31,11 +33,27 @@ pub(crate) struct ReplaySpec {
     pub(crate) from: i64,
 }
 
-/// The child's side.
+/// Clicks that the child's job has looked at.
+static SEEN: AtomicU64 = AtomicU64::new(0);
+
+/// Takes its time, as `ponder` does, and counts.
+pub(crate) fn counted(click: &Click) -> bool {
+    SEEN.fetch_add(1, Ordering::Relaxed);
+    ponder(click)
+}
+
+/// The child's side: says how many clicks it has seen, all the time, and at the end what came of it.
 pub(crate) fn replay(app: App, spec: &ReplaySpec) -> streams::Result<()> {
     say("replaying");
-    let replay = app.replay(At::Offset(spec.from), At::End).name(&spec.name);
-    let report = replay.compare().run()?;
+    let replay = app.replay(At::Offset(spec.from), At::End).name(&spec.name).compare();
+    let (tell, ended) = channel();
+    std::thread::spawn(move || tell.send(replay.run()).unwrap());
+    let report = loop {
+        match ended.recv_timeout(PATIENCE) {
+            Ok(report) => break report?,
+            Err(_still_running) => say(&format!("seen={}", SEEN.load(Ordering::Relaxed))),
+        }
+    };
     let differ = u8::from(report.has_differences());
     say(&format!("in={} resumed={} differ={differ}", report.records, u8::from(report.resumed)));
     say(&format!("compared: {:?}", report.compared));
@@ -87,28 +105,10 @@ fn output(dir: &Path, job: Job) -> Output {
     output
 }
 
-/// Bytes of changelogs in a scratch log: they only grow.
-fn changelog_bytes(dir: &Path) -> u64 {
-    let names = |dir: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect()
-    };
-    let is_changelog = |dir: &PathBuf| dir.to_string_lossy().contains("-changelog-");
-    let files = names(dir).into_iter().filter(is_changelog).flat_map(|dir| names(&dir));
-    let logs = files.filter(|file| file.extension().is_some_and(|e| e == "log"));
-    logs.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
-}
-
-/// Lets it go on until its changelogs have so many bytes; false when it ended before.
-fn let_write(child: &mut Child, dir: &Path, bytes: u64) -> bool {
-    child.wait_for(|line| line.ends_with("replaying"));
-    while changelog_bytes(dir) < bytes {
-        child.let_run(PATIENCE);
-        if child.lines.iter().any(|line| line == "done") {
-            return false;
-        }
-    }
-    true
+/// Lets it go on until it has seen so many clicks.
+fn let_see(child: &mut Child, clicks: u64) {
+    let seen = child.wait_for(|line| number(line, "seen").is_some_and(|seen| seen >= clicks));
+    assert!(seen, "it was over before: {:?}", child.lines);
 }
 
 fn killed_and_asked_for_again(job: Job, from: i64) {
@@ -125,23 +125,15 @@ fn killed_and_asked_for_again(job: Job, from: i64) {
     let scratch = |name: &str| dir.path().join("replay").join(name);
     let undisturbed = spec("whole").spawn().succeed();
     let all = undisturbed.iter().find_map(|line| number(line, "in")).unwrap();
-    let most = changelog_bytes(&scratch("whole"));
-    assert!(most > 100_000, "{most}");
+    // All kills together are not enough to come to the end.
+    let share = all / (KILLS + 2);
     assert!(undisturbed.iter().any(|line| number(line, "differ") == Some(0)), "{undisturbed:?}");
 
     let mut random = Random::new(7);
-    let mut kills = 0;
-    let mut begun = 0;
-    while kills < KILLS {
+    for _ in 0..KILLS {
         let mut child = spec("killed").spawn();
-        // Each run a little further than the one before, and the first ones hardly begun.
-        let bytes = begun + random.below(most / (KILLS + 2));
-        let in_time = let_write(&mut child, &scratch("killed"), bytes);
-        child.let_run(Duration::from_micros(random.below(20_000)));
+        let_see(&mut child, share / 2 + random.below(share / 2));
         child.kill();
-        assert!(in_time || !child.is_done(), "it was over after {kills} kills: {:?}", child.lines);
-        kills += 1;
-        begun = changelog_bytes(&scratch("killed"));
     }
     let last = spec("killed").spawn().succeed();
     let line = last.iter().find(|line| number(line, "resumed").is_some()).unwrap();
@@ -152,7 +144,7 @@ fn killed_and_asked_for_again(job: Job, from: i64) {
     assert!(visible(dir.path(), job) == before, "the live log has changed");
 
     let mut child = spec("killed").spawn();
-    assert!(let_write(&mut child, &scratch("killed"), most / 4), "{:?}", child.lines);
+    let_see(&mut child, share);
     child.kill();
     let other = ReplaySpec { name: "killed".to_owned(), from: from + 1 };
     let other = Spec { replay: Some(other), ..Spec::busy(dir.path(), job, 2) }.spawn().succeed();

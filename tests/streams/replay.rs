@@ -257,6 +257,19 @@ fn what_cannot_be_replayed_is_told_and_nothing_is_made() {
     assert!(!dir.path().join("replay").exists());
 }
 
+/// Two processes at the same replay would write into each other's topics.
+#[test]
+fn a_replay_that_is_under_way_is_not_begun_again() {
+    let dir = directory(clickstream, 50);
+    let replay = || app(dir.path(), clickstream).replay(At::Start, At::End);
+    let first = replay().run().unwrap();
+    let theirs = core_log::Log::open(&first.dir).unwrap();
+    let (said, text) = code(replay());
+    assert!(said == "S006" && text.contains(&std::process::id().to_string()), "{text}");
+    theirs.close().unwrap();
+    assert_eq!(replay().run().unwrap().records, 200);
+}
+
 /// A directory that nobody marked as a replay's is somebody's.
 #[test]
 fn a_directory_that_is_no_replay_is_left_as_it_is() {
