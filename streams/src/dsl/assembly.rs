@@ -48,7 +48,11 @@ impl TopicTypes {
 
     /// The changelog of one side of a stream-stream join.
     pub(crate) fn of_join<K: RecordKey, V: Data>() -> Self {
-        Self { key: show_join_key::<K>, value: show_join_value::<V>, rows: RowTypes::of::<K, V>() }
+        Self {
+            key: show_join_key::<K>,
+            value: show_join_value::<V>,
+            rows: RowTypes::of_join::<K, V>(),
+        }
     }
 
     pub(crate) fn of_repartition<K: RecordKey, V: Data>() -> Self {

@@ -8,6 +8,7 @@
 //! * text is first taken for a text key as it stands; what is no text key is read as JSON.
 
 use std::any::TypeId;
+use std::marker::PhantomData;
 
 use serde_json::Value;
 
@@ -34,6 +35,18 @@ impl RowTypes {
             shape: || (shape_of::<K>(), shape_of::<V>()),
             key: parse_key::<K>,
             inner_key: parse_inner_key::<K>,
+        }
+    }
+
+    /// The rows of one side of a join: several of a key, each with what the join must know of it.
+    pub(crate) fn of_join<K: RecordKey, V: Data>() -> Self {
+        let no_key =
+            |_: &str| Err("its rows are those of a join: look at them with range".to_owned());
+        Self {
+            ids: || (TypeId::of::<JoinRowOf<K>>(), TypeId::of::<JoinRowOf<V>>()),
+            shape: || (shape_of::<K>() + " and time", shape_of::<V>()),
+            key: no_key,
+            inner_key: no_key,
         }
     }
 
@@ -75,6 +88,9 @@ impl RowTypes {
         key.starts_with("String") || key.starts_with("(String")
     }
 }
+
+/// No type that a user could ask for.
+struct JoinRowOf<T>(PhantomData<T>);
 
 /// What a text says, as a text key and as JSON.
 fn readings(text: &str) -> impl Iterator<Item = Value> {

@@ -20,7 +20,7 @@ use super::questions::StoreLine;
 use crate::broker::{Broker, Scope, TopicRef};
 use crate::error::Result;
 use crate::runtime::{InputTime, JobPlan, Progress};
-use crate::topology::{Kind, NodeId};
+use crate::topology::{JoinKind, Kind, NodeId};
 
 /// Partitions of which the next unread record is looked at, for the lag in time.
 const LOOKED_AT_MAX: usize = 256;
@@ -52,6 +52,8 @@ pub(crate) struct Live {
 pub(crate) struct SourceLine {
     pub(crate) topic: String,
     pub(crate) partition: u32,
+    /// Tables are kept of it: its times hold nothing back.
+    pub(crate) is_table: bool,
     /// `None`: nothing of it was ever committed.
     pub(crate) position: Option<i64>,
     pub(crate) start: i64,
@@ -129,11 +131,8 @@ pub(crate) fn gather(
     for (topic, is_table) in plan.source_topics()? {
         for partition in 0..topic.partitions {
             let silence = running.as_ref().map(|(_, silence)| *silence);
-            let mut line = source_line(broker, &positions, &topic, partition, silence)?;
-            if is_table {
-                // Its times hold nothing back.
-                line.event_time = None;
-            }
+            let line = source_line(broker, &positions, &topic, partition, silence)?;
+            let mut line = SourceLine { is_table, ..line };
             if line.lag > 0 && looked_at < LOOKED_AT_MAX {
                 looked_at += 1;
                 line.lag_ms = lag_ms(broker, &topic, &line)?;
@@ -162,6 +161,7 @@ fn source_line(
     Ok(SourceLine {
         topic: topic.name.to_string(),
         partition,
+        is_table: false,
         position: offset,
         start: bounds.start,
         end,
@@ -246,7 +246,8 @@ fn held_by(plan: &JobPlan, part: usize, sources: &[SourceLine]) -> Option<usize>
             }
         }
     }
-    let ours = sources.iter().enumerate().filter(|(_, line)| topics.contains(&&*line.topic));
+    let streams = sources.iter().enumerate().filter(|(_, line)| !line.is_table);
+    let ours = streams.filter(|(_, line)| topics.contains(&&*line.topic));
     ours.min_by_key(|(_, line)| line.event_time.unwrap_or(i64::MIN)).map(|(at, _)| at)
 }
 
@@ -263,9 +264,14 @@ impl crate::topology::Graph {
             }
             let own = match &self.nodes[id.0].kind {
                 Kind::WindowAggregate { window, .. } => window.lag_ms(),
+                Kind::StreamJoin { window, join: JoinKind::Inner, .. } => window.inner_lag_ms(),
+                Kind::StreamJoin { window, .. } => window.lag_ms(),
                 _ => 0,
             };
-            let next = self.nodes[id.0].inputs.iter();
+            let node = &self.nodes[id.0];
+            // What a stream looks up does not count.
+            let counting = if matches!(node.kind, Kind::TableJoin { .. }) { 1 } else { usize::MAX };
+            let next = node.inputs.iter().take(counting);
             above.extend(next.map(|&input| (input, lag.saturating_add(own))));
         }
         found

@@ -389,12 +389,13 @@ fn report(store: &StoreName, partition: u32, kind: u8, rows: &mut RowCache) -> R
         report.bytes += u64::try_from(key.len() + row.len()).unwrap_or(u64::MAX);
         ControlFlow::Continue(())
     })?;
-    let mut first = None;
-    rows.scan(&[layout::KIND_TIME_INDEX], &layout::TIME_INDEX_END, &mut |key, _| {
-        first = layout::split_time_index(key).map(|(end, _)| end);
-        ControlFlow::Break(())
-    })?;
-    report.earliest_end = first;
+    // The rows of a join have an index by time too: of those that have not matched yet.
+    if kind == layout::KIND_ROW {
+        rows.scan(&[layout::KIND_TIME_INDEX], &layout::TIME_INDEX_END, &mut |key, _| {
+            report.earliest_end = layout::split_time_index(key).map(|(end, _)| end);
+            ControlFlow::Break(())
+        })?;
+    }
     Ok(report)
 }
 

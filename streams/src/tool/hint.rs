@@ -88,6 +88,7 @@ mod tests {
         let source = |partition, event_time| SourceLine {
             topic: "clicks".into(),
             partition,
+            is_table: false,
             position: Some(5),
             start: 0,
             end: 5,
