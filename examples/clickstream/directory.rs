@@ -41,7 +41,7 @@ const OWN_FILES: [&str; 11] = [
     "replay",
 ];
 /// How long to wait for a process that looks at the log, or one that is ending.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens the log of the demo.
 pub(crate) fn open_log(dir: &Path) -> Result<Log, Error> {

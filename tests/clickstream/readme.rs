@@ -36,10 +36,52 @@ fn counts_per_minute() {
     assert_eq!(d.late(), 0);
 }
 
+/// The join of the README, word by word.
+mod join {
+    use streams::prelude::*;
+
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    struct Click {
+        user: String,
+        page: String,
+    }
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    struct User {
+        country: String,
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Seen {
+        page: String,
+        country: String,
+    }
+
+    const USERS: Topic<String, User> = topic("users");
+    const CLICKS: Topic<NoKey, Click> = topic("clicks");
+    const SEEN: Topic<String, Seen> = topic("seen");
+
+    fn topology(t: &mut Topology) {
+        let users = t.table(USERS, "users"); // the latest row of each key
+        t.stream(CLICKS)
+            .key_by(|click| click.user.clone())
+            .join(&users, |click, user| Seen { page: click.page, country: user.country })
+            .to(SEEN);
+    }
+
+    #[test]
+    fn a_click_gets_the_country_of_its_user() {
+        let mut d = TestDriver::new(topology).partitions(3);
+        d.send(USERS, "ana".into(), User { country: "Peru".into() });
+        d.send(CLICKS, NoKey, Click { user: "ana".into(), page: "/home".into() });
+        let seen = Seen { page: "/home".into(), country: "Peru".into() };
+        assert_eq!(d.read(SEEN), [("ana".to_owned(), seen)]);
+    }
+}
+
 /// Code without what formatting may change, and without the first lines that say what a file is.
 fn bare(code: &str) -> String {
     let code = code.replace("pub(crate) fn main", "fn main");
-    let lines = code.lines().filter(|line| !line.starts_with("//!"));
+    let lines = code.lines().map(|line| line.split(" // ").next().unwrap_or(line));
+    let lines = lines.filter(|line| !line.starts_with("//!"));
     let text: String = lines.flat_map(|line| line.split_whitespace()).collect();
     text.replace(",}", "}")
 }
@@ -60,8 +102,10 @@ fn the_job_of_the_readme_is_the_job_of_the_demo() {
 #[test]
 fn the_test_in_the_readme_is_the_one_above_and_of_the_same_job() {
     let here = bare(include_str!("readme.rs"));
-    let (job, test) = (blocks()[0], blocks()[1]);
-    assert!(here.contains(&bare(test)));
+    let job = blocks()[0];
+    let shown = |what: &str| blocks().into_iter().find(|block| block.contains(what)).unwrap();
+    assert!(here.contains(&bare(shown("#[test]"))));
+    assert!(here.contains(&bare(shown(".join(&users"))));
     let topology = job.split("fn main").next().unwrap();
     assert!(here.contains(&bare(topology)));
 }

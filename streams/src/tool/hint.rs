@@ -57,7 +57,8 @@ pub(super) fn s001(status: &Status, quiet_ms: Option<i64>) -> Option<String> {
         text.push_str(&format!("  {}\n", holds(source)));
     }
     text.push_str(
-        "  help: windows close when a later record comes, in each partition that feeds them\n",
+        "  help: windows close when a later record comes, in each partition that feeds them\n        \
+         a silent one is passed over while others move (after 10 s); sooner: .idle_after(secs(5))\n",
     );
     Some(text)
 }

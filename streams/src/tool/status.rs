@@ -86,8 +86,11 @@ fn shown(status: &Status, before: Option<(&Status, Duration)>, json: bool) -> Re
     }
     if let Some(Live { progress: p, .. }) = &status.running {
         text.push_str(&format!(
-            "NOT PROCESSED  late {} \u{b7} filtered {} \u{b7} null keys {} \u{b7} null values {}\n",
+            "NOT PROCESSED  late {} \u{b7} dead letters {} \u{b7} skipped {} \u{b7} filtered {} \u{b7} null keys {} \u{b7} \
+             null values {}\n",
             grouped(p.late),
+            grouped(p.dead_letters),
+            grouped(p.skipped),
             grouped(p.filtered),
             grouped(p.null_keys),
             grouped(p.null_values)
