@@ -113,6 +113,22 @@ impl TestDriver {
     /// Passes over source partitions that have been silent that long by the driver's clock while others
     /// moved; a driver waits for them for ever by default. With zero, silent partitions are at once as far
     /// as the furthest, which is Kafka's rule.
+    ///
+    /// ```
+    /// use streams::prelude::*;
+    /// const WORDS: Topic<NoKey, String> = topic("words");
+    /// const COUNTS: Topic<Windowed<String>, u64> = topic("counts");
+    /// fn topology(t: &mut Topology) {
+    ///     let words = t.stream(WORDS).key_by(|word| word.clone());
+    ///     words.window(tumbling(secs(60))).count("counts-by-word").on_close().to(COUNTS);
+    /// }
+    /// let mut d = TestDriver::new(topology).partitions(2).idle_after(secs(10));
+    /// d.send_to(WORDS, 0, NoKey, "sea".into()).run()?;
+    /// d.wall_clock(secs(90)).send_to(WORDS, 0, NoKey, "sea".into());
+    /// // Partition 1 never had a record: without `idle_after` it would hold the window open.
+    /// assert_eq!(d.read(COUNTS).len(), 1);
+    /// # Ok::<(), streams::Error>(())
+    /// ```
     #[must_use]
     pub fn idle_after(mut self, silence: Duration) -> Self {
         self.engine.settings.idle_after = silence;
