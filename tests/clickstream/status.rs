@@ -38,7 +38,12 @@ fn a_running_job_says_why_its_windows_wait() {
     assert!(text.starts_with("clickstream \u{b7} RUNNING "), "{text}");
     assert!(text.contains(&format!("(pid {})", job.0.id())), "{text}");
     assert!(text.contains("WINDOWS  clicks-per-page  open 2 \u{b7} closed to "), "{text}");
-    assert!(text.contains("NOT PROCESSED  late 0 \u{b7} filtered 0"), "{text}");
+    assert!(
+        text.contains(
+            "NOT PROCESSED  late 0 \u{b7} dead letters 0 \u{b7} skipped 0 \u{b7} filtered 0"
+        ),
+        "{text}"
+    );
     assert!(text.contains("STATE    clicks-per-page  rows 2 \u{b7} "), "{text}");
     assert!(
         text.contains("hint[S001]: nothing is wrong: 2 windows of clicks-per-page wait"),

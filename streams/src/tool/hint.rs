@@ -145,7 +145,8 @@ mod tests {
              \x20 the oldest closes when event time reaches 2025-11-19 10:04:10Z\n\
              \x20 partition 1 of clicks is at 2025-11-19 10:03:58Z and holds the others back\n\
              \x20 (read to its end, silent for 8.0 s)\n\
-             \x20 help: windows close when a later record comes, in each partition that feeds them\n"
+             \x20 help: windows close when a later record comes, in each partition that feeds them\n\
+             \x20       a silent one is passed over while others move (after 10 s); sooner: .idle_after(secs(5))\n"
         );
         assert_eq!(s001(&status(0), None), None);
     }
