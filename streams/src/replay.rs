@@ -26,6 +26,7 @@ mod sources;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::app::App;
 use crate::at::At;
@@ -188,8 +189,10 @@ impl Replay {
         };
         let view = View::of(self.app.log_dir());
         let broker = ReplayBroker::new(log, view, found.clone(), &outputs, &self.suffix)?;
-        let broker = Arc::new(broker);
-        let job = Job { app: self.app.clone().log(scratch.dir()), broker: Arc::clone(&broker) };
+        let broker = Arc::new(broker.repeating(sources::logged_raises(&self.app)?));
+        // By the clock on the wall a partition is silent as soon as its stretch has been read.
+        let app = self.app.clone().log(scratch.dir()).idle_after(Duration::MAX);
+        let job = Job { app, broker: Arc::clone(&broker) };
         watch(News::Begins(&report))?;
         let ran = job.run(watch);
         let clocks = clocks::at_the_end(broker.as_ref(), &id);

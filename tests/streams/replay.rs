@@ -382,3 +382,37 @@ fn a_global_table_is_whole_before_a_replay_looks_anything_up() {
     let not_written = Comparison::Left { reason: "the job has not written it".to_owned() };
     assert_eq!(report.compared[0].comparison, not_written);
 }
+
+/// A partition that is silent is passed over by the clock on the wall; a replay does so at the same
+/// records, however fast it is, and not otherwise.
+#[test]
+fn a_replay_repeats_where_a_silent_partition_was_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = clicks(5, PARTITIONS, 200, 5_000);
+    let (first, rest) = input.split_at(400);
+    write(dir.path(), first);
+    let speaking: Vec<_> = rest.iter().filter(|(partition, _)| *partition != 2).cloned().collect();
+    write(dir.path(), &speaking);
+    let handle = app(dir.path(), clickstream).idle_after(millis(50)).start().unwrap();
+    // Its windows close although one partition has stopped in the middle.
+    let last = speaking.iter().map(|(_, click)| click.at).max().unwrap();
+    let closed = |dir: &Path| results(dir, "page-counts").keys().map(|key| key.1).max();
+    for looks in 0.. {
+        if closed(dir.path()).is_some_and(|start| start >= last - 4 * MINUTE) {
+            break;
+        }
+        assert!(looks < 600, "nothing closes: {:?} of {last}", closed(dir.path()));
+        assert!(!handle.wait_timeout(millis(50)), "the job ended by itself");
+    }
+    wait_until_idle(&handle);
+    handle.stop();
+    handle.wait().unwrap();
+    let live = results(dir.path(), "page-counts");
+    for (from, least) in
+        [(At::Start, live.len() as u64), (At::Offset(60), 10), (At::Offset(150), 1)]
+    {
+        let report = app(dir.path(), clickstream).replay(from, At::End).compare().run().unwrap();
+        let ([same, rest @ ..], _) = counted(&report);
+        assert!(same >= least && rest == [0, 0, 0], "{report:?}");
+    }
+}

@@ -32,7 +32,7 @@ pub(crate) use core_log::{LogView, Topic as LogTopic};
 pub use embedded::{Durability, EmbeddedBroker};
 pub(crate) use embedded::{open_log, own_log, partition_for};
 pub(crate) use places::{Located, first_not_older, locate, timestamp_at, whole};
-pub(crate) use replay::{ReplayBroker, SourceSpan, SourceTopic};
+pub(crate) use replay::{LoggedRaises, ReplayBroker, SourceSpan, SourceTopic};
 pub(crate) use scratch::{LOCK, ScratchLog, hold};
 pub(crate) use stretch::{Merged, Span, Stretches};
 pub(crate) use view::{View, find_topic, has_left};
@@ -255,6 +255,11 @@ pub trait Broker: Send + Sync {
     /// The log's own.
     fn leader_epoch_at(&self, topic: &TopicRef, partition: u32, offset: i64)
     -> Result<Option<i32>>;
+    /// Raises of a source partition's clock that are to be repeated: each, before the record at this
+    /// offset, to this time. None, unless the job runs again.
+    fn logged_raises(&self, _topic: &TopicRef, _partition: u32) -> Vec<(i64, i64)> {
+        Vec::new()
+    }
     /// Gives up records before `offset`, when that is worth it.
     ///
     /// # Errors

@@ -55,6 +55,10 @@ pub(crate) struct SourceTopic {
     pub(crate) spans: Vec<SourceSpan>,
 }
 
+/// Raises of silent partitions, as the live job has written them down: by topic and partition, the next
+/// offset and the time.
+pub(crate) type LoggedRaises = BTreeMap<(String, u32), Vec<(i64, i64)>>;
+
 struct Source {
     topic: Topic,
     live: TopicRef,
@@ -94,6 +98,7 @@ pub(crate) struct ReplayBroker {
     scratch: ScratchLog,
     sources: Arc<Vec<Source>>,
     outputs: Arc<Names>,
+    raises: LoggedRaises,
     describe: String,
     reading: Arc<Mutex<Reading>>,
     turns: Arc<AtomicU64>,
@@ -127,10 +132,17 @@ impl ReplayBroker {
             scratch,
             sources: Arc::new(sources),
             outputs: Arc::new(outputs.iter().map(full).collect()),
+            raises: LoggedRaises::new(),
             describe,
             reading: Arc::new(Mutex::new(reading)),
             turns,
         })
+    }
+
+    /// Repeats these raises; those behind the stretch are left out.
+    pub(crate) fn repeating(mut self, raises: LoggedRaises) -> Self {
+        self.raises = raises;
+        self
     }
 
     /// Whether streams are being read: all tables are where they were.
@@ -261,6 +273,16 @@ impl Broker for ReplayBroker {
             Some(_) => Ok(None),
             None => self.scratch.broker.leader_epoch_at(topic, partition, offset),
         }
+    }
+
+    fn logged_raises(&self, topic: &TopicRef, partition: u32) -> Vec<(i64, i64)> {
+        let Ok(Some(SourceSpan { span, .. })) = self.span(topic, partition) else {
+            return Vec::new();
+        };
+        let raises = self.raises.get(&(topic.name.to_string(), partition));
+        let inside =
+            raises.into_iter().flatten().filter(|(next_offset, _)| *next_offset <= span.end);
+        inside.copied().collect()
     }
 
     fn purge(&self, topic: &TopicRef, partition: u32, offset: i64) -> Result<()> {

@@ -16,11 +16,12 @@ use super::scratch::Source;
 use crate::app::App;
 use crate::at::At;
 use crate::broker::{
-    Located, LogTopic, LogView, SourceSpan, SourceTopic, Span, View, find_topic, first_not_older,
-    locate, timestamp_at, whole,
+    Located, LogTopic, LogView, LoggedRaises, Merged, SourceSpan, SourceTopic, Span, Stretches,
+    View, find_topic, first_not_older, locate, timestamp_at, whole,
 };
 use crate::error::{Error, Result};
-use crate::topology::Graph;
+use crate::runtime::RaiseRecord;
+use crate::topology::{Graph, clock_topic};
 
 /// Where the stretch lies in each source topic; streams come before tables.
 ///
@@ -111,6 +112,35 @@ fn first_time(
         }
     }
     Ok(first)
+}
+
+/// Where the live job has passed over silent partitions: its clock on the wall decided that, so it can not
+/// be found again from the records.
+pub(super) fn logged_raises(app: &App) -> Result<LoggedRaises> {
+    let mut view = View::of(app.log_dir());
+    let name = clock_topic(app.id());
+    let located = view.with(|log| {
+        let topic = find_topic(log, app.log_dir(), &name)?;
+        let spans = whole(log, &topic)?;
+        Ok((topic, spans))
+    });
+    let (topic, spans) = match located {
+        // No partition was silent for long.
+        Err(Error::UnknownTopic { .. }) => return Ok(LoggedRaises::new()),
+        located => located?,
+    };
+    let parts = (0..).zip(spans).map(|(partition, span)| (topic.clone(), partition, span));
+    let mut records = Merged::new(Stretches::new(view, parts));
+    let mut raises = LoggedRaises::new();
+    while let Some(raise) = records.next(|_, record| {
+        record.key.zip(record.value).and_then(|(key, value)| RaiseRecord::decode(key, value))
+    })? {
+        let Some(RaiseRecord { topic, partition, next_offset, raised_to }) = raise else {
+            continue;
+        };
+        raises.entry((topic, partition)).or_default().push((next_offset, raised_to));
+    }
+    Ok(raises)
 }
 
 /// The stretch as the manifest keeps it.

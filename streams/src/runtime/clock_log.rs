@@ -43,7 +43,6 @@ impl RaiseRecord {
     }
 
     /// `None`: not what `encode` wrote.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a replay of the job reads it"))]
     pub(crate) fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
         let (topic, partition) = <(String, u32)>::decode(Some(key)).ok()??;
         let (&[VERSION], rest) = value.split_first_chunk::<1>()? else { return None };

@@ -23,6 +23,7 @@
 //! * the clock of a repartition input is the smallest watermark of its upstream tasks; one that has not
 //!   spoken holds it at `i64::MIN`.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::broker::{RawRecord, Reader, Records, TopicRef};
@@ -113,6 +114,13 @@ pub(crate) fn global_position<'a>(
     same.map(|global| global.offset).max()
 }
 
+/// A raise of a partition's clock that was written down: before the record at this offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LoggedRaise {
+    pub(crate) next_offset: i64,
+    pub(crate) raised_to: i64,
+}
+
 /// One partition that a task reads.
 pub(crate) struct Input {
     /// Number of the input over the whole topology: the index of its clock.
@@ -136,6 +144,8 @@ pub(crate) struct Input {
     pub(crate) read_at: Duration,
     /// When it was last passed over since then.
     pub(crate) raised_at: Option<Duration>,
+    /// Raises to repeat: each before the record at its offset.
+    raises: VecDeque<LoggedRaise>,
 }
 
 impl Input {
@@ -161,7 +171,27 @@ impl Input {
             has_read: false,
             read_at: now,
             raised_at: None,
+            raises: VecDeque::new(),
         }
+    }
+
+    /// The same input, which repeats raises that an earlier run of the job has written down.
+    pub(crate) fn repeating(self, mut raises: Vec<LoggedRaise>) -> Self {
+        raises.sort_unstable();
+        Self { raises: raises.into(), ..self }
+    }
+
+    /// The time up to which it was passed over before its next record.
+    pub(crate) fn repeat_raises(&mut self) -> Option<i64> {
+        if self.raises.is_empty() {
+            return None;
+        }
+        let position = self.position();
+        let mut to = None;
+        while self.raises.front().is_some_and(|raise| raise.next_offset <= position) {
+            to = to.max(self.raises.pop_front().map(|raise| raise.raised_to));
+        }
+        to
     }
 
     /// The running transaction ends at `now`.

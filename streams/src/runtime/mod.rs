@@ -34,6 +34,7 @@ mod task;
 mod threads;
 mod worker;
 
+pub(crate) use clock_log::RaiseRecord;
 pub(crate) use commit::{Committer, Sealed};
 pub(crate) use input::InputTime;
 pub(crate) use plan::JobPlan;

@@ -26,7 +26,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::clock_log::RaiseRecord;
-use super::input::{GlobalPosition, Input, InputTime, choose, global_position, smallest};
+use super::input::{
+    GlobalPosition, Input, InputTime, LoggedRaise, choose, global_position, smallest,
+};
 use super::plan::JobPlan;
 use super::report::{SourceState, WindowState};
 use super::restore::{ChangelogPlace, restore};
@@ -205,7 +207,10 @@ impl Task {
         };
         let reader = broker.reader(&topic, partition, start, scope)?;
         let now = broker.monotonic();
-        self.inputs.push(Input::new(source.input, topic, partition, watermarks, reader, now));
+        let raises = broker.logged_raises(&topic, partition).into_iter();
+        let raises = raises.map(|(next_offset, raised_to)| LoggedRaise { next_offset, raised_to });
+        let input = Input::new(source.input, topic, partition, watermarks, reader, now);
+        self.inputs.push(input.repeating(raises.collect()));
         Ok(time.map_or_else(Vec::new, |time| time.globals))
     }
 
@@ -249,13 +254,28 @@ impl Task {
 
     /// Whether a record waits to be processed.
     pub(crate) fn has_input(&mut self) -> Result<bool> {
-        for input in &mut self.inputs {
-            input.look_again();
-            if input.fill()? {
+        let mut raised = false;
+        for place in 0..self.inputs.len() {
+            self.inputs[place].look_again();
+            if self.inputs[place].fill()? {
                 return Ok(true);
             }
+            raised |= self.repeat_raises(place);
+        }
+        if raised {
+            self.fire()?;
         }
         Ok(false)
+    }
+
+    /// Raises the clock of an input as an earlier run of the job did before its next record.
+    fn repeat_raises(&mut self, place: usize) -> bool {
+        let input = &mut self.inputs[place];
+        let clock = &mut self.ctx.clocks[input.number];
+        let Some(to) = input.repeat_raises().filter(|to| to > clock) else { return false };
+        *clock = to;
+        (input.moved, self.raised) = (true, true);
+        true
     }
 
     /// Whether there is something to commit.
@@ -303,6 +323,7 @@ impl Task {
     }
 
     fn process(&mut self, chosen: usize) -> Result<()> {
+        self.repeat_raises(chosen);
         let input = &mut self.inputs[chosen];
         let number = input.number;
         let record = input.head().expect("an input with a record was chosen");
