@@ -23,15 +23,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
-    BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBCompressionType,
-    DBWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, LogLevel, MultiThreaded, Options,
-    ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor,
+    DBCompressionType, DBWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, LogLevel,
+    MultiThreaded, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::{Backend, ByteStore, StoreError, Visit};
 use crate::ids::StoreName;
 
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// Size of a part of an index or a filter.
+const METADATA_BLOCK_BYTES: usize = 4096;
 const OPEN_FILES_MAX: i32 = 512;
 const INFO_LOG_BYTES_MAX: usize = 1024 * 1024;
 
@@ -126,6 +128,12 @@ fn store_options(budget: &RocksBudget) -> Options {
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+    // In parts: a whole filter of a large file is larger than a shard of the cache, is never kept
+    // there, and would be read again at each lookup.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(METADATA_BLOCK_BYTES);
+    table.set_pin_top_level_index_and_filter(true);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
