@@ -3,7 +3,8 @@
 //! Why not part of `streams`: a user's program has its input already.
 //!
 //! Invariants
-//! * only `target/demo/NAME` below the repository is ever replaced.
+//! * only `target/demo/NAME` below the repository is ever replaced; a directory in STREAMS_LOG must be
+//!   empty, or new.
 
 use std::error::Error;
 use std::fs;
@@ -46,16 +47,36 @@ pub(crate) fn say(line: &str) {
     }
 }
 
-/// The directory of an example's log.
+/// The directory of an example's log: the one in STREAMS_LOG, or `target/demo/NAME`.
 pub(crate) fn dir_of(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/demo").join(name)
+    match std::env::var_os("STREAMS_LOG") {
+        Some(dir) if !dir.is_empty() => PathBuf::from(dir),
+        _ => own_dirs().join(name),
+    }
 }
 
-/// A new log in place of the one that an earlier run left.
+fn own_dirs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/demo")
+}
+
+/// A new log, in place of the one that an earlier run left.
 pub(crate) fn new_log(dir: &Path) -> Outcome<core_log::Log> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-        _ => {}
+    let is_missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+    if dir.starts_with(own_dirs()) {
+        match fs::remove_dir_all(dir) {
+            Err(e) if !is_missing(&e) => return Err(e.into()),
+            _ => {}
+        }
+    } else {
+        match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => {}
+            Ok(false) => {
+                let dir = dir.display();
+                return Err(format!("{dir} is not empty: nothing in it was changed").into());
+            }
+            Err(e) if is_missing(&e) => {}
+            Err(e) => return Err(e.into()),
+        }
     }
     fs::create_dir_all(dir)?;
     Ok(core_log::LogOptions::new().open(dir)?)

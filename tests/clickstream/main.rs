@@ -17,6 +17,7 @@ mod account;
 mod bad_input;
 mod commands;
 mod demo;
+mod examples;
 mod readme;
 mod replay;
 mod reset;

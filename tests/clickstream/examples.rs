@@ -1,0 +1,70 @@
+//! The small examples: each verifies its own result, spares what is not its own, and is its job's tool.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use crate::{stderr, stdout};
+
+const NAMES: [&str; 3] = ["enrichment", "orders_and_payments", "time_travel"];
+
+/// The directory with the binaries, built if they are not there or older than their sources.
+fn binaries() -> &'static Path {
+    static BINARIES: OnceLock<PathBuf> = OnceLock::new();
+    BINARIES.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--manifest-path"]);
+        build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+        for name in NAMES {
+            build.args(["--example", name]);
+        }
+        assert!(build.status().unwrap().success(), "the examples do not build");
+        let here = std::env::current_exe().unwrap();
+        here.parent().and_then(Path::parent).unwrap().join("examples")
+    })
+}
+
+fn run(name: &str, dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(binaries().join(name));
+    command.args(args).env("STREAMS_LOG", dir).env_remove("RUST_LOG").stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+fn succeed(name: &str, dir: &Path, args: &[&str]) -> String {
+    let output = run(name, dir, args);
+    assert!(output.status.success(), "{name}: {}\n{}", stdout(&output), stderr(&output));
+    stdout(&output)
+}
+
+#[test]
+fn clicks_are_joined_with_users_where_they_lived() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("enrichment", dir.path(), &[]);
+    assert!(text.contains("verified: 51334 records read, 45454 joined"), "{text}");
+    let row = succeed("enrichment", dir.path(), &["state", "get", "users", "user-3"]);
+    assert!(row.contains("Chile"), "{row}");
+    let again = run("enrichment", dir.path(), &[]);
+    assert!(!again.status.success() && stdout(&again).contains("is not empty"));
+}
+
+#[test]
+fn each_order_is_settled_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("orders_and_payments", dir.path(), &[]);
+    assert!(text.contains("verified: each of 20000 orders settled once"), "{text}");
+    let row = succeed("orders_and_payments", dir.path(), &["tail", "settled", "-o", "-1"]);
+    assert!(row.contains("cents"), "{row}");
+}
+
+#[test]
+fn a_mended_job_is_compared_with_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("time_travel", dir.path(), &[]);
+    assert!(
+        text.contains("60 same \u{b7} 60 differ \u{b7} 60 only then \u{b7} 0 only now"),
+        "{text}"
+    );
+    assert!(text.contains("verified: "), "{text}");
+    let again = run("time_travel", dir.path(), &["replay", "--from", "start", "--compare"]);
+    assert_eq!(again.status.code(), Some(4), "{}", stderr(&again));
+}
