@@ -391,6 +391,7 @@ fn a_replay_repeats_where_a_silent_partition_was_passed_over() {
     let input = clicks(5, PARTITIONS, 200, 5_000);
     let (first, rest) = input.split_at(400);
     write(dir.path(), first);
+    run(dir.path(), clickstream);
     let speaking: Vec<_> = rest.iter().filter(|(partition, _)| *partition != 2).cloned().collect();
     write(dir.path(), &speaking);
     let handle = app(dir.path(), clickstream).idle_after(millis(50)).start().unwrap();
