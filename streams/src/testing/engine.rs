@@ -13,6 +13,8 @@
 //! Invariants
 //! * all randomness comes from the seed; the clock is moved by hand.
 
+mod silence;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +26,7 @@ use crate::error::Result;
 use crate::printer::Printer;
 use crate::processor::{Counters, LateRecord};
 use crate::runtime::{
-    Build, Committer, JobPlan, OpenStores, Plan, Prepared, Reset, ResetTo, Sealed, Worker,
-    plan_raises,
+    Build, Committer, JobPlan, OpenStores, Prepared, Reset, ResetTo, Sealed, Worker,
 };
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher, HeldFlushes, MemoryBackend};
@@ -364,42 +365,6 @@ impl Engine {
         running.on_its_way =
             Some(OnItsWay { sealed, counters, late, patience, stage: Stage::Sealed });
         Ok(())
-    }
-
-    /// Passes over source partitions that have been silent for too long at that time; whether there were
-    /// any.
-    fn pass_over(&mut self, running: &mut Running, at: Duration) -> Result<bool> {
-        let raises = self.plan_raises(running, at)?.raises;
-        let now_ms = self.log.now_ms();
-        let mut any = false;
-        for worker in &mut running.workers {
-            any |= worker.pass_over(&raises, at, now_ms)?;
-        }
-        Ok(any)
-    }
-
-    /// The same for an idle job, which has looked whenever something was due since it last did.
-    fn pass_over_in_time(&mut self, running: &mut Running) -> Result<bool> {
-        let now = self.log.monotonic();
-        loop {
-            let at = self.looked_at.min(now);
-            if self.pass_over(running, at)? {
-                return Ok(true);
-            }
-            if at == now {
-                return Ok(false);
-            }
-            let next = self.plan_raises(running, at)?.next;
-            self.looked_at = next.map_or(now, |next| next.min(now));
-        }
-    }
-
-    fn plan_raises(&self, running: &mut Running, at: Duration) -> Result<Plan> {
-        let mut sources = Vec::new();
-        for worker in &mut running.workers {
-            sources.extend(worker.sources()?);
-        }
-        Ok(plan_raises(&sources, at, self.settings.idle_after))
     }
 
     /// The next thing that happens to the commit on its way.
