@@ -93,7 +93,7 @@ const STREAMS: &[(&str, &str)] = &[
 
 /// Where `streams` may name the log: files, and folders ending in a slash.
 const NAMES_CORE_LOG: &[&str] =
-    &["streams/src/broker/", "streams/src/error.rs", "streams/src/tool/"];
+    &["streams/src/broker/", "streams/src/error.rs", "streams/src/error/", "streams/src/tool/"];
 const NAMES_ROCKSDB: &[&str] = &["streams/src/store/rocks.rs"];
 
 const LINES_TARGET: usize = 500;

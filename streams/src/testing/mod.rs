@@ -19,6 +19,7 @@ mod engine;
 #[cfg(test)]
 mod join_stores;
 mod random;
+mod record;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,23 +38,7 @@ use crate::processor::LateRecord;
 use crate::record::Headers;
 pub use crate::settings::{Limits, Mistake};
 use crate::time::duration_ms;
-
-/// A record as a test sees it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TestRecord<K, V> {
-    /// The partition that it was read from.
-    pub partition: u32,
-    /// Its offset there.
-    pub offset: i64,
-    /// Its key; `None` is null.
-    pub key: Option<K>,
-    /// Its value; `None` is null.
-    pub value: Option<V>,
-    /// Its timestamp, in milliseconds since 1970.
-    pub timestamp: i64,
-    /// Its headers.
-    pub headers: Headers,
-}
+pub use record::TestRecord;
 
 /// Runs a topology inside a test.
 ///

@@ -1,0 +1,117 @@
+//! The clocks of a task's inputs: who holds windows open, and raises of those that are silent.
+//!
+//! Invariants
+//! * the topic of a table moves no clock, and no clock waits for it.
+//! * a raise is a part of the transaction in which it happens, and of its positions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Task;
+use crate::broker::Headers;
+use crate::error::Result;
+use crate::runtime::clock_log::RaiseRecord;
+use crate::runtime::report::{SourceState, WindowState};
+use crate::runtime::silence::Raise;
+use crate::time::OpenWindows;
+
+impl Task {
+    /// Raises the clock of an input as an earlier run of the job did before its next record.
+    pub(super) fn repeat_raises(&mut self, place: usize) -> bool {
+        let input = &mut self.inputs[place];
+        let clock = &mut self.ctx.clocks[input.number];
+        let Some(to) = input.repeat_raises().filter(|to| to > clock) else { return false };
+        *clock = to;
+        (input.moved, self.raised) = (true, true);
+        true
+    }
+
+    /// Raises the clock of each source partition to at least `to`; its position carries it.
+    pub(crate) fn raise(&mut self, to: i64) -> Result<()> {
+        let sources = self.inputs.iter_mut();
+        for input in sources.filter(|input| input.watermarks.is_none() && !input.is_global) {
+            if self.ctx.clocks[input.number] < to {
+                self.ctx.clocks[input.number] = to;
+                input.moved = true;
+                self.raised = true;
+            }
+        }
+        self.fire()
+    }
+
+    /// Raises the clocks of those silent inputs of its own that are still silent, and writes that down in
+    /// the running transaction; whether there were any.
+    pub(crate) fn pass_over(
+        &mut self,
+        raises: &[Raise],
+        now: Duration,
+        now_ms: i64,
+    ) -> Result<bool> {
+        let Some((topic, batch)) = &mut self.clock_log else { return Ok(false) };
+        for input in self.inputs.iter_mut().filter(|input| input.watermarks.is_none()) {
+            let is_ours = |raise: &&Raise| {
+                raise.partition == input.partition && raise.topic == input.topic.name
+            };
+            let Some(raise) = raises.iter().find(is_ours) else { continue };
+            let clock = &mut self.ctx.clocks[input.number];
+            // What has come since the decision was made speaks for itself.
+            if raise.to <= *clock || input.has_read || input.fill()? {
+                continue;
+            }
+            let record = RaiseRecord {
+                topic: raise.topic.to_string(),
+                partition: raise.partition,
+                next_offset: input.position(),
+                raised_to: raise.to,
+            };
+            if input.raised_at.is_none() {
+                let silent_for = now.saturating_sub(input.read_at);
+                tracing::info!(
+                    topic = %record.topic, partition = record.partition, from = *clock,
+                    to = record.raised_to, next_offset = record.next_offset, ?silent_for,
+                    "a silent partition is passed over"
+                );
+            }
+            let (key, value) = record.encode();
+            batch.push(now_ms, Some(&key), Some(&value), &Headers::none())?;
+            *clock = raise.to;
+            (input.moved, input.raised_at) = (true, Some(now));
+        }
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        self.ctx.append(topic, 0, batch.as_mut())?;
+        self.raised = true;
+        self.fire()?;
+        Ok(true)
+    }
+
+    /// How far its source partitions are.
+    pub(crate) fn sources(&mut self) -> Result<Vec<SourceState>> {
+        let mut sources = Vec::new();
+        for input in self.inputs.iter_mut().filter(|input| input.watermarks.is_none()) {
+            let holds_windows = self.timed_inputs.contains(&input.number);
+            sources.push(SourceState {
+                topic: Arc::clone(&input.topic.name),
+                partition: input.partition,
+                is_at_end: !input.fill()?,
+                position: input.position(),
+                clock: self.ctx.clocks[input.number],
+                read_at: input.read_at,
+                raised_at: input.raised_at,
+                holds_windows,
+            });
+        }
+        Ok(sources)
+    }
+
+    /// How far the windows of its stores are.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = WindowState> + '_ {
+        self.stores.iter().filter_map(|store| {
+            let op = store.op.borrow();
+            let OpenWindows { earliest_end, closed_to } = op.windows(&self.ctx.clocks)?;
+            let (store, partition) = (op.store().clone(), self.id.partition);
+            Some(WindowState { store, partition, earliest_end, closed_to })
+        })
+    }
+}
