@@ -33,7 +33,7 @@ use crate::record::{Header, Headers, RawRecord, Records};
 pub use core_log::Durability;
 
 /// How long a job waits for a directory: who looks at a log that nobody runs owns it for a moment.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// A transaction lasts as long as the commit interval says, and as the commit of the one before it takes;
 /// beyond the interval and this, which covers two commits, it hangs. The log aborts it then, and the job could not tell that from another instance that took over.
 const TRANSACTION_PATIENCE: Duration = Duration::from_secs(60);

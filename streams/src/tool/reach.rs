@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariants
-//! * while a stopped job is looked at, it cannot start: it waits for two seconds, and is then told who
+//! * while a stopped job is looked at, it cannot start: it waits for half a second, and is then told who
 //!   holds the directory.
 //! * whoever comes and goes in between is met again, for two seconds; then the one who is there is named.
 
