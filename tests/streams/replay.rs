@@ -433,3 +433,36 @@ fn a_replay_repeats_where_a_silent_partition_was_passed_over() {
         assert!(same >= least && rest == [0, 0, 0], "{report:?}");
     }
 }
+
+fn doubled(t: &mut Topology) {
+    const NUMBERS: Topic<String, u64> = topic("numbers");
+    const DOUBLED: Topic<String, u64> = topic("doubled");
+    t.stream(NUMBERS).map(|n| 2 * n).to(DOUBLED);
+}
+
+/// What a replay sets aside can be looked at like its results; it once lay under the live topic's name.
+#[test]
+fn dead_letters_of_a_replay_go_to_a_topic_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = core_log::Log::open(dir.path()).unwrap();
+    let numbers = log.create_topic("numbers", TopicSettings::with_partitions(1)).unwrap();
+    let mut producer = log.producer(Durability::Os).unwrap();
+    for value in ["1", "{broken", "3"] {
+        let mut batch = BatchBuilder::new();
+        batch.push(LOG_TIME_MS, Some(b"k"), Some(value.as_bytes()), NO_HEADERS).unwrap();
+        producer.append(&numbers, 0, &mut batch).unwrap();
+    }
+    log.close().unwrap();
+    let app = app(dir.path(), doubled).on_error(OnError::DeadLetter);
+    let report = app.replay(At::Start, At::End).run().unwrap();
+    assert_eq!(report.progress.dead_letters, 1);
+    assert_eq!(report.topics, ["doubled-replay", "job-dlq-replay"]);
+    let log = core_log::Log::open(&report.dir).unwrap();
+    assert!(log.topic("job-dlq").is_err());
+    let letters = log.topic("job-dlq-replay").unwrap();
+    let mut reader = PartitionReader::new(log, &letters, 0, 0, FetchBound::LastStable);
+    let batch = reader.next_batch(1 << 20).unwrap().unwrap();
+    let values: Vec<_> =
+        batch.records().map(|record| record.unwrap().value.unwrap().to_vec()).collect();
+    assert_eq!(values, [b"{broken".to_vec()]);
+}
