@@ -311,12 +311,15 @@ fn everywhere(t: &mut Topology) {
         .to(SEEN);
 }
 
+/// A timestamp, a key and a value.
+type Timed = (i64, String, String);
+
 /// Two partitions of visits, one a second; every ten seconds each user moves to another country.
 fn write_visits(dir: &Path, records_per_batch: usize) {
     let log = core_log::Log::open(dir).unwrap();
     let topics = ["visits", "users"]
         .map(|name| log.create_topic(name, TopicSettings::with_partitions(2)).unwrap());
-    let mut records: BTreeMap<(usize, u32), Vec<(i64, String, String)>> = BTreeMap::new();
+    let mut records: BTreeMap<(usize, u32), Vec<Timed>> = BTreeMap::new();
     let mut push = |topic: usize, second: i64, user: u64, value: String| {
         let key = format!("u{user}");
         let partition = core_log::partition_for(key.as_bytes(), 2);
