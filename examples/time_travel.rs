@@ -118,9 +118,12 @@ fn demo() -> Outcome<bool> {
     say(&format!(
         "compare {then} with {now}: {same} same \u{b7} {differ} differ \u{b7} {only_then} only then \u{b7} {only_now} only now"
     ));
-    for Difference { key, then, now, .. } in differences.iter().take(2) {
+    for Difference { key, window, then, now, .. } in differences.iter().take(2) {
         let or_nothing = |count: &Option<String>| count.clone().unwrap_or("-".to_owned());
-        say(&format!("  {key}   then {}   now {}", or_nothing(then), or_nothing(now)));
+        let minute = window.map_or(0, |(start, _)| start / MINUTE_MS % (24 * 60));
+        let (hour, minute) = (minute / 60, minute % 60);
+        let (then, now) = (or_nothing(then), or_nothing(now));
+        say(&format!("  {hour:02}:{minute:02} {key}   then {then}   now {now}"));
     }
 
     let mut written = Counts::new();

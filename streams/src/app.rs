@@ -214,10 +214,12 @@ impl App {
         outcome.map(|_| ())
     }
 
-    /// The job as a command line: `run` (also without arguments), `topology`, `tail`, `topic`.
+    /// The job as a command line: `run` (also without arguments), `topology`, `status`, `state`, `tail`,
+    /// `replay`, `reset`, `topic`.
     ///
     /// Errors are printed with their code and a help line, and the process ends with the exit code
-    /// that belongs to them: 1 failed, 2 usage.
+    /// that belongs to them: 1 failed, 2 usage, 3 a plan that wants `--yes`, 4 a comparison found
+    /// differences.
     ///
     /// # Errors
     ///

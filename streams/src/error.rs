@@ -395,5 +395,7 @@ mod tests {
         let known = ["clicks", "page-counts", "users"].map(String::from);
         assert_eq!(nearest("click", &known), Some("clicks"));
         assert_eq!(nearest("orders", &known), None);
+        let of_a_join = ["pay-left", "pay-right"].map(str::to_owned);
+        assert_eq!(nearest("pay", &of_a_join), Some("pay-left"));
     }
 }

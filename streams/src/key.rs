@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 
 const TERMINATOR: [u8; 2] = [0x00, 0x00];
 const ESCAPED_ZERO: [u8; 2] = [0x00, 0xff];
-const WINDOW_BYTES: usize = 16;
+/// The start and the end of a window, behind its key.
+pub(crate) const WINDOW_BYTES: usize = 16;
 
 /// No key. Records without one can be filtered, mapped and sent on, but not grouped or joined.
 #[derive(

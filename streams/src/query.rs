@@ -57,7 +57,7 @@ use crate::broker::partition_for;
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
-use crate::key::{Key, RecordKey, Windowed, windowed_key};
+use crate::key::{Key, RecordKey, WINDOW_BYTES, Windowed, windowed_key};
 use crate::runtime::Control;
 use crate::runtime::query::{FoundRow, Only, ROWS_MAX, Select, Selection, page};
 use crate::store::StoreError;
@@ -240,6 +240,20 @@ pub(crate) fn select_windows(inner: Vec<u8>, starts: Range<i64>) -> Select {
     Select::Range { from, to: Some(to), only: Only::WindowsOf(inner) }
 }
 
+/// The windows of the encoded keys in a range.
+///
+/// The rows of a key that another one begins with may lie behind those of the longer one, as the bytes of
+/// their times follow: so the range of bytes ends behind all rows of the shortest such key.
+pub(crate) fn select_windows_between(from: Vec<u8>, to: Option<Vec<u8>>) -> Select {
+    let end = to.as_ref().map(|to| {
+        let mut beginnings = (0..to.len()).filter_map(|length| to.get(..length));
+        let behind = |key: &[u8]| [key, &[u8::MAX; WINDOW_BYTES + 1]].concat();
+        let behind_beginning = beginnings.find(|&key| key >= from.as_slice()).map(behind);
+        behind_beginning.map_or_else(|| to.clone(), |behind| behind.max(to.clone()))
+    });
+    Select::Range { from: from.clone(), to: end, only: Only::WindowsBetween(from, to) }
+}
+
 fn decode_value<V: Data>(store: &StoreName, row: &FoundRow) -> Result<V> {
     Bincode::decode(&row.value).map_err(|e| {
         let reason = format!("the row of key {}: {e}", row.key.escape_ascii());
@@ -295,5 +309,40 @@ impl<K: RecordKey, V: Data> Iterator for Rows<K, V> {
             self.is_last = true;
         }
         row
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys of which some begin others, with windows whose bytes fall before and behind what follows.
+    #[test]
+    fn a_range_of_windows_holds_exactly_those_of_its_keys() {
+        let keys = ["", "/", "/a", "/a\u{e9}", "/home", "/home?x", "/homf", "b"].map(str::as_bytes);
+        let rows = || keys.into_iter().flat_map(|k| [i64::MIN, -1, 0, i64::MAX].map(|t| (k, t)));
+        let bounds = || std::iter::once(None).chain(keys.map(Some));
+        for (from, to) in keys.iter().flat_map(|from| bounds().map(move |to| (*from, to))) {
+            let select = select_windows_between(from.to_vec(), to.map(<[u8]>::to_vec));
+            let Select::Range { from: first, to: end, only } = select else { panic!("a range") };
+            for (key, start) in rows() {
+                let mut row = Vec::new();
+                windowed_key(key, start, i64::MAX, &mut row);
+                let is_scanned = row >= first && end.as_ref().is_none_or(|end| row < *end);
+                let is_wanted = key >= from && to.is_none_or(|to| key < to);
+                assert_eq!(is_scanned && only.takes(&row), is_wanted, "{from:?} {to:?} {row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_of_windows_ends_at_its_bound_where_no_key_begins_it() {
+        let end = |from: &str, to: &str| match select_windows_between(from.into(), Some(to.into()))
+        {
+            Select::Range { to, .. } => to.unwrap(),
+            Select::Key(_) => panic!("a range"),
+        };
+        assert_eq!(end("/a", "/c"), b"/c");
+        assert!(end("/home", "/home?").starts_with(b"/home\xff"));
     }
 }

@@ -163,7 +163,8 @@ impl Replay {
         watch: &mut dyn FnMut(News<'_>) -> Result<Wish>,
     ) -> Result<Option<Report>> {
         let assembly = self.app.assemble()?;
-        let outputs: BTreeSet<String> = assembly.graph.outputs().into_keys().collect();
+        let mut outputs: BTreeSet<String> = assembly.graph.outputs().into_keys().collect();
+        outputs.extend(assembly.graph.letters_topic());
         self.check_names(&assembly.graph, &outputs)?;
         let id = self.app.id().to_owned();
         let scratch = Scratch::beside(self.app.log_dir(), self.name.as_deref().unwrap_or(&id))?;

@@ -69,6 +69,12 @@ fn a_replay_runs_beside_the_job_and_reads_what_it_has_just_taken_in() {
     same(dir.path(), &["replay", "--from", "0", "--compare", "--name", "beside"], line);
     let text = succeed(dir.path(), &["tail", "page-counts-replay", "-o", "0"]);
     assert_eq!(text.lines().count(), 3, "{text}");
+    let other = succeed(dir.path(), &["replay", "--from", "0", "--until", "1"]);
+    assert!(other.contains("(look at it: clickstream tail page-counts-replay)"), "{other}");
+    let tail = ["tail", "page-counts-replay", "-o", "0", "--name", "beside"];
+    assert_eq!(succeed(dir.path(), &tail), text, "each replay is looked at by its name");
+    let said = fail(dir.path(), &["tail", "page-counts", "--name", "beside"], 2);
+    assert!(said.starts_with("error[S027]: no replay beside has a topic page-counts"), "{said}");
     job.interrupt();
     assert_eq!(job.0.wait().unwrap().code(), Some(0));
     let counts = succeed(dir.path(), &["tail", "page-counts", "-o", "0"]);

@@ -46,7 +46,10 @@ fn check(dir: &Path) {
         assert_eq!(one, OPEN[..1], "{time}");
     }
     let none = succeed(dir, &["state", "get", "clicks-per-page", "/home", "--window", "10:07"]);
-    assert_eq!(none, "no row of key /home in clicks-per-page\n", "that window is closed");
+    assert_eq!(
+        none, "no row of key /home in clicks-per-page with a window at that time\n",
+        "that window is closed"
+    );
     assert_eq!(lines(&["state", "get", "clicks-per-page", "/hom", "--json"]), [""; 0]);
     let one =
         &json_lines(&succeed(dir, &["state", "get", "clicks-per-page", "/home", "--json"]))[0];
@@ -55,10 +58,14 @@ fn check(dir: &Path) {
 
     assert_eq!(lines(&["state", "range", "clicks-per-page"]), OPEN);
     let first = lines(&["state", "range", "clicks-per-page", "--limit", "1"]);
-    assert_eq!(first, [OPEN[0], ".. and more: raise --limit, or go on with --from"]);
+    assert_eq!(first, [OPEN[0], ".. and more: raise --limit"]);
     assert_eq!(lines(&["state", "range", "clicks-per-page", "--prefix", "/h"]), OPEN);
     assert_eq!(lines(&["state", "range", "clicks-per-page", "--prefix", "/x"]), [""; 0]);
     assert_eq!(lines(&["state", "range", "clicks-per-page", "--from", "/i"]), [""; 0]);
+    // The bytes of a window's time follow its key, so rows of /home lie behind /home?.
+    assert_eq!(lines(&["state", "range", "clicks-per-page", "--from", "/home?"]), [""; 0]);
+    let up_to = ["state", "range", "clicks-per-page", "--from", "/home", "--to", "/home?"];
+    assert_eq!(lines(&up_to), OPEN);
     assert_eq!(lines(&["state", "range", "clicks-per-page", "--to", "/i"]), OPEN);
 }
 

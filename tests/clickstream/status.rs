@@ -21,7 +21,7 @@ fn a_stopped_job_is_told_from_its_log() {
         let cells: Vec<&str> = line.split_whitespace().collect();
         assert_eq!((cells[0], cells[2], cells[4]), ("clicks", cells[3], "0"), "{text}");
     }
-    assert!(lines[6].starts_with("WINDOWS  clicks-per-page  closed to 2015-05-17 10:0"), "{text}");
+    assert!(lines[6].starts_with("WINDOWS  clicks-per-page  closed to 2015-05-17T10:0"), "{text}");
     let status = &json_lines(&succeed(demo(), &["status", "--json"]))[0];
     assert!(status["running"].is_null() && status["stores"].as_array().unwrap().is_empty());
     let ends: i64 =
@@ -50,10 +50,10 @@ fn a_running_job_says_why_its_windows_wait() {
         "{text}"
     );
     assert!(
-        text.contains("the oldest closes when event time reaches 2015-05-17 10:09:10Z"),
+        text.contains("the oldest closes when event time reaches 2015-05-17T10:09:10Z"),
         "{text}"
     );
-    assert!(text.contains(" of clicks is at 2015-05-17 10:0"), "{text}");
+    assert!(text.contains(" of clicks is at 2015-05-17T10:0"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
     let status = &json_lines(&succeed(dir.path(), &["status", "--json"]))[0];
     assert_eq!(status["running"]["pid"], job.0.id());

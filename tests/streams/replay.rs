@@ -311,27 +311,40 @@ fn everywhere(t: &mut Topology) {
         .to(SEEN);
 }
 
+/// A timestamp, a key and a value.
+type Timed = (i64, String, String);
+
 /// Two partitions of visits, one a second; every ten seconds each user moves to another country.
-fn write_visits(dir: &Path) {
+fn write_visits(dir: &Path, records_per_batch: usize) {
     let log = core_log::Log::open(dir).unwrap();
     let topics = ["visits", "users"]
         .map(|name| log.create_topic(name, TopicSettings::with_partitions(2)).unwrap());
-    let mut producer = log.producer(Durability::Os).unwrap();
-    let mut append = |topic: usize, second: i64, user: u64, value: String| {
-        let (key, mut batch) = (format!("u{user}"), BatchBuilder::new());
-        let time = LOG_TIME_MS + second * 1_000;
-        batch.push(time, Some(key.as_bytes()), Some(value.as_bytes()), NO_HEADERS).unwrap();
+    let mut records: BTreeMap<(usize, u32), Vec<Timed>> = BTreeMap::new();
+    let mut push = |topic: usize, second: i64, user: u64, value: String| {
+        let key = format!("u{user}");
         let partition = core_log::partition_for(key.as_bytes(), 2);
-        producer.append(&topics[topic], partition, &mut batch).unwrap();
+        let time = LOG_TIME_MS + second * 1_000;
+        records.entry((topic, partition)).or_default().push((time, key, value));
     };
     for second in 0..200_u64 {
         let at = i64::try_from(second).unwrap();
         if second % 10 == 5 {
             for user in 0..4 {
-                append(1, at, user, format!("\"country {}\"", second / 10));
+                push(1, at, user, format!("\"country {}\"", second / 10));
             }
         }
-        append(0, at, second % 4, second.to_string());
+        push(0, at, second % 4, second.to_string());
+    }
+    let mut producer = log.producer(Durability::Os).unwrap();
+    for ((topic, partition), records) in records {
+        for records in records.chunks(records_per_batch) {
+            let mut batch = BatchBuilder::new();
+            for (time, key, value) in records {
+                let (key, value) = (key.as_bytes(), value.as_bytes());
+                batch.push(*time, Some(key), Some(value), NO_HEADERS).unwrap();
+            }
+            producer.append(&topics[topic], partition, &mut batch).unwrap();
+        }
     }
     log.close().unwrap();
 }
@@ -343,11 +356,18 @@ fn seen(dir: &Path, name: &'static str) -> BTreeMap<u64, Option<String>> {
     values.map(|seen| (seen.page, seen.country)).collect()
 }
 
-/// What the table was when the stretch began lies in front of it.
+/// What the table was when the stretch began lies in front of it: also where it begins inside of a
+/// batch, of which the rest once was never read.
 #[test]
 fn a_table_is_brought_to_where_it_was_before_the_stretch_is_read() {
+    for records_per_batch in [1, 7, 1_000] {
+        a_table_is_brought_to_where_it_was(records_per_batch);
+    }
+}
+
+fn a_table_is_brought_to_where_it_was(records_per_batch: usize) {
     let dir = tempfile::tempdir().unwrap();
-    write_visits(dir.path());
+    write_visits(dir.path(), records_per_batch);
     run(dir.path(), countries);
     let live = seen(dir.path(), "seen");
     assert_eq!((live.len(), &live[&4], &live[&5]), (200, &None, &Some("country 0".to_owned())));
@@ -374,7 +394,7 @@ fn a_table_is_brought_to_where_it_was_before_the_stretch_is_read() {
 #[test]
 fn a_global_table_is_whole_before_a_replay_looks_anything_up() {
     let dir = tempfile::tempdir().unwrap();
-    write_visits(dir.path());
+    write_visits(dir.path(), 1);
     let replay = app(dir.path(), everywhere).replay(At::Offset(80), At::End);
     let report = replay.compare().run().unwrap();
     let now = seen(&report.dir, "seen-replay");
@@ -416,4 +436,37 @@ fn a_replay_repeats_where_a_silent_partition_was_passed_over() {
         let ([same, rest @ ..], _) = counted(&report);
         assert!(same >= least && rest == [0, 0, 0], "{report:?}");
     }
+}
+
+fn doubled(t: &mut Topology) {
+    const NUMBERS: Topic<String, u64> = topic("numbers");
+    const DOUBLED: Topic<String, u64> = topic("doubled");
+    t.stream(NUMBERS).map(|n| 2 * n).to(DOUBLED);
+}
+
+/// What a replay sets aside can be looked at like its results; it once lay under the live topic's name.
+#[test]
+fn dead_letters_of_a_replay_go_to_a_topic_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = core_log::Log::open(dir.path()).unwrap();
+    let numbers = log.create_topic("numbers", TopicSettings::with_partitions(1)).unwrap();
+    let mut producer = log.producer(Durability::Os).unwrap();
+    for value in ["1", "{broken", "3"] {
+        let mut batch = BatchBuilder::new();
+        batch.push(LOG_TIME_MS, Some(b"k"), Some(value.as_bytes()), NO_HEADERS).unwrap();
+        producer.append(&numbers, 0, &mut batch).unwrap();
+    }
+    log.close().unwrap();
+    let app = app(dir.path(), doubled).on_error(OnError::DeadLetter);
+    let report = app.replay(At::Start, At::End).run().unwrap();
+    assert_eq!(report.progress.dead_letters, 1);
+    assert_eq!(report.topics, ["doubled-replay", "job-dlq-replay"]);
+    let log = core_log::Log::open(&report.dir).unwrap();
+    assert!(log.topic("job-dlq").is_err());
+    let letters = log.topic("job-dlq-replay").unwrap();
+    let mut reader = PartitionReader::new(log, &letters, 0, 0, FetchBound::LastStable);
+    let batch = reader.next_batch(1 << 20).unwrap().unwrap();
+    let values: Vec<_> =
+        batch.records().map(|record| record.unwrap().value.unwrap().to_vec()).collect();
+    assert_eq!(values, [b"{broken".to_vec()]);
 }

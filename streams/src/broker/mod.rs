@@ -31,7 +31,7 @@ pub use crate::record::{Header, Headers, RawRecord, Records};
 pub(crate) use core_log::{LogView, Topic as LogTopic};
 pub use embedded::{Durability, EmbeddedBroker};
 pub(crate) use embedded::{open_log, own_log, partition_for};
-pub(crate) use places::{Located, first_not_older, locate, timestamp_at, whole};
+pub(crate) use places::{Located, extent, first_not_older, locate, timestamp_at, whole};
 pub(crate) use replay::{LoggedRaises, ReplayBroker, SourceSpan, SourceTopic};
 pub(crate) use scratch::{LOCK, ScratchLog, hold};
 pub(crate) use stretch::{Merged, Span, Stretches};

@@ -60,6 +60,22 @@ pub(crate) fn timestamp_at(
     Ok(first.transpose().map_err(core_log::Error::from)?.map(|record| record.timestamp))
 }
 
+/// The timestamps of the first records and of the newest one, as the text of an error tells them; `None`
+/// where there are no records.
+pub(crate) fn extent(log: &LogView, topic: &Topic) -> Result<Option<String>> {
+    let all = whole(log, topic)?;
+    let mut first: Option<i64> = None;
+    for (partition, span) in (0..).zip(&all) {
+        let time = timestamp_at(log, topic, partition, span.next)?;
+        first = first.into_iter().chain(time).min();
+    }
+    let ends = all.iter().map(|span| Ends { start: span.next, end: span.end });
+    let extent = first.zip(newest(log, topic, ends));
+    Ok(extent.map(|(first, newest)| {
+        format!("{} has records of {} to {}", topic.name(), instant(first), instant(newest))
+    }))
+}
+
 /// All of each partition, as it is now.
 pub(crate) fn whole(log: &LogView, topic: &Topic) -> Result<Vec<Span>> {
     let span = |partition| {
@@ -190,17 +206,17 @@ fn past_the_end(log: &LogView, topic: &Topic, from: &At, spans: &[(Ends, Span)])
         topic.name(),
         list.join(", ")
     );
-    if let Some(newest) = newest(log, topic, spans) {
+    if let Some(newest) = newest(log, topic, spans.iter().map(|(ends, _)| *ends)) {
         reason.push_str(&format!("; its newest record is of {}", instant(newest)));
     }
     Error::BadPosition { reason, help: "begin earlier: --from start, or a time before that".into() }
 }
 
 /// The timestamp of the newest among the last records; for the text of an error.
-fn newest(log: &LogView, topic: &Topic, spans: &[(Ends, Span)]) -> Option<i64> {
+fn newest(log: &LogView, topic: &Topic, ends: impl Iterator<Item = Ends>) -> Option<i64> {
     let mut newest = None;
-    for (partition, (Ends { start, end }, _)) in (0..).zip(spans) {
-        let from = end.saturating_sub(LOOK_BACK).max(*start);
+    for (partition, Ends { start, end }) in (0..).zip(ends) {
+        let from = end.saturating_sub(LOOK_BACK).max(start);
         let mut reader = reader(log, topic, partition, from);
         while let Ok(Some(batch)) = reader.next_batch(LOOK_BYTES) {
             newest = newest.max(Some(batch.header().max_timestamp));

@@ -206,7 +206,12 @@ impl Broker for ReplayBroker {
     fn create_topic(&self, name: &str, partitions: u32, kind: TopicKind) -> Result<TopicRef> {
         match self.outputs.get(name) {
             Some(full) => {
-                let made = self.scratch.create_output(full, partitions)?;
+                let made = match kind {
+                    TopicKind::DeadLetters => {
+                        self.scratch.broker.create_topic(full, partitions, kind)?
+                    }
+                    _ => self.scratch.create_output(full, partitions)?,
+                };
                 Ok(TopicRef { name: Arc::from(name), ..made })
             }
             None => self.scratch.broker.create_topic(name, partitions, kind),

@@ -173,8 +173,10 @@ impl Part {
                 Err(error) => return Err(self.lost(error)),
             };
             let records = records_of(&batch, self.end)?;
-            // Must be AFTER the records are known to be whole, or else an error would skip them.
-            self.next = reader.position();
+            // Must be AFTER the records are known to be whole, or else an error would skip them. Must not
+            // lie behind the end, which may lie inside of a batch, or else the records there would be
+            // missing once the part goes on to another end.
+            self.next = reader.position().min(self.end);
             if !records.is_empty() {
                 let bytes = batch.bytes().len();
                 self.ready_bytes += bytes;

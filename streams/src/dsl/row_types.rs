@@ -40,8 +40,10 @@ impl RowTypes {
 
     /// The rows of one side of a join: several of a key, each with what the join must know of it.
     pub(crate) fn of_join<K: RecordKey, V: Data>() -> Self {
-        let no_key =
-            |_: &str| Err("its rows are those of a join: look at them with range".to_owned());
+        let no_key = |_: &str| {
+            Err("its rows are those of a join, found by no key: state range without --from, --to"
+                .to_owned())
+        };
         Self {
             ids: || (TypeId::of::<JoinRowOf<K>>(), TypeId::of::<JoinRowOf<V>>()),
             shape: || (shape_of::<K>() + " and time", shape_of::<V>()),
@@ -80,6 +82,11 @@ impl RowTypes {
         let inner = shape.strip_prefix(WINDOWED).and_then(|rest| rest.strip_prefix("key:"));
         let inner = inner.and_then(|rest| rest.rsplit_once(", start:i64"));
         inner.map_or(shape.clone(), |(inner, _)| inner.to_owned())
+    }
+
+    /// Whether the keys that a person types are all of one size.
+    pub(crate) fn has_keys_of_one_size(&self) -> bool {
+        matches!(self.typed_key().as_str(), "u64" | "u32" | "i64" | "i32")
     }
 
     /// Whether keys begin with the text that a person sees.

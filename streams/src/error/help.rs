@@ -156,15 +156,17 @@ fn unknown_store_help(name: &str, known: &[String]) -> Vec<String> {
     near.into_iter().chain(["see them all: state list".to_owned()]).collect()
 }
 
-/// The name of `known` that a typing mistake may have turned into `name`.
+/// The name of `known` that a typing mistake may have turned into `name`, or that goes on behind it.
 pub(crate) fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     let limit = 1 + name.chars().count() / 5;
-    known
-        .iter()
-        .map(|candidate| (edit_distance(name, candidate), candidate.as_str()))
+    let goes_on =
+        |candidate: &&str| candidate.strip_prefix(name).is_some_and(|r| r.starts_with('-'));
+    let known = || known.iter().map(String::as_str);
+    known()
+        .map(|candidate| (edit_distance(name, candidate), candidate))
         .filter(|&(distance, _)| distance <= limit)
         .min()
-        .map(|(_, candidate)| candidate)
+        .map_or_else(|| known().find(goes_on), |(_, candidate)| Some(candidate))
 }
 
 fn edit_distance(a: &str, b: &str) -> usize {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::catalog::Catalog;
 use super::status::Status;
-use super::{member_prefix, select_prefix, select_windows};
+use super::{member_prefix, select_prefix, select_windows, select_windows_between};
 use crate::dsl::TopicTypes;
 use crate::error::{Error, Result};
 use crate::key::split_windowed;
@@ -241,7 +241,7 @@ fn select(types: &TopicTypes, what: &What) -> Result<Select, String> {
         }
         What::Range { prefix: Some(_), .. } => {
             let key = types.typed_key();
-            Err(format!("--prefix wants keys that begin with text; these are {key}: use --from"))
+            Err(format!("--prefix wants keys that begin with text; these are {key}"))
         }
         What::Range { from, to, prefix: None } => {
             let from = from.as_ref().map(key).transpose()?.unwrap_or_default();
@@ -249,7 +249,11 @@ fn select(types: &TopicTypes, what: &What) -> Result<Select, String> {
             if to.as_ref().is_some_and(|to| *to < from) {
                 return Err("--to lies before --from: the range is empty".to_owned());
             }
-            Ok(Select::Range { from, to, only: Only::All })
+            Ok(if types.is_windowed() && !types.has_keys_of_one_size() {
+                select_windows_between(from, to)
+            } else {
+                Select::Range { from, to, only: Only::All }
+            })
         }
     }
 }

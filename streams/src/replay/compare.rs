@@ -285,24 +285,38 @@ impl Text<'_> {
             Value::Null => key.escape_ascii().to_string(),
             other => other.to_string(),
         };
-        let values = |values: &Vec<Vec<u8>>| self.values(values);
-        let reason = match (then, window, self.known) {
+        let none = Vec::new();
+        let (was, is) = (then.unwrap_or(&none), now.unwrap_or(&none));
+        let side = |values: &Vec<Vec<u8>>, others: &Vec<Vec<u8>>| match &values[..] {
+            [value] if others.len() < 2 => self.value(value),
+            // Where there are several of a key, those that both have say nothing.
+            _ => {
+                let own: Vec<String> =
+                    less(values, others).map(|value| self.value(value)).collect();
+                format!("[{}] of {}", own.join(", "), values.len())
+            }
+        };
+        let (then, now) = (then.map(|was| side(was, is)), now.map(|is| side(is, was)));
+        let reason = match (&then, window, self.known) {
             (None, Some((start, _)), Some(known)) => known.reason(start),
             _ => None,
         };
-        Difference { key, window, then: then.map(values), now: now.map(values), reason }
+        Difference { key, window, then, now, reason }
     }
 
-    fn values(&self, values: &[Vec<u8>]) -> String {
-        let one = |value: &Vec<u8>| {
-            let shown = self.types.and_then(|types| (types.value)(Some(value)).ok());
-            shown.map_or_else(|| value.escape_ascii().to_string(), |value| value.to_string())
-        };
-        match values {
-            [value] => one(value),
-            values => format!("[{}]", values.iter().map(one).collect::<Vec<_>>().join(", ")),
-        }
+    fn value(&self, value: &[u8]) -> String {
+        let shown = self.types.and_then(|types| (types.value)(Some(value)).ok());
+        shown.map_or_else(|| value.escape_ascii().to_string(), |value| value.to_string())
     }
+}
+
+/// The values that the others lack; both are sorted.
+fn less<'a>(values: &'a [Vec<u8>], others: &'a [Vec<u8>]) -> impl Iterator<Item = &'a Vec<u8>> {
+    let mut others = others.iter().peekable();
+    values.iter().filter(move |value| {
+        while others.next_if(|other| other < value).is_some() {}
+        others.next_if_eq(value).is_none()
+    })
 }
 
 /// Counts the keys of both by what became of them.
@@ -351,8 +365,11 @@ mod tests {
         assert_eq!((same, differ, only_then, only_now), (1, 1, 1, 1));
         let said: Vec<_> =
             differences.iter().map(|d| (&*d.key, d.then.as_deref(), d.now.as_deref())).collect();
-        let expected =
-            [("b", Some("2"), Some("[2, 2]")), ("c", Some("3"), None), ("d", None, Some("4"))];
+        let expected = [
+            ("b", Some("[] of 1"), Some("[2] of 2")),
+            ("c", Some("3"), None),
+            ("d", None, Some("4")),
+        ];
         assert_eq!(said, expected);
     }
 

@@ -80,9 +80,10 @@ pub struct Difference {
     pub key: String,
     /// The window's start and end, where there is one.
     pub window: Option<(i64, i64)>,
-    /// What was written then, as JSON; several records of a key as a list.
+    /// What was written then, as JSON. Where there are several records of a key: those that were not
+    /// also written now, and of how many, `[1, 2] of 7`.
     pub then: Option<String>,
-    /// What was written now.
+    /// What was written now, in the same way.
     pub now: Option<String>,
     /// Why, where that is known.
     pub reason: Option<String>,

@@ -239,9 +239,16 @@ pub(crate) struct Found {
     pub(crate) original: String,
 }
 
-/// Looks for a topic in the replays beside a log; the one that has the job's name first.
-pub(crate) fn find(log: &Path, job: &str, topic: &str) -> Result<Option<Found>> {
+/// Looks for a topic in the replays beside a log: in the one of a name, or in all, the one that has the
+/// job's name first.
+pub(crate) fn find(
+    log: &Path,
+    job: &str,
+    name: Option<&str>,
+    topic: &str,
+) -> Result<Option<Found>> {
     let Ok(mut names) = list(&log.join(REPLAYS)) else { return Ok(None) };
+    names.retain(|known| name.is_none_or(|name| name == known));
     names.sort_by_key(|name| (name != job, name.clone()));
     for name in names {
         let scratch = Scratch { dir: log.join(REPLAYS).join(name) };

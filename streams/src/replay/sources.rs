@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::at::At;
 use crate::broker::{
     Located, LogTopic, LogView, LoggedRaises, Merged, SourceSpan, SourceTopic, Span, Stretches,
-    View, find_topic, first_not_older, locate, timestamp_at, whole,
+    View, extent, find_topic, first_not_older, locate, timestamp_at, whole,
 };
 use crate::error::{Error, Result};
 use crate::runtime::RaiseRecord;
@@ -57,14 +57,27 @@ pub(super) fn locate_all(
         }
         let mut spans = streams.iter().flat_map(|source| &source.spans);
         if spans.all(|SourceSpan { span, .. }| span.next >= span.end) {
-            return Err(past.unwrap_or_else(|| Error::BadPosition {
-                reason: format!("there is no record from {from} until {until}"),
-                help: "begin earlier, or end later: --from start --until end".to_owned(),
-            }));
+            return Err(match past {
+                Some(past) => past,
+                None => nothing(log, &streams, from, until)?,
+            });
         }
         streams.append(&mut tables);
         Ok(streams)
     })
+}
+
+/// There is no record in the stretch of any stream; says where there are some.
+fn nothing(log: &LogView, streams: &[SourceTopic], from: &At, until: &At) -> Result<Error> {
+    let mut reason = format!("there is no record from {from} until {until}");
+    for SourceTopic { topic, .. } in streams {
+        if let Some(extent) = extent(log, topic)? {
+            reason.push_str(&format!("; {extent}"));
+        }
+    }
+    let help =
+        "begin earlier, or end later: --from start --until end; @TIME is when records were written";
+    Ok(Error::BadPosition { reason, help: help.to_owned() })
 }
 
 /// A topic that only fills tables: all of it that lies in front of the stretch, then the stretch.

@@ -60,16 +60,22 @@ pub(crate) enum Only {
     WindowsOf(Vec<u8>),
     /// A window of a key that has at least so many bytes.
     WindowsOfLength(usize),
+    /// A window of a key in this range: rows lie in the order of their bytes, which is not that of the
+    /// keys where one key is the beginning of another.
+    WindowsBetween(Vec<u8>, Option<Vec<u8>>),
 }
 
 impl Only {
-    fn takes(&self, key: &[u8]) -> bool {
+    pub(crate) fn takes(&self, key: &[u8]) -> bool {
         match self {
             Self::All => true,
             Self::WindowsOf(inner) => split_windowed(key).is_some_and(|(k, _, _)| k == inner),
             Self::WindowsOfLength(bytes) => {
                 split_windowed(key).is_some_and(|(k, _, _)| k.len() >= *bytes)
             }
+            Self::WindowsBetween(from, to) => split_windowed(key).is_some_and(|(k, _, _)| {
+                k >= from.as_slice() && to.as_ref().is_none_or(|to| k < to.as_slice())
+            }),
         }
     }
 }

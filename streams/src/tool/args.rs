@@ -104,6 +104,9 @@ pub(super) struct Tail {
     /// Go on with what is written from now on
     #[arg(long, short = 'f')]
     pub(super) follow: bool,
+    /// Of which replay, where several have written the topic; by default the one with the job's id
+    #[arg(long)]
+    pub(super) name: Option<String>,
 }
 
 /// Options of `replay`.
@@ -155,7 +158,7 @@ pub(super) enum State {
         #[arg(long)]
         json: bool,
     },
-    /// Print rows in the order of their keys
+    /// Print rows in the order of their keys; of windows of text, in that of their bytes
     Range {
         /// The store
         store: String,

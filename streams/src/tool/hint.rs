@@ -142,8 +142,8 @@ mod tests {
             s001(&status(214), Some(60_000)).unwrap(),
             "hint[S001]: no output for 1 m 0 s, and nothing is wrong: 214 windows of per-page wait for \
              event time\n\
-             \x20 the oldest closes when event time reaches 2025-11-19 10:04:10Z\n\
-             \x20 partition 1 of clicks is at 2025-11-19 10:03:58Z and holds the others back\n\
+             \x20 the oldest closes when event time reaches 2025-11-19T10:04:10Z\n\
+             \x20 partition 1 of clicks is at 2025-11-19T10:03:58Z and holds the others back\n\
              \x20 (read to its end, silent for 8.0 s)\n\
              \x20 help: windows close when a later record comes, in each partition that feeds them\n\
              \x20       a silent one is passed over while others move (after 10 s); sooner: .idle_after(secs(5))\n"

@@ -28,7 +28,9 @@ mod table;
 mod tail;
 mod topic;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
@@ -63,7 +65,7 @@ enum Ended {
 /// Carries out a command line. Returns when it has succeeded; otherwise says why on standard error and
 /// ends the process with the exit code of the failure.
 pub(crate) fn main(app: App, args: impl IntoIterator<Item = OsString>) -> Result<()> {
-    let cli = match parse(app.id(), args) {
+    let cli = match parse(&program(app.id()), args) {
         Ok(cli) => cli,
         Err(e) if !e.use_stderr() => {
             // Help or the version: what was asked for, on standard output.
@@ -91,8 +93,15 @@ pub(crate) fn main(app: App, args: impl IntoIterator<Item = OsString>) -> Result
     }
 }
 
-fn parse(id: &str, args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let command = Cli::command().bin_name(id).display_name(id);
+/// What a person types to run this program: the name of its file, or else the job's id.
+fn program(id: &str) -> String {
+    let path = std::env::args_os().next().map(PathBuf::from);
+    let name = path.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy());
+    name.map_or_else(|| id.to_owned(), Cow::into_owned)
+}
+
+fn parse(name: &str, args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let command = Cli::command().bin_name(name).display_name(name.to_owned());
     let matches = command.try_get_matches_from(args)?;
     Cli::from_arg_matches(&matches)
 }

@@ -15,6 +15,7 @@ use core_log::{Clock, SystemClock};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Replay;
+use super::table::cut;
 use super::{Ended, interrupt, print};
 use crate::app::App;
 use crate::at::instant;
@@ -23,6 +24,8 @@ use crate::replay::{Compared, Comparison, Difference, News, Report, Tick, Wish};
 
 /// How many differences of a topic are printed.
 const SHOWN_MAX: usize = 20;
+/// How many characters of a result are printed.
+const RESULT_CHARS: usize = 100;
 /// The lines of a pipe, one after the other.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -32,7 +35,7 @@ pub(super) fn replay(app: App, options: Replay) -> Result<Ended> {
         Some(threads) => app.threads(threads),
         None => app,
     };
-    let id = app.id().to_owned();
+    let program = super::program(app.id());
     let title = format!("from {} until {}", options.from, options.until);
     let mut replay = app.replay(options.from, options.until);
     if let Some(name) = &options.name {
@@ -58,7 +61,8 @@ pub(super) fn replay(app: App, options: Replay) -> Result<Ended> {
         print::text("stopped; the same command goes on from here\n")?;
         return Ok(Ended::Unfinished);
     };
-    print::text(&summary(&report, &id))?;
+    let of_name = options.name.map_or_else(String::new, |name| format!(" --name {name}"));
+    print::text(&summary(&report, &format!("{program} tail{of_name}")))?;
     Ok(if report.has_differences() { Ended::Differs } else { Ended::Done })
 }
 
@@ -157,7 +161,7 @@ fn line(Tick { records, total }: Tick, passed: Duration) -> String {
     format!("  {percent} %  {} rec  {} rec/s  ETA {eta}\n", grouped(records), grouped(rate))
 }
 
-fn summary(report: &Report, id: &str) -> String {
+fn summary(report: &Report, tail: &str) -> String {
     let mut text = String::new();
     let records = grouped(report.records);
     // Writing to a string cannot fail.
@@ -172,8 +176,7 @@ fn summary(report: &Report, id: &str) -> String {
     }
     for topic in &report.topics {
         let dir = report.dir.display();
-        let _written =
-            writeln!(text, "written to {topic} in {dir} (look at it: {id} tail {topic})");
+        let _written = writeln!(text, "written to {topic} in {dir} (look at it: {tail} {topic})");
     }
     text
 }
@@ -197,6 +200,9 @@ fn push_comparison(text: &mut String, compared: &Compared) {
                 let _written = writeln!(text, "  {}", difference_line(difference));
             }
             let all = differ + only_then + only_now;
+            if all + same == 0 {
+                text.push_str("  the stretch alone decides no result: make it longer\n");
+            }
             let shown = u64::try_from(differences.len().min(SHOWN_MAX)).unwrap_or(u64::MAX);
             if all > shown {
                 let _written = writeln!(text, "  and {} more", grouped(all - shown));
@@ -207,7 +213,9 @@ fn push_comparison(text: &mut String, compared: &Compared) {
 
 fn difference_line(difference: &Difference) -> String {
     let window = difference.window.map(|(start, _)| format!("{} ", instant(start)));
-    let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let side = |value: &Option<String>| {
+        value.as_ref().map_or_else(|| "-".to_owned(), |value| cut(value, RESULT_CHARS))
+    };
     let reason = difference.reason.as_ref().map(|reason| format!("     ({reason})"));
     format!(
         "{}{}   then {}   now {}{}",
@@ -248,6 +256,24 @@ mod tests {
              \x20 2026-11-19T10:12:00Z /cart   then 977   now 981\n\
              \x20 and 1 more\n"
         );
+    }
+
+    #[test]
+    fn a_comparison_of_nothing_says_so_and_a_long_result_is_cut() {
+        let of = |differ, differences| {
+            let comparison =
+                Comparison::Counted { same: 0, differ, only_then: 0, only_now: 0, differences };
+            let mut text = String::new();
+            push_comparison(&mut text, &Compared { then: "a".into(), now: "b".into(), comparison });
+            text
+        };
+        assert!(
+            of(0, Vec::new()).ends_with("  the stretch alone decides no result: make it longer\n")
+        );
+        let then = Some("x".repeat(101));
+        let long = Difference { key: "k".into(), window: None, then, now: None, reason: None };
+        let expected = format!("  k   then {}..   now -\n", "x".repeat(98));
+        assert!(of(1, vec![long]).ends_with(&expected));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use core_log::{Clock, SystemClock, Timestamp};
 
 use super::args::Run;
 use super::hint::{Quiet, s001};
+use super::table::grouped;
 use super::{Ended, interrupt, print};
 use crate::app::{App, Handle};
 use crate::error::Result;
@@ -202,7 +203,11 @@ fn person_line(before: &Progress, now: &Progress, passed: Duration, now_ms: Time
 fn last_line(p: &Progress) -> String {
     let mut text = format!(
         "stopped: {} records in, {} out, {} filtered, {} late, {} commits\n",
-        p.records_in, p.records_out, p.filtered, p.late, p.commits
+        grouped(p.records_in),
+        grouped(p.records_out),
+        grouped(p.filtered),
+        grouped(p.late),
+        grouped(p.commits)
     );
     if let Some(not_taken) = not_taken(p) {
         text.push_str(&format!("  not taken: {not_taken}\n"));
@@ -210,7 +215,8 @@ fn last_line(p: &Progress) -> String {
     if p.null_keys + p.null_values > 0 {
         text.push_str(&format!(
             "  left out: {} without a key, {} without a value\n",
-            p.null_keys, p.null_values
+            grouped(p.null_keys),
+            grouped(p.null_values)
         ));
     }
     text
@@ -219,7 +225,7 @@ fn last_line(p: &Progress) -> String {
 /// Records that a step could not take, where there are any.
 fn not_taken(p: &Progress) -> Option<String> {
     let any = p.skipped + p.dead_letters > 0;
-    any.then(|| format!("{} skipped, {} dead letters", p.skipped, p.dead_letters))
+    any.then(|| format!("{} skipped, {} dead letters", grouped(p.skipped), grouped(p.dead_letters)))
 }
 
 #[cfg(test)]
@@ -241,6 +247,8 @@ mod tests {
     fn records_that_were_not_taken_are_told_where_there_are_any() {
         let some = Progress { skipped: 2, dead_letters: 1, ..Progress::default() };
         assert!(last_line(&some).contains("\n  not taken: 2 skipped, 1 dead letters\n"));
+        let many = Progress { records_in: 200_000, ..some };
+        assert!(last_line(&many).starts_with("stopped: 200 000 records in, 0 out, "));
         let line = person_line(&some, &some, REFRESH, 0);
         assert!(line.contains("late 0  2 skipped, 1 dead letters  commits 0"), "{line}");
         assert!(script_line(&some).contains(" skipped=2 dead_letters=1 commits=0 "));

@@ -26,7 +26,8 @@ pub(super) fn state(app: &App, command: &State) -> Result<Ended> {
             let what = What::Get { key: key.clone(), window: *window };
             let found = rows(app, store, what, usize::MAX)?;
             if found.rows.is_empty() && !json {
-                return print::text(&format!("no row of key {key} in {store}\n"));
+                let window = window.map_or("", |_| " with a window at that time");
+                return print::text(&format!("no row of key {key} in {store}{window}\n"));
             }
             show(store, &found, *json)
         }
@@ -84,7 +85,11 @@ fn show(store: &str, found: &Found, json: bool) -> Result<Ended> {
             }
         }
         if !json && found.has_more {
-            writeln!(out, ".. and more: raise --limit, or go on with --from")?;
+            // Windows of text do not lie in the order of their keys, and rows of a join have several of a
+            // key: there is no key to go on with.
+            let is_plain = found.rows.iter().all(|row| !row.key.is_object());
+            let or_go_on = if is_plain { ", or go on with --from" } else { "" };
+            writeln!(out, ".. and more: raise --limit{or_go_on}")?;
         }
         match (found.commits.first(), found.commits.last()) {
             (Some(first), Some(last)) if first != last && !json => {

@@ -72,10 +72,10 @@ pub(super) fn duration(ms: i64) -> String {
     }
 }
 
-/// A moment to the second, UTC; a number where it is no date.
+/// A moment to the second, in the form that `@TIME` takes; a number where it is no date.
 pub(super) fn moment(timestamp: i64) -> String {
     match jiff::Timestamp::from_millisecond(timestamp) {
-        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         Err(_no_date) => timestamp.to_string(),
     }
 }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_moment_is_told_to_the_second() {
-        assert_eq!(moment(1_763_546_400_999), "2025-11-19 10:00:00Z");
+        assert_eq!(moment(1_763_546_400_999), "2025-11-19T10:00:00Z");
         assert_eq!(moment(i64::MIN), i64::MIN.to_string());
     }
 

@@ -41,11 +41,17 @@ const OWNER_EVERY: Duration = Duration::from_millis(100);
 /// Prints the records that the options ask for.
 pub(super) fn tail(app: &App, options: &Tail) -> Result<Ended> {
     let assembly = app.assemble()?;
+    let name = options.name.as_deref();
     let (mut view, topic, types) = match View::of(app.log_dir()).topic(&options.topic) {
-        Ok(topic) => (View::of(app.log_dir()), topic, assembly.types.get(&options.topic)),
-        Err(unknown @ Error::UnknownTopic { .. }) => {
-            let Some(found) = replay::find(app.log_dir(), app.id(), &options.topic)? else {
-                return Err(unknown);
+        Ok(topic) if name.is_none() => {
+            (View::of(app.log_dir()), topic, assembly.types.get(&options.topic))
+        }
+        looked @ (Ok(_) | Err(Error::UnknownTopic { .. })) => {
+            let Some(found) = replay::find(app.log_dir(), app.id(), name, &options.topic)? else {
+                looked?;
+                let reason =
+                    format!("no replay {} has a topic {}", name.unwrap_or("-"), options.topic);
+                return Err(Error::Usage { reason });
             };
             let mut view = View::of(&found.dir);
             let topic = view.topic(&options.topic)?;
