@@ -104,7 +104,7 @@ fn a_topic_of_a_global_table_is_read_once() {
         let error = TestDriver::new(topology).run().unwrap_err();
         assert_eq!(error.code(), "S018");
         let said = "a global table is kept of topic `rates`, which is read twice";
-        assert!(error.to_string().contains(said), "{error}");
+        assert!(format!("{error}").contains(said), "{error}");
     }
 }
 
