@@ -15,7 +15,7 @@ use core_log::{Durability, Log, Transaction, TransactionalProducer};
 
 use crate::child::{Spec, number, say, wait_for_end_of_input};
 use crate::compare::verify;
-use crate::directory::{batch_of, create_topics, read};
+use crate::directory::{batch_of, create_topics, open, read};
 use crate::jobs::{Click, Clicks, Job, PARTITIONS, Placed, last_clicks};
 use crate::random::Random;
 
@@ -60,7 +60,7 @@ impl Writer {
 /// Writes a share, then stays in the middle of an unfinished transaction until it is killed. Runs in a
 /// child.
 pub(crate) fn write_share(dir: &Path, share: usize) {
-    let log = Log::open(dir).unwrap();
+    let log = open(dir);
     let topic = log.topic("clicks").unwrap();
     let (mut real, mut ghost) = (Writer::new(&log, "real"), Writer::new(&log, GHOST));
     let mut random = Random::new(SEED + u64::try_from(share).unwrap());
@@ -92,7 +92,7 @@ fn is_ghostly(bytes: Option<&Vec<u8>>) -> bool {
 
 fn aborted_input_leaves_no_trace(job: Job) {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path()).unwrap();
+    let log = open(dir.path());
     create_topics(&log, job, true);
     log.close().unwrap();
     drop(log);
@@ -111,7 +111,7 @@ fn aborted_input_leaves_no_trace(job: Job) {
     }
     Spec::busy(dir.path(), job, 5).spawn().succeed();
 
-    let log = Log::open(dir.path()).unwrap();
+    let log = open(dir.path());
     let topic = log.topic("clicks").unwrap();
     let ends = (0..PARTITIONS).map(|p| log.offsets(topic.id(), p).unwrap().log_end_offset);
     let written: usize = ends.map(|end| usize::try_from(end).unwrap()).sum();

@@ -11,7 +11,7 @@ use core_log::Log;
 use streams::prelude::*;
 
 use crate::child::{Spec, number};
-use crate::directory::{Stored, create, read};
+use crate::directory::{Stored, create, open, read};
 use crate::jobs::{Activity, Expected, Job, Placed, model};
 use crate::stores::unlike_their_changelogs;
 
@@ -54,7 +54,7 @@ fn undisturbed(job: Job, input: &[Placed]) -> Output {
     let lines = Spec::new(dir.path(), job).spawn().succeed();
     let last = lines.iter().rev().find(|line| line.starts_with("read=")).unwrap();
     assert_eq!(number(last, "late"), Some(model(job, input).late), "{last}");
-    let log = Log::open(dir.path()).unwrap();
+    let log = open(dir.path());
     let output = output(&log, job);
     log.close().unwrap();
     output
@@ -62,7 +62,7 @@ fn undisturbed(job: Job, input: &[Placed]) -> Output {
 
 /// A job that has read all of `input` and stopped cleanly: source, stores, model and "Equal".
 pub(crate) fn verify(dir: &Path, job: Job, input: &[Placed], story: &str) {
-    let log = Log::open(dir).unwrap();
+    let log = open(dir);
     assert_eq!(read(&log, "clicks").len(), input.len(), "{story}");
     let wrong = unlike_their_changelogs(dir, &log, job);
     assert!(wrong.is_empty(), "{story}: {wrong:#?}");

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::jobs::{Job, PARTITIONS, Placed, users};
 use core_log::{
-    BatchBuilder, Durability, FetchBound, GroupId, Log, NO_HEADERS, PartitionReader, TopicSettings,
+    BatchBuilder, Durability, FetchBound, GroupId, Log, LogOptions, NO_HEADERS, PartitionReader,
+    TopicSettings,
 };
 
 /// Every record's timestamp in the log; the jobs take event times from the values.
@@ -24,10 +26,19 @@ pub(crate) struct Stored {
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+/// How long to wait for a directory: a child that is forked at this moment holds, until it is another
+/// program, whatever this process has just closed.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens the log of a job that does not run.
+pub(crate) fn open(dir: &Path) -> Log {
+    LogOptions::new().lock_timeout(LOCK_PATIENCE).open(dir).unwrap()
+}
+
 /// Makes the log of a job with its input in it. `small`: segments that roll all the time, also those of
 /// the topics that the job would make for itself.
 pub(crate) fn create(dir: &Path, job: Job, input: &[Placed], small: bool) {
-    let log = Log::open(dir).unwrap();
+    let log = open(dir);
     create_topics(&log, job, small);
     append(&log, input);
     log.close().unwrap();
@@ -35,7 +46,7 @@ pub(crate) fn create(dir: &Path, job: Job, input: &[Placed], small: bool) {
 
 /// Appends to the log of a job that does not run.
 pub(crate) fn extend(dir: &Path, input: &[Placed]) {
-    let log = Log::open(dir).unwrap();
+    let log = open(dir);
     append(&log, input);
     log.close().unwrap();
 }

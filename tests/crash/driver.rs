@@ -1,11 +1,10 @@
 //! What a `TestDriver` says in memory, with crashes, is what a process says on disk, with RocksDB.
 
-use core_log::Log;
 use streams::prelude::*;
 
 use crate::child::Spec;
 use crate::compare::{told, verify};
-use crate::directory::create;
+use crate::directory::{create, open};
 use crate::jobs::{
     ACTIVITY, CLICKS, COUNTS, Clicks, Expected, Job, Placed, TOTALS, last_clicks, model,
 };
@@ -50,7 +49,7 @@ fn memory_and_disk_say_the_same(job: Job) {
     create(dir.path(), job, &input, true);
     Spec::busy(dir.path(), job, 2).spawn().succeed();
     verify(dir.path(), job, &input, "on disk");
-    let log = Log::open(dir.path()).unwrap();
+    let log = open(dir.path());
     let on_disk = Expected { late: model(job, &input).late, ..told(&log) };
     log.close().unwrap();
     assert!(on_disk.late > 0, "some clicks are late");

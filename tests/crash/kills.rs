@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use core_log::{Clock, Log, SystemClock};
+use core_log::{Clock, SystemClock};
 
 use crate::child::{Child, Spec, number};
 use crate::compare::verify;
-use crate::directory::{create, extend};
+use crate::directory::{create, extend, open};
 use crate::jobs::{Clicks, Job, Placed, last_clicks};
 use crate::random::Random;
 use crate::stores::{Inspection, inspect, unaccounted};
@@ -188,7 +188,7 @@ impl Round {
 
     /// Looks at the directory of a killed run.
     fn look(self, dir: &Path, input: &[Placed]) -> Inspection {
-        let log = Log::open(dir).unwrap();
+        let log = open(dir);
         let found = inspect(dir, &log, self.job);
         assert!(found.problems.is_empty(), "{self:?}: {:#?}", found.problems);
         let wrong = unaccounted(&log, self.job, input);
@@ -200,7 +200,7 @@ impl Round {
     /// The last run comes to its end; then everything is compared.
     fn finish(self, dir: &Path, input: &[Placed]) {
         self.spawn(dir, &mut Random::new(0)).succeed();
-        let log = Log::open(dir).unwrap();
+        let log = open(dir);
         assert_eq!(unaccounted(&log, self.job, input), None, "{self:?}");
         log.close().unwrap();
         verify(dir, self.job, input, &format!("{self:?}"));

@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use core_log::{FetchBound, GroupId, Log, PartitionReader};
+use core_log::{FetchBound, GroupId, PartitionReader};
 use streams::prelude::*;
 
 use crate::child::{Child, Spec, number, say};
-use crate::directory::{create, read};
+use crate::directory::{create, open, read};
 use crate::jobs::{Click, Clicks, Job, last_clicks, ponder};
 use crate::random::Random;
 
@@ -63,7 +63,7 @@ pub(crate) fn replay(app: App, spec: &ReplaySpec) -> streams::Result<()> {
 
 /// Every batch of every topic, and where the job goes on.
 fn visible(dir: &Path, job: Job) -> Vec<String> {
-    let log = Log::open(dir).unwrap();
+    let log = open(dir);
     let mut seen = Vec::new();
     for topic in log.topics().unwrap() {
         for partition in 0..topic.partitions() {
@@ -86,7 +86,7 @@ fn visible(dir: &Path, job: Job) -> Vec<String> {
 type Output = BTreeMap<(String, Option<Vec<u8>>), Vec<(Option<Vec<u8>>, i64)>>;
 
 fn output(dir: &Path, job: Job) -> Output {
-    let log = Log::open(dir).unwrap();
+    let log = open(dir);
     let mut output = Output::new();
     for &name in job.final_outputs() {
         for record in read(&log, &format!("{name}-replay")) {

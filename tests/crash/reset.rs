@@ -12,10 +12,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use core_log::{Clock, Log, SystemClock};
+use core_log::{Clock, SystemClock};
 
 use crate::child::Child;
-use crate::directory::{create, read};
+use crate::directory::{create, open, read};
 use crate::jobs::{Clicks, Job, last_clicks};
 use crate::kills::{example, seed};
 use crate::random::Random;
@@ -36,7 +36,7 @@ fn run(dir: &Path) -> Child {
 
 /// What was said of each window: key, and every value in order.
 fn told(dir: &Path) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
-    let log = Log::open(dir).unwrap();
+    let log = open(dir);
     let mut told: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
     for record in read(&log, "page-counts") {
         told.entry(record.key.unwrap()).or_default().push(record.value.unwrap());

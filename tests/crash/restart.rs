@@ -8,16 +8,14 @@
 
 use std::path::Path;
 
-use core_log::Log;
-
 use crate::child::{Child, Spec, number};
 use crate::compare::verify;
-use crate::directory::{create, extend};
+use crate::directory::{create, extend, open};
 use crate::jobs::{Clicks, Job, last_clicks};
 use crate::stores::{Inspection, inspect};
 
 fn looked_at(dir: &Path, job: Job) -> Inspection {
-    let log = Log::open(dir).unwrap();
+    let log = open(dir);
     let found = inspect(dir, &log, job);
     assert!(found.problems.is_empty(), "{:#?}", found.problems);
     log.close().unwrap();

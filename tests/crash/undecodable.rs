@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use core_log::{BatchBuilder, Durability, Log, NO_HEADERS};
+use core_log::{BatchBuilder, Durability, NO_HEADERS};
 
 use crate::child::Spec;
 use crate::compare::{Output, output, told};
-use crate::directory::{LOG_TIME_MS, create, extend, positions};
+use crate::directory::{LOG_TIME_MS, create, extend, open, positions};
 use crate::jobs::{Clicks, Job, Placed, last_clicks, model};
 use crate::stores::{inspect, unaccounted};
 
@@ -15,7 +15,7 @@ const PARTITION: u32 = 2;
 const BAD: &[u8] = br#"{"user":"ana","page":"/home"}"#;
 
 fn append_bad(dir: &Path) {
-    let log = Log::open(dir).unwrap();
+    let log = open(dir);
     let topic = log.topic("clicks").unwrap();
     let mut batch = BatchBuilder::new();
     batch.push(LOG_TIME_MS, None, Some(BAD), NO_HEADERS).unwrap();
@@ -25,7 +25,7 @@ fn append_bad(dir: &Path) {
 
 /// Checks what a stopped job left, and returns its output.
 fn look(dir: &Path, job: Job, input: &[Placed], bad: i64) -> Output {
-    let log = Log::open(dir).unwrap();
+    let log = open(dir);
     let at = positions(&log, job).get(&("clicks".to_owned(), PARTITION)).copied().unwrap_or(0);
     assert!(at <= bad, "the position {at} lies behind the record {bad} that was never processed");
     let found = inspect(dir, &log, job);

@@ -1,9 +1,7 @@
 //! The red witnesses: a runtime that is broken on purpose, for each checker of directories.
 
-use core_log::Log;
-
 use crate::child::{Broken, Spec, number};
-use crate::directory::{create, extend};
+use crate::directory::{create, extend, open};
 use crate::jobs::{Clicks, Job};
 use crate::stores::{inspect, unaccounted, unlike_their_changelogs};
 
@@ -15,7 +13,7 @@ fn a_changelog_record_left_out_is_noticed() {
         create(dir.path(), job, &input, false);
         let broken = Some(Broken::SkipsChangelogRecord);
         Spec { broken, ..Spec::new(dir.path(), job) }.spawn().succeed();
-        let log = Log::open(dir.path()).unwrap();
+        let log = open(dir.path());
         assert!(!unlike_their_changelogs(dir.path(), &log, job).is_empty(), "{job:?}");
         assert!(unaccounted(&log, job, &input).is_some(), "{job:?}");
         log.close().unwrap();
@@ -36,7 +34,7 @@ fn a_store_written_before_the_commit_point_is_noticed() {
         if child.is_done() {
             extend(dir.path(), &clicks.more(20_000));
         }
-        let log = Log::open(dir.path()).unwrap();
+        let log = open(dir.path());
         let found = inspect(dir.path(), &log, Job::TwoHops);
         log.close().unwrap();
         !found.problems.is_empty()

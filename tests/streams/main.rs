@@ -18,6 +18,7 @@ mod queries;
 mod read;
 mod replay;
 mod reset;
+mod seams;
 mod settings;
 mod silence;
 mod state;

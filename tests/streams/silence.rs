@@ -257,3 +257,22 @@ fn a_running_job_says_who_holds_windows_open_and_passes_over() {
     handle.stop();
     assert_eq!(handle.wait().unwrap().records_out, 1);
 }
+
+/// At the same offsets the history after a reset may raise nothing, and a replay must not do so either.
+#[test]
+fn a_reset_makes_the_raises_before_it_void() {
+    for seed in 0..6 {
+        let mut d = TestDriver::new(clickstream).partitions(2).seed(seed).idle_after(AFTER);
+        one_falls_silent(&mut d);
+        assert_eq!(d.read_records(COUNTS).len(), 1, "partition 1 was passed over");
+        d.reset_to(0).unwrap();
+        // In time for the first minute, now that the job has not been there yet.
+        d.send_to(CLICKS, 1, NoKey, click("bob", "/", 7_000));
+        d.send_to(CLICKS, 1, NoKey, click("bob", "/", 81_000));
+        assert_eq!(d.read(COUNTS), [(minute("/", 0), 3)], "seed {seed}");
+        assert_eq!(d.late(), 0, "seed {seed}");
+        let all = d.read_records(CLOCK).into_iter();
+        let all: Vec<_> = all.map(|r| (r.key.unwrap().1, r.value.is_some())).collect();
+        assert_eq!(all, [(1, true), (0, false), (1, false)], "seed {seed}");
+    }
+}

@@ -145,15 +145,25 @@ pub(super) fn logged_raises(app: &App) -> Result<LoggedRaises> {
     let parts = (0..).zip(spans).map(|(partition, span)| (topic.clone(), partition, span));
     let mut records = Merged::new(Stretches::new(view, parts));
     let mut raises = LoggedRaises::new();
-    while let Some(raise) = records.next(|_, record| {
-        record.key.zip(record.value).and_then(|(key, value)| RaiseRecord::decode(key, value))
-    })? {
-        let Some(RaiseRecord { topic, partition, next_offset, raised_to }) = raise else {
-            continue;
-        };
-        raises.entry((topic, partition)).or_default().push((next_offset, raised_to));
-    }
+    while records.next(|_, record| note_raise(record.key, record.value, &mut raises))?.is_some() {}
     Ok(raises)
+}
+
+/// Takes in one record of the topic of raises: a raise, or that all before are void.
+fn note_raise(key: Option<&[u8]>, value: Option<&[u8]>, raises: &mut LoggedRaises) {
+    match (key, value) {
+        (Some(key), Some(value)) => {
+            let Some(raise) = RaiseRecord::decode(key, value) else { return };
+            let known = raises.entry((raise.topic, raise.partition)).or_default();
+            known.push((raise.next_offset, raise.raised_to));
+        }
+        (Some(key), None) => {
+            if let Some(place) = RaiseRecord::split_key(key) {
+                raises.remove(&place);
+            }
+        }
+        (None, _) => {}
+    }
 }
 
 /// The stretch as the manifest keeps it.
@@ -196,4 +206,28 @@ pub(super) fn stretch(found: &[SourceTopic]) -> Vec<Stretch> {
         Stretch { topic, partition, from, until: until.max(from) }
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_makes_the_raises_before_it_void_in_each_partition_that_it_names() {
+        let mut raises = LoggedRaises::new();
+        let raise = |partition, next_offset| {
+            let topic = "clicks".to_owned();
+            RaiseRecord { topic, partition, next_offset, raised_to: 7 }.encode()
+        };
+        for (partition, offset) in [(0, 5), (1, 6), (0, 9)] {
+            let (key, value) = raise(partition, offset);
+            note_raise(Some(&key), Some(&value), &mut raises);
+        }
+        note_raise(Some(&RaiseRecord::key("clicks", 0)), None, &mut raises);
+        note_raise(Some(b"?"), None, &mut raises);
+        let (key, value) = raise(0, 2);
+        note_raise(Some(&key), Some(&value), &mut raises);
+        let of = |partition| raises[&("clicks".to_owned(), partition)].clone();
+        assert_eq!((of(0), of(1)), (vec![(2, 7)], vec![(6, 7)]));
+    }
 }

@@ -12,10 +12,11 @@
 //! ```
 //!
 //! A record says: the clock of this partition was raised to that time before the record at the next
-//! offset was processed. It is part of the transaction that commits the raised clock.
+//! offset was processed. It is part of the transaction that commits the raised clock. A record without a
+//! value says that the job was reset: what was said before of this partition is void.
 //!
 //! Invariants
-//! * for one partition neither number goes back.
+//! * for one partition neither number goes back, except by a reset.
 
 use crate::key::RecordKey;
 
@@ -32,10 +33,21 @@ pub(crate) struct RaiseRecord {
 }
 
 impl RaiseRecord {
+    /// The key of all records of a partition.
+    pub(crate) fn key(topic: &str, partition: u32) -> Vec<u8> {
+        let mut key = Vec::new();
+        (topic.to_owned(), partition).encode(&mut key);
+        key
+    }
+
+    /// The topic and partition of a key.
+    pub(crate) fn split_key(key: &[u8]) -> Option<(String, u32)> {
+        <(String, u32)>::decode(Some(key)).ok()?
+    }
+
     /// Key and value.
     pub(crate) fn encode(&self) -> (Vec<u8>, [u8; VALUE_BYTES]) {
-        let mut key = Vec::new();
-        (self.topic.clone(), self.partition).encode(&mut key);
+        let key = Self::key(&self.topic, self.partition);
         let mut value = [VERSION; VALUE_BYTES];
         value[1..9].copy_from_slice(&self.next_offset.to_be_bytes());
         value[9..].copy_from_slice(&self.raised_to.to_be_bytes());
@@ -44,7 +56,7 @@ impl RaiseRecord {
 
     /// `None`: not what `encode` wrote.
     pub(crate) fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
-        let (topic, partition) = <(String, u32)>::decode(Some(key)).ok()??;
+        let (topic, partition) = Self::split_key(key)?;
         let (&[VERSION], rest) = value.split_first_chunk::<1>()? else { return None };
         let (next_offset, rest) = rest.split_first_chunk::<8>()?;
         let raised_to = <[u8; 8]>::try_from(rest).ok()?;

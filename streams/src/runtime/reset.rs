@@ -6,6 +6,7 @@
 //!              ONE commit: source topics       -> the new offsets, clocks unknown
 //!                          repartition topics  -> their present ends, watermarks unknown
 //!                          changelogs          -> their present ends, with the types of this build
+//!                          raises of clocks    -> void, by a record without a value for each partition
 //!   next start stores are built from the changelogs' new starts on; what lies below is given up
 //! ```
 //!
@@ -18,13 +19,15 @@
 //!   rows are void too, and would be missing otherwise.
 
 use super::Build;
+use super::clock_log::RaiseRecord;
 use super::commit::take_ids;
 use super::input::InputTime;
 use super::plan::JobPlan;
-use crate::broker::{Bounds, Broker, Position, TopicRef};
+use crate::broker::{Bounds, Broker, Headers, Position, TopicRef, Transaction};
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 use crate::time::Instant;
+use crate::topology::clock_topic;
 
 /// Where to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +158,27 @@ impl Reset {
             }
         }
         positions.extend(self.job.fresh_origins(broker)?);
-        producer.begin()?.commit(&self.job.settings.id, &positions)
+        let transaction = producer.begin()?;
+        self.void_raises(broker, transaction.as_ref())?;
+        transaction.commit(&self.job.settings.id, &positions)
+    }
+
+    /// At the same offsets the history that begins now may raise nothing.
+    fn void_raises(&self, broker: &dyn Broker, transaction: &dyn Transaction) -> Result<()> {
+        let Some(clock) = self.job.topics.get(&clock_topic(&self.job.settings.id)) else {
+            return Ok(());
+        };
+        let now_ms = broker.now_ms();
+        let mut batch = broker.batch();
+        for Move { topic, partition, .. } in &self.moves {
+            let key = RaiseRecord::key(&topic.name, *partition);
+            batch.push(now_ms, Some(&key), None, &Headers::none())?;
+        }
+        // Without windows, a topic of that name is not ours.
+        if self.job.timed_inputs.is_empty() || batch.is_empty() {
+            return Ok(());
+        }
+        transaction.append(clock, 0, batch.as_mut())
     }
 }
 

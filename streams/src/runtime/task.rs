@@ -15,7 +15,8 @@
 //! Invariants
 //! * N is prepared only after N - 1 is committed; what belongs to a transaction (counts, which inputs
 //!   have moved) is taken when it is prepared, as the next one begins before it is committed.
-//! * after each record everything that is due has fired, each step before those behind it.
+//! * after each record everything that is due has fired, each step before those behind it; what takes the
+//!   updates of a table fires at the commit, when it has them.
 //! * positions are committed with the clocks that belong to them.
 //!
 //! On crash: the next task starts from the committed positions and the changelogs.
@@ -40,7 +41,7 @@ use crate::operator::envelope::{self, Envelope};
 use crate::processor::{Changelog, Context, Counters, Entry, Output, Shared, Stateful, Timed};
 use crate::store::{Checkpoint, Flusher, RowCache};
 use crate::time::TimeInputs;
-use crate::topology::{SourceDecl, changelog_topic};
+use crate::topology::{NodeId, SourceDecl, changelog_topic};
 
 /// Where a task finds its store partitions on disk.
 pub(crate) trait Stores {
@@ -49,9 +50,19 @@ pub(crate) trait Stores {
 }
 
 struct StorePartition {
+    node: NodeId,
     op: Shared<dyn Stateful>,
     changelog: TopicRef,
     batch: Box<dyn Batch>,
+}
+
+/// A step that acts when its time comes.
+struct Clocked {
+    node: NodeId,
+    op: Shared<dyn Timed>,
+    /// It takes updates of a table, so its time is that of the last commit: until the next one, records
+    /// may come that are older than its inputs' clocks.
+    waits: bool,
 }
 
 /// How far a task's records to one repartition topic are.
@@ -70,7 +81,7 @@ pub(crate) struct Task {
     /// Timestamps of the inputs' next records, to choose among them.
     heads: Vec<Option<i64>>,
     entries: Vec<Option<Box<dyn Entry>>>,
-    timed: Vec<Shared<dyn Timed>>,
+    timed: Vec<Clocked>,
     stores: Vec<StorePartition>,
     /// Repartition topics that this task writes, and its time there.
     downstream: Vec<(TopicRef, TimeInputs)>,
@@ -103,8 +114,11 @@ impl Task {
             });
         }
         let faults = assembly.faults();
+        let late = assembly.graph.behind_updates();
         let Assembly { entries, timed, stateful, repartitions, .. } = assembly;
-        let here = |node: crate::topology::NodeId| membership[node.0] == id.subtopology;
+        let here = |node: NodeId| membership[node.0] == id.subtopology;
+        let timed = timed.into_iter().filter(|(node, _)| here(*node));
+        let timed = timed.map(|(node, op)| Clocked { node, op, waits: late.contains(&node) });
         let mut ctx = Context::new(id, entries.len(), outputs);
         ctx.late_records = keep_late_records.then(Vec::new);
         ctx.faults = faults;
@@ -115,7 +129,7 @@ impl Task {
             inputs: Vec::new(),
             heads: Vec::new(),
             entries,
-            timed: timed.into_iter().filter(|(n, _)| here(*n)).map(|(_, op)| op).collect(),
+            timed: timed.collect(),
             stores: Vec::new(),
             downstream: Vec::new(),
             log_id: broker.log_id(),
@@ -124,8 +138,8 @@ impl Task {
             timed_inputs: Arc::clone(&plan.timed_inputs),
             restored: 0,
         };
-        for (_, op) in stateful.into_iter().filter(|(node, _)| here(*node)) {
-            task.open_store(plan, op, broker, stores)?;
+        for (node, op) in stateful.into_iter().filter(|(node, _)| here(*node)) {
+            task.open_store(plan, (node, op), broker, stores)?;
         }
         for decl in repartitions.into_iter().filter(|decl| here(decl.sink)) {
             task.downstream.push((plan.topic(&decl.topic)?.clone(), decl.inputs));
@@ -147,7 +161,7 @@ impl Task {
     fn open_store(
         &mut self,
         plan: &JobPlan,
-        op: Shared<dyn Stateful>,
+        (node, op): (NodeId, Shared<dyn Stateful>),
         broker: &dyn Broker,
         stores: &dyn Stores,
     ) -> Result<()> {
@@ -159,7 +173,7 @@ impl Task {
         let place = ChangelogPlace { topic: &changelog, partition, origin };
         self.restored += restore(broker, place, &*op.borrow(), &mut rows)?;
         op.borrow_mut().open(rows)?;
-        self.stores.push(StorePartition { op, changelog, batch: broker.batch() });
+        self.stores.push(StorePartition { node, op, changelog, batch: broker.batch() });
         Ok(())
     }
 
@@ -343,8 +357,19 @@ impl Task {
     }
 
     fn fire(&mut self) -> Result<()> {
-        for op in &self.timed {
-            op.borrow_mut().fire(&mut self.ctx)?;
+        let mut now = self.timed.iter().filter(|step| !step.waits);
+        now.try_for_each(|step| step.op.borrow_mut().fire(&mut self.ctx))
+    }
+
+    /// Everything that comes once per commit, each step before those behind it: updates, and what they
+    /// close, for which there may be no record after them.
+    fn speak(&mut self) -> Result<()> {
+        for at in 0..self.stores.len() {
+            self.stores[at].op.borrow_mut().emit_updates(&mut self.ctx)?;
+            // Beyond the next store its updates are still missing.
+            let next = self.stores.get(at + 1).map(|store| store.node);
+            let mut whole = self.timed.iter().filter(|step| next.is_none_or(|n| step.node <= n));
+            whole.try_for_each(|step| step.op.borrow_mut().fire(&mut self.ctx))?;
         }
         Ok(())
     }
@@ -362,10 +387,9 @@ impl Task {
         skip_first: bool,
         now: Duration,
     ) -> Result<Vec<Position>> {
-        for at in 0..self.stores.len() {
-            self.stores[at].op.borrow_mut().emit_updates(&mut self.ctx)?;
-            // What an update closes belongs to this commit: there may be no record after it.
-            self.fire()?;
+        // Where nothing was read nothing has changed; nor may it, as nobody might commit it.
+        if self.is_dirty() {
+            self.speak()?;
         }
         self.ctx.flush()?;
         for store in &mut self.stores {

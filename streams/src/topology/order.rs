@@ -1,7 +1,9 @@
-//! Which input of a task is read first where timestamps are equal. Pure.
+//! Which input of a task is read first where timestamps are equal, and which steps hear of a record only
+//! at the commit. Pure.
 //!
 //! Why: a stream that looks up a table should find what was said at the same time, and the order in
-//! which a user names topics must not decide what a job writes.
+//! which a user names topics must not decide what a job writes. And a table passes a record on later than
+//! the clock of its input says: a window behind it that looked at that clock would close without it.
 //!
 //! ```text
 //!   users ----- table --+                 rank 0
@@ -12,6 +14,7 @@
 //! Invariants
 //! * the inputs of a table come before those of a stream that looks it up, through any number of joins.
 //! * where two streams look each other up, the order in which the topology names them decides.
+//! * a step behind the updates of a table, through whatever lies between, has its time at the commit.
 
 use std::collections::BTreeSet;
 
@@ -38,6 +41,27 @@ impl Graph {
             }
         }
         ranks
+    }
+
+    /// The steps that take what a table passes on once per commit, at once or through other steps.
+    pub(crate) fn behind_updates(&self) -> BTreeSet<NodeId> {
+        let mut behind = BTreeSet::new();
+        for (id, node) in self.iter() {
+            let taken = match (&node.kind, &node.inputs[..]) {
+                // What is looked up is not passed on.
+                (Kind::TableJoin { .. }, [stream, _table]) => std::slice::from_ref(stream),
+                (_, inputs) => inputs,
+            };
+            let is_late = |input: &NodeId| {
+                let kind = &self.nodes[input.0].kind;
+                matches!(kind, Kind::Table { .. } | Kind::Aggregate { .. })
+                    || behind.contains(input)
+            };
+            if taken.iter().any(is_late) {
+                behind.insert(id);
+            }
+        }
+        behind
     }
 
     /// The inputs whose records reach a node inside its sub-topology.
@@ -81,6 +105,18 @@ mod tests {
         join(&mut g, clicks, joined);
         let ranks = g.ranks();
         assert_eq!([ranks[users.0], ranks[accounts.0], ranks[clicks.0]], [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_step_is_behind_the_updates_that_it_takes_and_not_behind_those_that_it_looks_up() {
+        let mut g = Graph::new("app");
+        let (clicks, users) = (source(&mut g, "clicks"), source(&mut g, "users"));
+        let table = g.add(Kind::Table { store: StoreName::new("t").unwrap() }, &[users]);
+        let joined = join(&mut g, clicks, table);
+        let mapped = g.add(Kind::Map, &[table]);
+        let merged = g.add(Kind::Merge, &[joined, mapped]);
+        let again = join(&mut g, mapped, table);
+        assert_eq!(g.behind_updates(), BTreeSet::from([mapped, merged, again]));
     }
 
     #[test]

@@ -32,8 +32,14 @@ impl Graph {
                     "give each stateful step a name of its own",
                 );
             }
-            if let Kind::Source { topic, .. } | Kind::GlobalTable { topic, .. } = &node.kind {
-                read.insert(topic);
+            if let Kind::Source { topic, .. } | Kind::GlobalTable { topic, .. } = &node.kind
+                && !read.insert(topic)
+            {
+                // A task's places in the two would be told apart by nothing.
+                return refuse(
+                    &format!("a global table is kept of topic `{topic}`, which is read twice"),
+                    "look up one global table everywhere, or take a `t.table(..)` of the topic",
+                );
             }
             if let Kind::WindowAggregate { store, window, .. } = &node.kind
                 && window.size_ms() < 1
