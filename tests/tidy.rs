@@ -59,7 +59,7 @@ const STREAMS: &[(&str, &str)] = &[
     ("topology", "ids time error codec key on_error letter"),
     ("at", "time error"),
     ("broker", "ids record time error at"),
-    ("settings", "ids error store broker on_error printer"),
+    ("settings", "ids time error store broker on_error printer"),
     ("processor", "ids record time error codec key store broker on_error letter printer"),
     ("operator", "ids record time error codec key store topology processor letter"),
     ("dsl", "ids record time error codec key shape store topology processor operator on_error"),

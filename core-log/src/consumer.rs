@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::commit::OffsetCommit;
 use crate::error::Result;
 use crate::format::{BatchHeader, DecodeError, RecordBatch, RecordRef};
-use crate::ids::{Offset, Timestamp, TopicId};
+use crate::ids::{GroupId, Offset, Timestamp, TopicId};
 use crate::log::Log;
 use crate::partition::open_transactions::is_aborted;
 use crate::partition::{FetchBound, Fetched, PartitionOffsets};
@@ -67,6 +68,13 @@ pub trait FetchSource {
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>>;
 
+    /// See [`Log::committed`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn committed(&self, group: &GroupId) -> Result<Vec<OffsetCommit>>;
+
     /// A counter that moves whenever something becomes readable.
     ///
     /// # Errors
@@ -111,6 +119,10 @@ impl FetchSource for Log {
         Log::offset_for_time(self, topic, partition, timestamp)
     }
 
+    fn committed(&self, group: &GroupId) -> Result<Vec<OffsetCommit>> {
+        Log::committed(self, group)
+    }
+
     fn changes(&self) -> Result<u64> {
         Ok(Log::changes(self))
     }
@@ -147,6 +159,10 @@ impl<S: FetchSource + ?Sized> FetchSource for &S {
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>> {
         (**self).offset_for_time(topic, partition, timestamp)
+    }
+
+    fn committed(&self, group: &GroupId) -> Result<Vec<OffsetCommit>> {
+        (**self).committed(group)
     }
 
     fn changes(&self) -> Result<u64> {

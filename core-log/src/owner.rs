@@ -32,9 +32,10 @@ use std::time::Duration;
 pub use client::AttachedLog;
 pub use options::LogOptions;
 
+use crate::commit::OffsetCommit;
 use crate::consumer::FetchSource;
 use crate::error::{Error, Result};
-use crate::ids::{Offset, Timestamp, TopicId};
+use crate::ids::{GroupId, Offset, Timestamp, TopicId};
 use crate::log::Log;
 use crate::log::directory::SOCKET;
 use crate::partition::{FetchBound, Fetched, PartitionOffsets};
@@ -165,6 +166,10 @@ impl FetchSource for LogView {
         timestamp: Timestamp,
     ) -> Result<Option<(Offset, Timestamp)>> {
         self.source().offset_for_time(topic, partition, timestamp)
+    }
+
+    fn committed(&self, group: &GroupId) -> Result<Vec<OffsetCommit>> {
+        self.source().committed(group)
     }
 
     fn changes(&self) -> Result<u64> {

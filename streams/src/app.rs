@@ -13,6 +13,7 @@
 //!
 //! On crash: start it again; it goes on from its last commit.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -36,7 +37,7 @@ use crate::runtime::{
 };
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher};
-use crate::time::duration_ms;
+use crate::time::{InForce, duration_ms};
 
 /// A job that can be started.
 ///
@@ -127,6 +128,12 @@ impl App {
     /// ```
     pub fn on_error(mut self, policy: OnError) -> Self {
         self.settings.on_error = policy;
+        self
+    }
+
+    /// Counts the records that were late by these windows, or are by its own; see `replay`.
+    pub(crate) fn judging(mut self, then: BTreeMap<StoreName, InForce>) -> Self {
+        self.settings.windows_then = Arc::new(then);
         self
     }
 

@@ -20,6 +20,7 @@
 mod clocks;
 mod compare;
 mod job;
+mod late;
 mod report;
 mod scratch;
 mod sources;
@@ -36,6 +37,7 @@ use crate::error::{Error, Result};
 use crate::ids::check_name;
 use crate::topology::{Format, Graph};
 use job::Job;
+use late::{Lateness, Live};
 pub use report::{Compared, Comparison, Difference, Report, Stretch};
 pub(crate) use scratch::find;
 use scratch::{Manifest, Request, Scratch, State};
@@ -139,6 +141,11 @@ impl Replay {
     }
 
     /// Sets what the job wrote then against what it writes now; see [`Report::compared`].
+    ///
+    /// Windows that differ because the job had another grace then say so: how many records were late then
+    /// and are not now, or are late now and were not. A job keeps the graces that it has had beside its
+    /// positions, and with each from where on it counted; of windows in which two had a part, or that
+    /// were written before they were kept, no reason is given.
     pub fn compare(mut self) -> Self {
         self.compares = true;
         self
@@ -170,7 +177,9 @@ impl Replay {
         let scratch = Scratch::beside(self.app.log_dir(), self.name.as_deref().unwrap_or(&id))?;
         // Must be BEFORE the scratch directory is touched, or else a mistake would cost an old replay.
         let mut found = sources::locate_all(&self.app, &assembly.graph, &self.from, &self.until)?;
-        let request = self.request(&assembly, &found);
+        let live = Live::of(&self.app)?;
+        let then = live.other_than(&assembly.graph);
+        let request = self.request(&assembly, &found, format!("{then:?}"));
         let settings = self.app.settings();
         let open = |dir: &std::path::Path| {
             ScratchLog::open(dir, settings.event_time_ahead_max_ms, settings.commit_every())
@@ -192,7 +201,7 @@ impl Replay {
         let broker = ReplayBroker::new(log, view, found.clone(), &outputs, &self.suffix)?;
         let broker = Arc::new(broker.repeating(sources::logged_raises(&self.app)?));
         // By the clock on the wall a partition is silent as soon as its stretch has been read.
-        let app = self.app.clone().log(scratch.dir()).idle_after(Duration::MAX);
+        let app = self.app.clone().log(scratch.dir()).idle_after(Duration::MAX).judging(then);
         let job = Job { app, broker: Arc::clone(&broker) };
         watch(News::Begins(&report))?;
         let ran = job.run(watch);
@@ -207,8 +216,10 @@ impl Replay {
         report.progress = progress;
         if self.compares {
             watch(News::Compares)?;
+            let lateness = Lateness::of(&self.app, &assembly.graph, &live, scratch.dir())?;
             let compare = compare::Compare {
                 app: &self.app,
+                lateness: &lateness,
                 assembly: &assembly,
                 found: &found,
                 suffix: &self.suffix,
@@ -239,8 +250,9 @@ impl Replay {
         Ok(())
     }
 
-    fn request(&self, assembly: &Assembly, found: &[SourceTopic]) -> Request {
+    fn request(&self, assembly: &Assembly, found: &[SourceTopic], then: String) -> Request {
         Request {
+            then,
             topics: found.iter().map(|source| source.topic.id().to_string()).collect(),
             version: Request::version(),
             job: self.app.id().to_owned(),

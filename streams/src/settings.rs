@@ -1,11 +1,15 @@
 //! What a job can be told besides its topology.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::Durability;
+use crate::ids::StoreName;
 use crate::on_error::OnError;
 use crate::printer::Printer;
 use crate::store::{BrokenFlush, CacheOptions};
+use crate::time::InForce;
 
 /// Memtables of all stores together.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
@@ -43,6 +47,8 @@ pub(crate) struct Settings {
     /// Without transactions, to measure what they cost.
     #[cfg(feature = "test-util")]
     pub(crate) at_least_once: bool,
+    /// The windows that stores had when the job ran first: a replay asks who was late then.
+    pub(crate) windows_then: Arc<BTreeMap<StoreName, InForce>>,
     /// A deliberate mistake for the checkers of the test suites.
     pub(crate) mistake: Option<Mistake>,
 }
@@ -102,6 +108,7 @@ impl Settings {
             limits: Limits::default(),
             #[cfg(feature = "test-util")]
             at_least_once: false,
+            windows_then: Arc::default(),
             mistake: None,
         }
     }

@@ -18,7 +18,11 @@
 //!
 //! Reference: Kafka `TimeWindows`; lateness by source time is ours.
 
+mod in_force;
+
 use std::time::Duration;
+
+pub(crate) use in_force::{InForce, Period};
 
 /// A duration of `n` seconds.
 #[must_use]
@@ -92,6 +96,11 @@ impl Tumbling {
     #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
         Self { grace_ms: duration_ms(grace), ..self }
+    }
+
+    /// Windows of this size and grace; `None`: there can be none.
+    pub(crate) fn of_ms(size_ms: i64, grace_ms: i64) -> Option<Self> {
+        (size_ms > 0 && grace_ms >= 0).then_some(Self { size_ms, grace_ms })
     }
 
     /// Size in milliseconds.

@@ -27,7 +27,7 @@ use core_log::{Clock, SystemClock};
 use streams::prelude::*;
 use streams::testing::{Limits, Mistake};
 
-use crate::jobs::{Click, Job, ponder};
+use crate::jobs::{Click, Job, clickstream_with_grace, ponder};
 use crate::replay::ReplaySpec;
 
 const VARIABLE: &str = "CRASH_CHILD";
@@ -105,7 +105,12 @@ impl Spec {
             (None, true) => ponder,
             (None, false) => |_: &Click| true,
         };
-        let mut app = App::new(job.id(), job.topology(work))
+        let grace = self.replay.as_ref().and_then(|replay| replay.grace);
+        let topology = move |t: &mut Topology| match grace {
+            Some(grace) => clickstream_with_grace(t, work, grace),
+            None => job.topology(work)(t),
+        };
+        let mut app = App::new(job.id(), topology)
             .log(&self.dir)
             .threads(2)
             // However long a kill takes, no partition counts as silent: the output is compared.

@@ -156,11 +156,16 @@ impl Job {
 }
 
 fn clickstream(t: &mut Topology, work: fn(&Click) -> bool) {
+    clickstream_with_grace(t, work, 10);
+}
+
+/// The same with another grace, in seconds.
+pub(crate) fn clickstream_with_grace(t: &mut Topology, work: fn(&Click) -> bool, grace: u64) {
     t.stream(CLICKS)
         .event_time(|c| c.at)
         .filter(move |c| !c.user.starts_with("bot-") && work(c))
         .key_by(|c| c.page.clone())
-        .window(tumbling(mins(1)).grace(secs(10)))
+        .window(tumbling(mins(1)).grace(secs(grace)))
         .count("clicks-per-page")
         .on_close()
         .to(COUNTS);

@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_millis(2);
 pub(crate) struct ReplaySpec {
     pub(crate) name: String,
     pub(crate) from: i64,
+    /// Of the clickstream job, in seconds, where it is another one than that of the live job.
+    pub(crate) grace: Option<u64>,
 }
 
 /// Clicks that the child's job has looked at.
@@ -119,7 +121,7 @@ fn killed_and_asked_for_again(job: Job, from: i64) {
     Spec::busy(dir.path(), job, 5).spawn().succeed();
     let before = visible(dir.path(), job);
     let spec = |name: &str| {
-        let replay = ReplaySpec { name: name.to_owned(), from };
+        let replay = ReplaySpec { name: name.to_owned(), from, grace: None };
         Spec { replay: Some(replay), ..Spec::busy(dir.path(), job, 2) }
     };
     let scratch = |name: &str| dir.path().join("replay").join(name);
@@ -146,10 +148,42 @@ fn killed_and_asked_for_again(job: Job, from: i64) {
     let mut child = spec("killed").spawn();
     let_see(&mut child, share);
     child.kill();
-    let other = ReplaySpec { name: "killed".to_owned(), from: from + 1 };
+    let other = ReplaySpec { name: "killed".to_owned(), from: from + 1, grace: None };
     let other = Spec { replay: Some(other), ..Spec::busy(dir.path(), job, 2) }.spawn().succeed();
     let line = other.iter().find(|line| number(line, "resumed").is_some()).unwrap();
     assert_eq!((number(line, "resumed"), number(line, "differ")), (Some(0), Some(0)), "{other:?}");
+}
+
+fn compared(lines: &[String]) -> &String {
+    lines.iter().find(|line| line.starts_with("compared: ")).unwrap()
+}
+
+/// What it says of late records is counted commit by commit: none is counted twice, and none forgotten.
+#[test]
+fn a_replay_with_another_grace_killed_at_random_gives_the_reasons_that_it_gives_undisturbed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut input = Clicks::of_seed(78).more(CLICKS);
+    input.extend(last_clicks(&input));
+    create(dir.path(), Job::Clickstream, &input, true);
+    Spec::busy(dir.path(), Job::Clickstream, 5).spawn().succeed();
+    let spec = |name: &str| {
+        let replay = ReplaySpec { name: name.to_owned(), from: 0, grace: Some(0) };
+        Spec { replay: Some(replay), ..Spec::busy(dir.path(), Job::Clickstream, 2) }
+    };
+    let undisturbed = spec("whole").spawn().succeed();
+    let all = undisturbed.iter().find_map(|line| number(line, "in")).unwrap();
+    let reasons = compared(&undisturbed).matches("late now: grace 0 s").count();
+    assert!(reasons > 3, "{undisturbed:?}");
+    assert_eq!(compared(&undisturbed).matches("reason: None").count(), 0, "{undisturbed:?}");
+    let (share, mut random) = (all / (KILLS + 2), Random::new(9));
+    for _ in 0..KILLS {
+        let mut child = spec("killed").spawn();
+        let_see(&mut child, share / 2 + random.below(share / 2));
+        child.kill();
+    }
+    let last = spec("killed").spawn().succeed();
+    assert!(last.iter().any(|line| number(line, "resumed") == Some(1)), "{last:?}");
+    assert_eq!(compared(&last), compared(&undisturbed));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod failures;
 mod fused;
 mod global_tables;
 mod jobs;
+mod late_then;
 mod lifecycle;
 mod operators;
 mod queries;

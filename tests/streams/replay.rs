@@ -14,7 +14,7 @@ use crate::jobs::{CLICKS, COUNTS, Click, MINUTE, clicks, clickstream, two_hops};
 const LOG_TIME_MS: i64 = 1_700_000_000_000;
 const PARTITIONS: u32 = 4;
 
-fn write(dir: &Path, input: &[(u32, Click)]) {
+pub(crate) fn write(dir: &Path, input: &[(u32, Click)]) {
     let log = core_log::Log::open(dir).unwrap();
     let topic = match log.topic("clicks") {
         Ok(topic) => topic,
@@ -31,18 +31,18 @@ fn write(dir: &Path, input: &[(u32, Click)]) {
     log.close().unwrap();
 }
 
-fn app(dir: &Path, topology: fn(&mut Topology)) -> App {
+pub(crate) fn app(dir: &Path, topology: fn(&mut Topology)) -> App {
     App::new("job", topology).log(dir).commit_every(millis(20))
 }
 
-fn run(dir: &Path, topology: fn(&mut Topology)) {
+pub(crate) fn run(dir: &Path, topology: fn(&mut Topology)) {
     let handle = app(dir, topology).start().unwrap();
     wait_until_idle(&handle);
     handle.stop();
     handle.wait().unwrap();
 }
 
-fn wait_until_idle(handle: &Handle) {
+pub(crate) fn wait_until_idle(handle: &Handle) {
     while !handle.is_idle_for(millis(100)) {
         assert!(!handle.wait_timeout(millis(5)), "the job ended by itself");
     }
@@ -57,7 +57,7 @@ fn directory(topology: fn(&mut Topology), each: u64) -> tempfile::TempDir {
 }
 
 /// Counts of the only topic that was compared, and its differences.
-fn counted(report: &Report) -> ([u64; 4], &[Difference]) {
+pub(crate) fn counted(report: &Report) -> ([u64; 4], &[Difference]) {
     let [compared] = &report.compared[..] else { panic!("{report:?}") };
     match &compared.comparison {
         Comparison::Counted { same, differ, only_then, only_now, differences } => {
@@ -67,7 +67,7 @@ fn counted(report: &Report) -> ([u64; 4], &[Difference]) {
     }
 }
 
-fn results(dir: &Path, name: &'static str) -> BTreeMap<(String, i64), u64> {
+pub(crate) fn results(dir: &Path, name: &'static str) -> BTreeMap<(String, i64), u64> {
     let topic: Topic<Windowed<String>, u64> = topic(name);
     let mut results = BTreeMap::new();
     for record in Log::open(dir).unwrap().read(topic) {
@@ -411,6 +411,7 @@ fn a_replay_repeats_where_a_silent_partition_was_passed_over() {
     let input = clicks(5, PARTITIONS, 200, 5_000);
     let (first, rest) = input.split_at(400);
     write(dir.path(), first);
+    // Its silence counts from the next start on: however fast that reads, the others go on behind it.
     run(dir.path(), clickstream);
     let speaking: Vec<_> = rest.iter().filter(|(partition, _)| *partition != 2).cloned().collect();
     write(dir.path(), &speaking);

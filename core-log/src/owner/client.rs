@@ -18,9 +18,10 @@ use super::protocol::{
     ANSWER_LINE_BYTES_MAX, Answer, BATCH_BYTES_LIMIT, Request, TopicLine, read_bytes, read_line,
 };
 use super::{failed, with_socket_path};
+use crate::commit::OffsetCommit;
 use crate::consumer::FetchSource;
 use crate::error::{Error, Result};
-use crate::ids::{Offset, Timestamp, TopicId};
+use crate::ids::{GroupId, Offset, Timestamp, TopicId};
 use crate::log::answerer::ANSWER_BYTES_MAX;
 use crate::log::directory::SOCKET;
 use crate::partition::{FetchBound, Fetched, PartitionOffsets};
@@ -178,6 +179,15 @@ impl FetchSource for AttachedLog {
             (Answer::OffsetForTime(found), _) => Ok(found),
             _ => self.unexpected(),
         }
+    }
+
+    fn committed(&self, group: &GroupId) -> Result<Vec<OffsetCommit>> {
+        let request = Request::Committed { group: group.to_string() };
+        let (Answer::Committed(lines), _) = self.request(&request)? else {
+            return self.unexpected();
+        };
+        let positions: Option<_> = lines.into_iter().map(|line| line.into_commit(group)).collect();
+        positions.map_or_else(|| self.unexpected(), Ok)
     }
 
     fn changes(&self) -> Result<u64> {

@@ -13,9 +13,10 @@ use std::io::{self, BufRead, Read};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::commit::OffsetCommit;
 use crate::config::TopicSettings;
 use crate::error::Error;
-use crate::ids::{Offset, ProducerId, Timestamp, TopicName};
+use crate::ids::{GroupId, Offset, ProducerId, Timestamp, TopicName};
 use crate::partition::{FetchBound, Fetched, PartitionOffsets};
 use crate::segment::AbortedTransaction;
 use crate::topic::Topic;
@@ -35,6 +36,7 @@ pub(super) enum Request {
     Fetch { topic: String, partition: u32, offset: Offset, max_bytes: usize, bound: Bound },
     Offsets { topic: String, partition: u32 },
     OffsetForTime { topic: String, partition: u32, timestamp: Timestamp },
+    Committed { group: String },
     Changes,
     Wait { seen: u64, timeout_ms: u64 },
     Ask { question: String },
@@ -74,6 +76,7 @@ pub(super) enum Answer {
     Fetched(FetchedLine),
     Offsets(OffsetsLine),
     OffsetForTime(Option<(Offset, Timestamp)>),
+    Committed(Vec<CommittedLine>),
     Changes(u64),
     /// So many bytes of text follow.
     Answered(usize),
@@ -229,6 +232,41 @@ impl From<OffsetsLine> for PartitionOffsets {
             log_end_offset: line.log_end_offset,
             leader_epoch: line.leader_epoch,
         }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CommittedLine {
+    topic: String,
+    partition: u32,
+    offset: Offset,
+    leader_epoch: i32,
+    metadata: Vec<u8>,
+}
+
+impl From<OffsetCommit> for CommittedLine {
+    fn from(commit: OffsetCommit) -> Self {
+        Self {
+            topic: commit.topic.to_string(),
+            partition: commit.partition,
+            offset: commit.offset,
+            leader_epoch: commit.leader_epoch,
+            metadata: commit.metadata.to_vec(),
+        }
+    }
+}
+
+impl CommittedLine {
+    /// `None` when the topic's id is none.
+    pub(super) fn into_commit(self, group: &GroupId) -> Option<OffsetCommit> {
+        Some(OffsetCommit {
+            group: group.clone(),
+            topic: self.topic.parse().ok()?,
+            partition: self.partition,
+            offset: self.offset,
+            leader_epoch: self.leader_epoch,
+            metadata: self.metadata.into(),
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::protocol::{Answer, BATCHES_BYTES_MAX, REQUEST_BYTES_MAX, Request, read_line};
 use super::with_socket_path;
 use crate::error::{Error, Result};
-use crate::ids::TopicId;
+use crate::ids::{GroupId, TopicId};
 use crate::log::answerer::Asked;
 use crate::log::directory::SOCKET;
 use crate::log::{Inner, Log};
@@ -157,6 +157,10 @@ fn answer(log: &Log, request: &Request) -> Result<(Answer, Bytes)> {
         }
         Request::OffsetForTime { topic, partition, timestamp } => {
             Answer::OffsetForTime(log.offset_for_time(topic_id(topic)?, *partition, *timestamp)?)
+        }
+        Request::Committed { group } => {
+            let positions = log.committed(&GroupId::new(group)?)?;
+            Answer::Committed(positions.into_iter().map(Into::into).collect())
         }
         Request::Changes => Answer::Changes(log.changes()),
         Request::Wait { seen, timeout_ms } => {

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use super::protocol::{Answer, REQUEST_BYTES_MAX, read_line};
 use super::{AttachedLog, LogView, with_socket_path};
+use crate::commit::OffsetCommit;
 use crate::config::{Durability, TopicSettings};
 use crate::consumer::{FetchSource, PartitionReader};
 use crate::error::Error;
 use crate::format::{BatchBuilder, NO_HEADERS};
+use crate::ids::GroupId;
 use crate::log::Log;
 use crate::owner::LogOptions;
 use crate::partition::FetchBound;
@@ -59,6 +61,28 @@ fn another_reader_sees_what_the_owner_writes_and_skips_what_it_aborts() {
     assert!(matches!(missing, Err(Error::UnknownPartition { partition: 2, partitions: 2, .. })));
     log.close().unwrap();
     assert!(matches!(LogView::open(dir.path()).unwrap(), LogView::Owned(_)));
+}
+
+#[test]
+fn another_reader_sees_the_positions_that_a_group_has_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let topic = log.create_topic("t", TopicSettings::with_partitions(2)).unwrap();
+    let group = GroupId::new("job").unwrap();
+    let position = |partition: u32| OffsetCommit {
+        group: group.clone(),
+        topic: topic.id(),
+        partition,
+        offset: 0,
+        leader_epoch: -1,
+        metadata: vec![0, 255, b'"'].into(),
+    };
+    let mut producer = log.transactional_producer("job", Durability::Os).unwrap();
+    let transaction = producer.begin().unwrap();
+    transaction.commit(&[position(0), position(1)]).unwrap();
+    let attached = AttachedLog::connect(dir.path()).unwrap();
+    assert_eq!(attached.committed(&group).unwrap(), [position(0), position(1)]);
+    assert_eq!(attached.committed(&GroupId::new("other").unwrap()).unwrap(), []);
 }
 
 #[test]

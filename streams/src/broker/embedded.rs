@@ -166,6 +166,11 @@ pub(super) fn topic_ref(topic: &Topic) -> TopicRef {
     }
 }
 
+pub(super) fn position(commit: OffsetCommit) -> Position {
+    let OffsetCommit { topic, partition, offset, metadata, .. } = commit;
+    Position { topic: topic.0, partition, offset, metadata: metadata.to_vec() }
+}
+
 impl Broker for EmbeddedBroker {
     fn now_ms(&self) -> i64 {
         self.clock.now_ms()
@@ -225,14 +230,8 @@ impl Broker for EmbeddedBroker {
     }
 
     fn committed(&self, group: &str) -> Result<Vec<Position>> {
-        let committed = self.log.committed(&GroupId::new(group).map_err(core_log::Error::from)?)?;
-        let positions = committed.into_iter().map(|c| Position {
-            topic: c.topic.0,
-            partition: c.partition,
-            offset: c.offset,
-            metadata: c.metadata.to_vec(),
-        });
-        Ok(positions.collect())
+        let group = GroupId::new(group).map_err(core_log::Error::from)?;
+        Ok(self.log.committed(&group)?.into_iter().map(position).collect())
     }
 
     fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {

@@ -35,7 +35,7 @@ pub(crate) use places::{Located, extent, first_not_older, locate, timestamp_at, 
 pub(crate) use replay::{LoggedRaises, ReplayBroker, SourceSpan, SourceTopic};
 pub(crate) use scratch::{LOCK, ScratchLog, hold};
 pub(crate) use stretch::{Merged, Span, Stretches};
-pub(crate) use view::{View, find_topic, has_left};
+pub(crate) use view::{View, committed, find_topic, has_left, topics_of};
 
 #[cfg(feature = "test-util")]
 pub use simulated::Broken;

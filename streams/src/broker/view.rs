@@ -15,10 +15,10 @@
 
 use std::path::{Path, PathBuf};
 
-use core_log::{AttachedLog, Clock, FetchSource, LogView, SystemClock, Topic};
+use core_log::{AttachedLog, Clock, FetchSource, GroupId, LogView, SystemClock, Topic};
 
-use super::TopicRef;
-use super::embedded::topic_ref;
+use super::embedded::{position, topic_ref};
+use super::{Position, TopicRef};
 use crate::error::{Error, Result};
 
 /// How often in a row the owner may leave before an answer is there.
@@ -137,6 +137,25 @@ pub(crate) fn find_topic(log: &LogView, dir: &Path, name: &str) -> Result<Topic>
         log: dir.display().to_string(),
         known: topics.iter().map(|topic| topic.name().to_string()).collect(),
     })
+}
+
+/// All topics, as a job knows them.
+///
+/// # Errors
+///
+/// The log's own.
+pub(crate) fn topics_of(log: &LogView) -> Result<Vec<TopicRef>> {
+    Ok(log.topics()?.iter().map(topic_ref).collect())
+}
+
+/// The positions that a group has committed.
+///
+/// # Errors
+///
+/// S024: no name for a group; the log's own.
+pub(crate) fn committed(log: &LogView, group: &str) -> Result<Vec<Position>> {
+    let group = GroupId::new(group).map_err(core_log::Error::from)?;
+    Ok(log.committed(&group)?.into_iter().map(position).collect())
 }
 
 /// Whether the process that was asked does not answer any more.

@@ -75,6 +75,9 @@ impl<K: Key, V, A: Data + Default> WindowAggregate<K, V, A> {
 
     fn take(&mut self, ctx: &mut Context, key: &[u8], value: V, stamp: Stamp) -> Result<()> {
         let span = self.window.window_of(stamp.timestamp);
+        if let Some(judge) = &mut ctx.judge {
+            judge.look(self.rows.store(), key, (self.window, span), stamp);
+        }
         if self.window.is_late(span, stamp.source_time) {
             ctx.late(self.rows.store(), key, stamp.timestamp, stamp.source_time);
             return Ok(());

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::faults::Faults;
+use super::judge::Judge;
 use crate::broker::{Batch, Broker, TopicRef, Transaction, partition_for};
 use crate::error::Result;
 use crate::ids::{StoreName, TaskId};
@@ -92,6 +93,8 @@ pub(crate) struct Context {
     pub(crate) counters: Counters,
     /// Late records one by one, where somebody asked for them.
     pub(crate) late_records: Option<Vec<LateRecord>>,
+    /// What was late then, where a job runs again with another grace.
+    pub(crate) judge: Option<Judge>,
     /// What becomes of records that a step cannot take.
     pub(crate) faults: Faults,
     pub(crate) printer: Printer,
@@ -107,6 +110,7 @@ impl Context {
             clocks: vec![i64::MIN; inputs],
             counters: Counters::default(),
             late_records: None,
+            judge: None,
             faults: Faults::default(),
             printer: Printer::list(),
             outputs,

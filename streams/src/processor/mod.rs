@@ -16,6 +16,7 @@
 
 mod context;
 mod faults;
+mod judge;
 mod record;
 
 use std::cell::RefCell;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 
 pub(crate) use context::{Changelog, Context, Counters, LateRecord, Output};
 pub(crate) use faults::{FallibleStep, Faults, Refused};
+pub(crate) use judge::{Judge, Judged, JudgedRows};
 pub use record::Record;
 
 use crate::error::Result;

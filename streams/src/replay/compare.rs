@@ -19,6 +19,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::clocks::{Clocks, before, extremes};
+use super::late::{Lateness, OfOutput};
 use super::report::{Compared, Comparison, Difference, Report};
 use crate::app::App;
 use crate::broker::{
@@ -41,6 +42,8 @@ pub(super) struct Compare<'a> {
     pub(super) suffix: &'a str,
     /// The clocks at the end of the replay.
     pub(super) clocks: &'a Clocks,
+    /// What is known of records that were late then, or are now.
+    pub(super) lateness: &'a Lateness<'a>,
 }
 
 /// Which records of an output are compared, and how.
@@ -57,8 +60,9 @@ impl Compare<'_> {
         let outputs = self.assembly.graph.outputs();
         let each = outputs.into_iter().map(|(then, nature)| {
             let now = format!("{then}{}", self.suffix);
-            let comparison = match self.rule(&nature)? {
-                Ok(rule) => self.compare(&report.dir, &then, &now, &nature, &rule)?,
+            let late = self.late(&then, &nature);
+            let comparison = match self.rule(&nature, late)? {
+                Ok(rule) => self.compare(&report.dir, (&then, &now), (&nature, late), &rule)?,
                 Err(reason) => Comparison::Left { reason },
             };
             Ok(Compared { then, now, comparison })
@@ -66,9 +70,21 @@ impl Compare<'_> {
         each.collect()
     }
 
-    fn rule<'a>(&'a self, nature: &'a Nature) -> Result<Result<Rule<'a>, String>> {
+    /// What is known of late records, where an output has windows.
+    fn late(&self, output: &str, nature: &Nature) -> Option<OfOutput<'_>> {
         match nature {
-            Nature::Windowed(closing) => self.windows(closing),
+            Nature::Windowed(closing) => self.lateness.of_output(output, closing.window),
+            _ => None,
+        }
+    }
+
+    fn rule<'a>(
+        &'a self,
+        nature: &'a Nature,
+        late: Option<OfOutput<'a>>,
+    ) -> Result<Result<Rule<'a>, String>> {
+        match nature {
+            Nature::Windowed(closing) => self.windows(closing, late),
             Nature::Stateless(topics) => self.stateless(topics),
             Nature::History => self.history(),
         }
@@ -78,7 +94,11 @@ impl Compare<'_> {
         self.found.iter().find(|source| source.topic.name().as_str() == name)
     }
 
-    fn windows<'a>(&'a self, closing: &'a Closing) -> Result<Result<Rule<'a>, String>> {
+    fn windows<'a>(
+        &'a self,
+        closing: &'a Closing,
+        late: Option<OfOutput<'a>>,
+    ) -> Result<Result<Rule<'a>, String>> {
         let (mut after, mut closed_to) = (i128::from(i64::MIN), i128::from(i64::MAX));
         for (name, lag) in &closing.lags {
             let Some(source) = self.source(name) else { continue };
@@ -98,7 +118,9 @@ impl Compare<'_> {
         let window = closing.window;
         let keep = move |record: &RawRecord<'_>| {
             window_of(record.key).is_some_and(|(start, end)| {
-                let deadline = i128::from(end) + i128::from(window.grace_ms());
+                // Until then a record may have come that counted, whichever grace was the larger one.
+                let grace = late.map_or(window.grace_ms(), |late| late.grace_ms(start));
+                let deadline = i128::from(end) + i128::from(grace);
                 let is_behind = after == i128::from(i64::MIN) || i128::from(start) > after;
                 is_behind && deadline <= closed_to
             })
@@ -155,9 +177,8 @@ impl Compare<'_> {
     fn compare(
         &self,
         scratch: &Path,
-        then: &str,
-        now: &str,
-        nature: &Nature,
+        (then, now): (&str, &str),
+        (nature, late): (&Nature, Option<OfOutput<'_>>),
         rule: &Rule<'_>,
     ) -> Result<Comparison> {
         let left = |reason: String| Ok(Comparison::Left { reason });
@@ -171,7 +192,7 @@ impl Compare<'_> {
         let windowed = is_windowed(nature);
         let known =
             if windowed { Known::of(&was, begins_late(self.app.log_dir(), then)?) } else { None };
-        let text = Text { types: self.assembly.types.get(then), windowed, known };
+        let text = Text { types: self.assembly.types.get(then), windowed, known, late };
         Ok(count(&was, &is, &text))
     }
 }
@@ -196,13 +217,16 @@ impl Known {
         Some(Self { first: starts().min()?, last: starts().max()?, begins_late })
     }
 
-    /// Why a window was not written then.
-    fn reason(self, start: i64) -> Option<String> {
-        if start > self.last {
-            return Some("nothing that late was written then: is the job behind?".to_owned());
-        }
+    /// Why a window that starts there is not there any more.
+    fn removed(self, start: i64) -> Option<String> {
         (self.begins_late && start < self.first)
             .then(|| "retention has removed what was written first".to_owned())
+    }
+
+    /// Why it has not been written yet.
+    fn behind(self, start: i64) -> Option<String> {
+        (start > self.last)
+            .then(|| "nothing that late was written then: is the job behind?".to_owned())
     }
 }
 
@@ -264,6 +288,7 @@ struct Text<'a> {
     types: Option<&'a TopicTypes>,
     windowed: bool,
     known: Option<Known>,
+    late: Option<OfOutput<'a>>,
 }
 
 impl Text<'_> {
@@ -273,6 +298,7 @@ impl Text<'_> {
         then: Option<&Vec<Vec<u8>>>,
         now: Option<&Vec<Vec<u8>>>,
     ) -> Difference {
+        let bytes = key;
         let shown = self.types.map_or(Value::Null, |types| (types.key)(Some(key)));
         let window = if self.windowed { window_of(Some(key)) } else { None };
         let shown = match (window, shown.get("key")) {
@@ -285,6 +311,12 @@ impl Text<'_> {
             Value::Null => key.escape_ascii().to_string(),
             other => other.to_string(),
         };
+        let known = self.known.filter(|_| then.is_none());
+        let reason = window.and_then(|(start, end)| {
+            let late = || self.late.and_then(|late| late.reason(bytes, (start, end)));
+            let removed = known.and_then(|known| known.removed(start));
+            removed.or_else(late).or_else(|| known.and_then(|known| known.behind(start)))
+        });
         let none = Vec::new();
         let (was, is) = (then.unwrap_or(&none), now.unwrap_or(&none));
         let side = |values: &Vec<Vec<u8>>, others: &Vec<Vec<u8>>| match &values[..] {
@@ -297,10 +329,6 @@ impl Text<'_> {
             }
         };
         let (then, now) = (then.map(|was| side(was, is)), now.map(|is| side(is, was)));
-        let reason = match (&then, window, self.known) {
-            (None, Some((start, _)), Some(known)) => known.reason(start),
-            _ => None,
-        };
         Difference { key, window, then, now, reason }
     }
 
@@ -358,7 +386,7 @@ mod tests {
         let then = held(&[("a", &["1"]), ("b", &["2"]), ("c", &["3"])]);
         let now = held(&[("a", &["1"]), ("b", &["2", "2"]), ("d", &["4"])]);
         let Comparison::Counted { same, differ, only_then, only_now, differences } =
-            count(&then, &now, &Text { types: None, windowed: false, known: None })
+            count(&then, &now, &Text { types: None, windowed: false, known: None, late: None })
         else {
             panic!("it counts");
         };
@@ -397,10 +425,11 @@ mod tests {
             bytes
         };
         let then: Held = [(key(10), vec![]), (key(20), vec![])].into();
-        let said = |begins_late, start| Known::of(&then, begins_late).unwrap().reason(start);
-        assert!(said(false, 30).unwrap().contains("is the job behind?"));
-        assert!(said(true, 5).unwrap().contains("retention"));
-        assert_eq!((said(false, 5), said(true, 15)), (None, None));
+        let known = |begins_late| Known::of(&then, begins_late).unwrap();
+        assert!(known(false).behind(30).unwrap().contains("is the job behind?"));
+        assert!(known(true).removed(5).unwrap().contains("retention"));
+        assert_eq!((known(false).removed(5), known(true).removed(15)), (None, None));
+        assert_eq!((known(true).behind(20), known(true).behind(5)), (None, None));
         assert!(Known::of(&Held::new(), true).is_none());
     }
 }

@@ -85,7 +85,9 @@ pub struct Difference {
     pub then: Option<String>,
     /// What was written now, in the same way.
     pub now: Option<String>,
-    /// Why, where that is known.
+    /// Why, where that is known, as in `4 records were late then: grace 10 s`: the job had another grace
+    /// when it wrote the window, and that many records were late by one of both and not by the other. A
+    /// window that the job has not written is told of retention, or that the job may not be so far.
     pub reason: Option<String>,
 }
 

@@ -35,7 +35,7 @@ const MANIFEST_NEW: &str = "headwater-replay.json.tmp";
 /// The file that makes a directory a log.
 const META: &str = "meta.properties";
 /// The layout of the manifest.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What was asked for: two replays that say the same are one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,8 @@ pub(crate) struct Request {
     pub(crate) until: String,
     /// What the names of the topics end in.
     pub(crate) suffix: String,
+    /// The windows of the live job that records are judged by, where they are others.
+    pub(crate) then: String,
     /// The topology as text, and the program that has it: closures can not be compared.
     pub(crate) topology: String,
     pub(crate) program: String,

@@ -1,12 +1,15 @@
-//! Where the rows of a store begin, and of which types they are: what is committed for its changelog.
+//! Where the rows of a store begin, of which types they are, and which windows it had when: what is
+//! committed for its changelog.
 //!
 //! ```text
 //!   committed position of a changelog partition
 //!     offset     everything below is void: the job was reset when the changelog ended there; else 0
-//!     metadata   0         1
-//!                +---------+-----------------------------------------+
-//!                | version | key -> value, as UTF-8 (partition 0)    |   nothing in other partitions
-//!                +---------+-----------------------------------------+
+//!     metadata   0         1         2
+//!                +---------+---------+------------------+------------------------+
+//!                | version | periods | period, 32 each  | key -> value, as UTF-8 |   partition 0
+//!                +---------+---------+------------------+------------------------+
+//!       period   size, grace, read to, time: i64 big-endian, see `InForce`
+//!       others   no text. Version 1 has no periods, and no number of them: the store has no windows
 //! ```
 //!
 //! Why among the positions: they are written in the same commit record as the sources' positions, so a
@@ -16,6 +19,7 @@
 //! Invariants
 //! * no row that was written as another type is decoded: types are compared before the first task opens.
 //! * a log that was written before types were kept has none; those of the first build are taken down.
+//! * another grace is no other type: it is taken down before the first record is judged by it.
 
 use std::collections::BTreeMap;
 
@@ -23,24 +27,63 @@ use super::plan::JobPlan;
 use crate::broker::{Broker, Position, Producer, TopicRef};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
+use crate::time::{InForce, Period, Tumbling};
 use crate::topology::changelog_topic;
 
-const VERSION: u8 = 1;
+const VERSION_TYPES: u8 = 1;
+const VERSION: u8 = 2;
 /// A longer text is cut, and told apart by a number at its end.
 const TYPES_BYTES_MAX: usize = 4_096;
 
-/// The metadata of a changelog's position.
-fn encode(types: Option<&str>) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    bytes.extend_from_slice(types.unwrap_or_default().as_bytes());
-    bytes
+/// What the metadata of a changelog's position says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Origin {
+    types: Option<String>,
+    in_force: InForce,
 }
 
-/// The types in it; `None`: not what `encode` wrote.
-fn decode(bytes: &[u8]) -> Option<Option<&str>> {
-    let (&version, text) = bytes.split_first()?;
-    let text = std::str::from_utf8(text).ok()?;
-    (version == VERSION).then_some(Some(text).filter(|text| !text.is_empty()))
+impl Origin {
+    fn encode(&self) -> Vec<u8> {
+        let periods = self.in_force.periods();
+        let mut bytes = match u8::try_from(periods.len()).expect("they are a few") {
+            0 => vec![VERSION_TYPES],
+            count => vec![VERSION, count],
+        };
+        for Period { window, read_to, time } in periods {
+            for number in [window.size_ms(), window.grace_ms(), *read_to, *time] {
+                bytes.extend_from_slice(&number.to_be_bytes());
+            }
+        }
+        bytes.extend_from_slice(self.types.as_deref().unwrap_or_default().as_bytes());
+        bytes
+    }
+
+    /// `None`: not what `encode` wrote.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&version, rest) = bytes.split_first()?;
+        let (count, mut rest) = match version {
+            VERSION_TYPES => (0, rest),
+            VERSION => rest.split_first().map(|(&count, rest)| (count, rest))?,
+            _ => return None,
+        };
+        let mut periods = Vec::new();
+        for _ in 0..count {
+            let mut number = || {
+                let (number, after) = rest.split_first_chunk::<8>()?;
+                rest = after;
+                Some(i64::from_be_bytes(*number))
+            };
+            let window = Tumbling::of_ms(number()?, number()?)?;
+            periods.push(Period { window, read_to: number()?, time: number()? });
+        }
+        let types = std::str::from_utf8(rest).ok()?;
+        let types = Some(types.to_owned()).filter(|types| !types.is_empty());
+        Some(Self { types, in_force: InForce::of(periods)? })
+    }
+
+    fn position(&self, topic: &TopicRef, partition: u32, offset: i64) -> Position {
+        Position { topic: topic.id, partition, offset, metadata: self.encode() }
+    }
 }
 
 /// The types of keys and values as they are kept.
@@ -77,13 +120,13 @@ impl JobPlan {
     /// S005: a store holds rows of other types.
     pub(crate) fn check_types(&mut self, broker: &dyn Broker) -> Result<()> {
         self.load_positions(broker)?;
-        self.types_to_take_down().map(drop)
+        self.origins_to_take_down().map(drop)
     }
 
     /// As [`check_types`](Self::check_types), for positions that are read; takes down the types of stores
-    /// that have none yet.
+    /// that have none yet, and windows that are other than before.
     pub(super) fn agree_on_types(&mut self, producer: &mut dyn Producer) -> Result<()> {
-        let missing = self.types_to_take_down()?;
+        let missing = self.origins_to_take_down()?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -92,30 +135,50 @@ impl JobPlan {
         Ok(())
     }
 
-    /// Positions with the types of stores that have none yet.
-    fn types_to_take_down(&self) -> Result<Vec<Position>> {
+    /// What is committed for a changelog.
+    fn held_origin(&self, changelog: &TopicRef) -> Result<Origin> {
+        let Some(position) = self.position(changelog, 0) else { return Ok(Origin::default()) };
+        Origin::decode(&position.metadata).ok_or_else(|| Error::Internal {
+            topic: changelog.name.to_string(),
+            partition: 0,
+            offset: position.offset,
+            reason: "its committed position carries nothing that this version can read",
+        })
+    }
+
+    /// Positions of stores without types, and of those whose windows have changed.
+    fn origins_to_take_down(&self) -> Result<Vec<Position>> {
         let mut missing = Vec::new();
+        let windows = self.window_times()?;
         for (store, (changelog, wanted)) in self.types_of_stores() {
-            let known = self.position(&changelog, 0);
-            let held = match known {
-                None => None,
-                Some(position) => decode(&position.metadata).ok_or_else(|| Error::Internal {
-                    topic: changelog.name.to_string(),
-                    partition: 0,
-                    offset: position.offset,
-                    reason: "its committed position carries nothing that this version can read",
-                })?,
-            };
-            match held {
-                Some(held) if held != wanted => return Err(other_types(&store, held, &wanted)),
-                Some(_) => {}
-                None => {
-                    let offset = known.map_or(0, |position| position.offset);
-                    missing.push(position_of(&changelog, 0, offset, Some(&wanted)));
-                }
+            let mut origin = self.held_origin(&changelog)?;
+            let begins = windows.get(&store).filter(|period| {
+                let latest = origin.in_force.latest();
+                latest != Some(period.window)
+            });
+            match &origin.types {
+                Some(held) if *held != wanted => return Err(other_types(&store, held, &wanted)),
+                Some(_) if begins.is_none() => continue,
+                _ => origin.types = Some(wanted),
             }
+            if let Some(period) = begins {
+                origin.in_force.begin(*period);
+            }
+            missing.push(origin.position(&changelog, 0, self.origin(&changelog, 0)));
         }
         Ok(missing)
+    }
+
+    /// The windows that each store of this build has had where the job ran, and its time there.
+    pub(crate) fn windows_then(&self) -> Result<BTreeMap<StoreName, (InForce, i64)>> {
+        let mut all = BTreeMap::new();
+        for (store, Period { time, .. }) in self.window_times()? {
+            let name = changelog_topic(&self.settings.id, &store);
+            if let Some(changelog) = self.topics.get(&name) {
+                all.insert(store, (self.held_origin(changelog)?.in_force, time));
+            }
+        }
+        Ok(all)
     }
 
     /// The stores whose changelogs exist, with the types that this build has.
@@ -135,11 +198,20 @@ impl JobPlan {
     /// Positions that make everything void that the changelogs hold now, with the types of this build.
     pub(super) fn fresh_origins(&self, broker: &dyn Broker) -> Result<Vec<Position>> {
         let mut positions = Vec::new();
-        for (changelog, types) in self.types_of_stores().into_values() {
+        let windows = self.window_times()?;
+        for (store, (changelog, types)) in self.types_of_stores() {
+            let held = self.held_origin(&changelog)?.in_force;
+            let in_force = windows.get(&store).map(|period| {
+                // Where the clocks will be is not known yet.
+                held.reset(Period { time: i64::MIN, ..*period })
+            });
+            let in_force = in_force.unwrap_or_default();
+            let first = Origin { types: Some(types), in_force };
             for partition in 0..changelog.partitions {
                 let end = broker.bounds(&changelog, partition)?.end;
-                let types = Some(types.as_str()).filter(|_| partition == 0);
-                positions.push(position_of(&changelog, partition, end, types));
+                let other = Origin::default();
+                let origin = if partition == 0 { &first } else { &other };
+                positions.push(origin.position(&changelog, partition, end));
             }
         }
         Ok(positions)
@@ -163,10 +235,6 @@ impl JobPlan {
     }
 }
 
-fn position_of(topic: &TopicRef, partition: u32, offset: i64, types: Option<&str>) -> Position {
-    Position { topic: topic.id, partition, offset, metadata: encode(types) }
-}
-
 fn other_types(store: &StoreName, held: &str, wanted: &str) -> Error {
     // Keys that are the same in both are not worth telling.
     let (held, wanted) = match (held.split_once(" -> "), wanted.split_once(" -> ")) {
@@ -187,12 +255,21 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_an_origin() {
-        assert_eq!(encode(Some("u32 -> u64")), b"\x01u32 -> u64");
-        assert_eq!(encode(None), [1]);
-        assert_eq!(decode(b"\x01u32 -> u64"), Some(Some("u32 -> u64")));
-        assert_eq!(decode(&[1]), Some(None));
-        assert_eq!(decode(&[2, b'a']), None);
-        assert_eq!(decode(&[]), None);
+        let types = Some("u32 -> u64".to_owned());
+        let mut origin = Origin { types, in_force: InForce::default() };
+        assert_eq!(origin.encode(), b"\x01u32 -> u64");
+        assert_eq!(Origin::decode(b"\x01u32 -> u64").as_ref(), Some(&origin));
+        let window = Tumbling::of_ms(60_000, 10_000).unwrap();
+        origin.in_force.begin(Period { window, read_to: 0x0102, time: -2 });
+        let bytes = b"\x02\x01\0\0\0\0\0\0\xea\x60\0\0\0\0\0\0\x27\x10\0\0\0\0\0\0\x01\x02\
+                      \xff\xff\xff\xff\xff\xff\xff\xfeu32 -> u64";
+        assert_eq!(origin.encode(), bytes);
+        assert_eq!(Origin::decode(bytes), Some(origin));
+        assert_eq!(Origin::default().encode(), [1]);
+        assert_eq!(Origin::decode(&[1]), Some(Origin::default()));
+        for wrong in [&[][..], &[2], &[3, 0], &[2, 9, 0], &bytes[..33], &[1, 255]] {
+            assert_eq!(Origin::decode(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]
@@ -217,7 +294,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_metadata_never_panics(bytes: Vec<u8>) {
-            let _types = decode(&bytes);
+            let _origin = Origin::decode(&bytes);
         }
     }
 }

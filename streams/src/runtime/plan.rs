@@ -9,13 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Build;
+use super::input::InputTime;
 use crate::broker::{Broker, Position, TopicKind, TopicRef};
 use crate::dsl::{Assembly, TopicTypes, Topology};
 use crate::error::{Error, Result};
 use crate::ids::{StoreName, TaskId};
 use crate::settings::Settings;
 use crate::topology::{
-    Graph, PartitionCounts, Subtopology, changelog_topic, clock_topic, partition_counts,
+    Graph, PartitionCounts, SourceDecl, Subtopology, changelog_topic, clock_topic, late_topic,
+    partition_counts,
 };
 
 /// A topic besides the sources: its name, its partitions and what it is for.
@@ -37,18 +39,26 @@ pub(crate) struct JobPlan {
     pub(crate) timed_inputs: Arc<BTreeSet<usize>>,
     /// Where it is written down that a silent partition was passed over; `None`: no window waits.
     pub(crate) clock: Option<TopicRef>,
+    /// Where a replay counts what was late then; `None`: it asks for nothing.
+    pub(crate) late: Option<TopicRef>,
     positions: BTreeMap<([u8; 16], u32), Position>,
 }
 
 impl JobPlan {
     pub(crate) fn new(settings: Settings, build: Build, broker: &dyn Broker) -> Result<Self> {
-        let (mut plan, wanted) = Self::checked(settings, build, broker)?;
+        let (known, log) = (broker.topics()?, broker.describe());
+        let (mut plan, mut wanted) = Self::checked(settings, build, known, &log)?;
+        let late = late_topic(&plan.settings.id);
+        if !plan.settings.windows_then.is_empty() {
+            wanted.push((late.clone(), 1, TopicKind::Changelog));
+        }
         for (name, partitions, kind) in wanted {
             if let Entry::Vacant(missing) = plan.topics.entry(name) {
                 let created = broker.create_topic(missing.key(), partitions, kind)?;
                 missing.insert(created);
             }
         }
+        plan.late = plan.topics.get(&late).cloned();
         if !plan.timed_inputs.is_empty() {
             let topic = clock_topic_of(&plan.settings.id, &plan.parts, &mut plan.topics, broker)?;
             plan.clock = Some(topic);
@@ -62,21 +72,34 @@ impl JobPlan {
         build: Build,
         broker: &dyn Broker,
     ) -> Result<Self> {
-        Self::checked(settings, build, broker).map(|(plan, _wanted)| plan)
+        let (known, log) = (broker.topics()?, broker.describe());
+        Self::checked(settings, build, known, &log).map(|(plan, _wanted)| plan)
+    }
+
+    /// The same of a log that others may own: its topics, and what the job has committed there.
+    pub(crate) fn as_left(
+        settings: Settings,
+        build: Build,
+        (topics, positions): (Vec<TopicRef>, Vec<Position>),
+        log: &str,
+    ) -> Result<Self> {
+        let (mut plan, _wanted) = Self::checked(settings, build, topics, log)?;
+        plan.take_positions(positions);
+        Ok(plan)
     }
 
     /// The plan, and the topics that it wants.
     fn checked(
         settings: Settings,
         build: Build,
-        broker: &dyn Broker,
+        known: Vec<TopicRef>,
+        log: &str,
     ) -> Result<(Self, Vec<WantedTopic>)> {
         let assembly = assemble(&settings, &build)?;
         let parts = assembly.graph.subtopologies();
-        let known = broker.topics()?;
         let topics: BTreeMap<String, TopicRef> =
             known.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
-        check_sources(&parts, &topics, broker)?;
+        check_sources(&parts, &topics, log)?;
         let sizes = topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
         let PartitionCounts { tasks: counts, repartitions } = partition_counts(&parts, &sizes)?;
         let letters = assembly.graph.letters_topic();
@@ -88,7 +111,7 @@ impl JobPlan {
         check_internal(&topics, &clock_topic(&settings.id), 1, TopicKind::Changelog)?;
         let timed_inputs = Arc::new(timed_inputs(&assembly));
         let Assembly { graph, types, .. } = assembly;
-        let (clock, positions) = (None, BTreeMap::new());
+        let (clock, late, positions) = (None, None, BTreeMap::new());
         let plan = Self {
             settings,
             build,
@@ -99,6 +122,7 @@ impl JobPlan {
             topics,
             timed_inputs,
             clock,
+            late,
             positions,
         };
         Ok((plan, wanted))
@@ -166,6 +190,30 @@ impl JobPlan {
         self.positions.get(&(topic.id, partition))
     }
 
+    /// The clock, and what else is committed with the position in an input; `None`: there is none yet.
+    pub(super) fn input_time(&self, topic: &TopicRef, partition: u32) -> Result<Option<InputTime>> {
+        let Some(position) = self.position(topic, partition) else { return Ok(None) };
+        let time = InputTime::decode(&position.metadata).ok_or_else(|| Error::Internal {
+            topic: topic.name.to_string(),
+            partition,
+            offset: position.offset,
+            reason: "the committed position carries no clock that this version can read",
+        })?;
+        Ok(Some(time))
+    }
+
+    /// What all upstream tasks of an input have said of their time; `None`: it is no repartition topic.
+    pub(super) fn watermarks(
+        &self,
+        source: &SourceDecl,
+        time: Option<&InputTime>,
+    ) -> Option<Vec<i64>> {
+        let tasks = usize::try_from(self.counts[source.upstream?]).expect("a count fits a usize");
+        let mut known = time.map_or_else(Vec::new, |time| time.watermarks.clone());
+        known.resize(tasks, i64::MIN);
+        Some(known)
+    }
+
     /// Whether exactly this position is committed.
     pub(crate) fn has_committed(&self, position: &Position) -> bool {
         self.positions.get(&(position.topic, position.partition)) == Some(position)
@@ -189,14 +237,14 @@ fn assemble(settings: &Settings, build: &Build) -> Result<Assembly> {
 fn check_sources(
     parts: &[Subtopology],
     topics: &BTreeMap<String, TopicRef>,
-    broker: &dyn Broker,
+    log: &str,
 ) -> Result<()> {
     let sources = parts.iter().flat_map(|part| &part.sources);
     for source in sources.filter(|source| source.upstream.is_none()) {
         if !topics.contains_key(&source.topic) {
             return Err(Error::UnknownTopic {
                 name: source.topic.clone(),
-                log: broker.describe(),
+                log: log.to_owned(),
                 known: topics.keys().filter(|name| !name.starts_with("__")).cloned().collect(),
             });
         }

@@ -31,6 +31,7 @@ use std::time::Duration;
 use super::input::{
     GlobalPosition, Input, InputTime, LoggedRaise, choose, global_position, smallest,
 };
+use super::late_log::LateLog;
 use super::plan::JobPlan;
 use super::restore::{ChangelogPlace, restore};
 use crate::broker::{Batch, Broker, Position, Scope, TopicRef, Transaction};
@@ -38,7 +39,9 @@ use crate::dsl::Assembly;
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::operator::envelope::{self, Envelope};
-use crate::processor::{Changelog, Context, Counters, Entry, Output, Shared, Stateful, Timed};
+use crate::processor::{
+    Changelog, Context, Counters, Entry, Judge, Output, Shared, Stateful, Timed,
+};
 use crate::store::{Checkpoint, Flusher, RowCache};
 use crate::time::TimeInputs;
 use crate::topology::{NodeId, SourceDecl, changelog_topic};
@@ -89,6 +92,8 @@ pub(crate) struct Task {
     raised: bool,
     /// Where raises of silent inputs are written down, and a batch for them; `None`: no window waits.
     clock_log: Option<(TopicRef, Box<dyn Batch>)>,
+    /// Where it is counted what was late then, in a replay.
+    late_log: Option<LateLog>,
     /// Inputs whose clocks windows depend on.
     timed_inputs: Arc<BTreeSet<usize>>,
     pub(crate) restored: u64,
@@ -121,6 +126,7 @@ impl Task {
         let timed = timed.map(|(node, op)| Clocked { node, op, waits: late.contains(&node) });
         let mut ctx = Context::new(id, entries.len(), outputs);
         ctx.late_records = keep_late_records.then(Vec::new);
+        ctx.judge = Judge::new(&plan.settings.windows_then);
         ctx.faults = faults;
         ctx.printer = plan.settings.printer.clone();
         let mut task = Self {
@@ -135,6 +141,7 @@ impl Task {
             log_id: broker.log_id(),
             raised: false,
             clock_log: plan.clock.clone().map(|topic| (topic, broker.batch())),
+            late_log: plan.late.clone().map(|topic| LateLog::new(topic, broker)),
             timed_inputs: Arc::clone(&plan.timed_inputs),
             restored: 0,
         };
@@ -191,28 +198,13 @@ impl Task {
         }
         let partition = self.id.partition;
         let position = plan.position(&topic, partition);
-        let time = match position {
-            None => None,
-            Some(position) => {
-                Some(InputTime::decode(&position.metadata).ok_or_else(|| Error::Internal {
-                    topic: topic.name.to_string(),
-                    partition,
-                    offset: position.offset,
-                    reason: "the committed position carries no clock that this version can read",
-                })?)
-            }
-        };
+        let time = plan.input_time(&topic, partition)?;
         let scope = if source.upstream.is_some() { Scope::Own } else { Scope::Committed };
         let start = match position {
             Some(position) => position.offset,
             None => broker.bounds(&topic, partition)?.start,
         };
-        let watermarks = source.upstream.map(|upstream| {
-            let mut known = time.as_ref().map_or_else(Vec::new, |time| time.watermarks.clone());
-            let tasks = usize::try_from(plan.counts[upstream]).expect("a count fits a usize");
-            known.resize(tasks, i64::MIN);
-            known
-        });
+        let watermarks = plan.watermarks(source, time.as_ref());
         self.ctx.clocks[source.input] = match (&watermarks, &time) {
             (Some(watermarks), _) => smallest(watermarks),
             (None, Some(time)) => time.clock,
@@ -288,7 +280,8 @@ impl Task {
 
     /// Rows that the running transaction has touched.
     pub(crate) fn changed_rows(&self) -> usize {
-        self.stores.iter().map(|store| store.op.borrow().changed_rows()).sum()
+        let judged = self.ctx.judge.as_ref().map_or(0, Judge::len);
+        judged + self.stores.iter().map(|store| store.op.borrow().changed_rows()).sum::<usize>()
     }
 
     /// Processes at most `budget` records, fewer when called to a commit, and returns how many.
@@ -399,6 +392,9 @@ impl Task {
             let mut changelog = Changelog::new(topic, partition, batch, transaction, skip_first);
             store.op.borrow_mut().prepare(&mut changelog)?;
             changelog.flush()?;
+        }
+        if let (Some(log), Some(judge)) = (&mut self.late_log, &mut self.ctx.judge) {
+            log.write(judge.take(), transaction.as_ref())?;
         }
         let positions = self.positions();
         self.inputs.iter_mut().for_each(|input| input.settle(now));

@@ -1,11 +1,15 @@
-//! Resets and builds with other types, on a log whose power fails after any operation.
+//! Resets, builds with other types and other windows, on a log whose power fails after any operation.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
 use crate::dsl::topic;
+use crate::ids::StoreName;
+use crate::key::Windowed;
+use crate::runtime::JobPlan;
 use crate::store::MemoryBackend;
+use crate::time::{secs, tumbling};
 
 const IN: Topic<String, u64> = topic("in");
 const SUMS: Topic<String, u64> = topic("sums");
@@ -172,4 +176,52 @@ fn rows_of_another_build_are_refused_until_they_are_void() {
     d.stop();
     d.engine.build = Arc::new(keeps_older);
     assert_eq!(d.run().unwrap_err().code(), "S005", "now the rows are the newer build's");
+}
+
+const WINDOWS: Topic<Windowed<u64>, u64> = topic("windows");
+
+fn graced(grace: u64) -> impl Fn(&mut Topology) + Send + Sync {
+    move |t| {
+        let windows = tumbling(secs(60)).grace(secs(grace));
+        t.stream(IN).key_by(|n| *n).window(windows).count("counts").on_close().to(WINDOWS);
+    }
+}
+
+/// Grace, largest event time read before and operator's time of each period, as the log has them.
+fn periods(d: &mut TestDriver) -> Vec<(i64, i64, i64)> {
+    d.stop();
+    let broker = d.engine.log.broker(i64::MAX).unwrap();
+    let (settings, build) = (d.engine.settings.clone(), Arc::clone(&d.engine.build));
+    let mut plan = JobPlan::of_existing(settings, build, &broker).unwrap();
+    plan.load_positions(&broker).unwrap();
+    let (in_force, _) =
+        plan.windows_then().unwrap().remove(&StoreName::new("counts").unwrap()).unwrap();
+    in_force.periods().iter().map(|p| (p.window.grace_ms(), p.read_to, p.time)).collect()
+}
+
+#[test]
+fn another_grace_is_no_other_type_and_is_taken_down_with_where_it_begins() {
+    const NEVER: i64 = i64::MIN;
+    for seed in 0..4 {
+        let mut d = TestDriver::new(graced(0)).seed(seed);
+        d.send_at(IN, "ana".into(), 1, 100_000).send_at(IN, "ana".into(), 2, 70_000);
+        assert_eq!(periods(&mut d), [(0, NEVER, NEVER)]);
+        d.engine.build = Arc::new(graced(10));
+        d.send_at(IN, "ana".into(), 1, 130_000);
+        let two = [(0, NEVER, NEVER), (10_000, 100_000, 100_000)];
+        assert_eq!(periods(&mut d), two);
+        d.crash();
+        assert_eq!(periods(&mut d), two, "the same again is no other period");
+        // What was written of windows up to there may be of any run before.
+        d.reset_to(0).unwrap();
+        assert_eq!(periods(&mut d)[0], (10_000, 130_000, NEVER));
+        d.engine.build = Arc::new(graced(20));
+        d.send_at(IN, "ana".into(), 1, 140_000);
+        let after = [(10_000, 130_000, NEVER), (20_000, 130_000, 130_000)];
+        assert_eq!(periods(&mut d), after);
+        // A job may be reset before it has ever been started with its grace.
+        d.engine.build = Arc::new(graced(30));
+        d.engine.reset_stopped(crate::runtime::ResetTo::Start).unwrap();
+        assert_eq!(periods(&mut d), [(30_000, 140_000, NEVER)]);
+    }
 }

@@ -238,7 +238,7 @@ mod tests {
             window: Some((1_795_083_120_000, 1_795_083_180_000)),
             then: Some("977".into()),
             now: Some("981".into()),
-            reason: None,
+            reason: Some("4 records were late then: grace 10 s".into()),
         };
         let comparison = Comparison::Counted {
             same: 60_120,
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(
             text,
             "compare page-counts with page-counts-replay: 60 120 same \u{b7} 1 differ \u{b7} 1 only then \u{b7} 0 only now\n\
-             \x20 2026-11-19T10:12:00Z /cart   then 977   now 981\n\
+             \x20 2026-11-19T10:12:00Z /cart   then 977   now 981     (4 records were late then: grace 10 s)\n\
              \x20 and 1 more\n"
         );
     }

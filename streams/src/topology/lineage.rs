@@ -14,9 +14,10 @@
 //! Invariants
 //! * a step that is not known here needs its history: nothing is compared that need not agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Emit, Graph, Kind, Node, NodeId};
+use crate::ids::StoreName;
 use crate::time::Tumbling;
 
 /// How a windowed output closes.
@@ -128,6 +129,49 @@ impl Graph {
         fills
     }
 
+    /// A node and all nodes that its records come from, through repartition topics too.
+    fn upstream(&self, node: NodeId) -> BTreeSet<NodeId> {
+        let (mut open, mut found) = (vec![node], BTreeSet::new());
+        while let Some(id) = open.pop() {
+            if !found.insert(id) {
+                continue;
+            }
+            let node = &self.nodes[id.0];
+            open.extend(&node.inputs);
+            if let Kind::RepartitionSource { topic } = &node.kind {
+                let writes = |kind: &Kind| matches!(kind, Kind::RepartitionSink { topic: t, .. } if t == topic);
+                open.extend(self.iter().filter(|(_, n)| writes(&n.kind)).map(|(id, _)| id));
+            }
+        }
+        found
+    }
+
+    /// The user's topics whose event times are those of a node, each once: not those of tables.
+    pub(crate) fn timed_sources(&self, node: NodeId) -> BTreeSet<&str> {
+        let upstream = self.upstream(node).into_iter();
+        let named = upstream.filter_map(|id| match &self.nodes[id.0].kind {
+            Kind::Source { topic, .. } => Some(topic.as_str()),
+            _ => None,
+        });
+        named.filter(|topic| !self.fills_only_tables(topic)).collect()
+    }
+
+    /// The store whose windows an output has, where no other windows lie in front of it.
+    pub(crate) fn only_windows_of(&self, output: &str) -> Option<&StoreName> {
+        let sinks = self
+            .iter()
+            .filter(|(_, node)| matches!(&node.kind, Kind::Sink { topic } if topic == output));
+        let upstream = sinks.flat_map(|(id, _)| self.upstream(id));
+        let stores: BTreeSet<&StoreName> = upstream
+            .filter_map(|id| match &self.nodes[id.0].kind {
+                Kind::WindowAggregate { store, .. } => Some(store),
+                _ => None,
+            })
+            .collect();
+        let mut stores = stores.into_iter();
+        stores.next().filter(|_| stores.next().is_none())
+    }
+
     fn lineages(&self) -> Vec<Lineage> {
         let mut all: Vec<Lineage> = Vec::with_capacity(self.nodes.len());
         // Inputs have lower numbers, and so has the writer of a repartition topic than its reader.
@@ -231,7 +275,6 @@ fn nature(of: &[&Lineage]) -> Nature {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::StoreName;
     use crate::time::{mins, secs, tumbling};
     use crate::topology::{Carries, JoinKind};
 
@@ -282,7 +325,14 @@ mod tests {
         let second = through(&mut g, "q", k);
         let second = g.add(window("b", 5, Emit::OnClose), &[second]);
         let expected = Closing { window: size(5), lags: lags(70_000) };
-        assert_eq!(out(g, second), Nature::Windowed(expected));
+        assert_eq!(out(g.clone(), second), Nature::Windowed(expected));
+        let only = |mut g: Graph, from| {
+            g.add(Kind::Sink { topic: "out".into() }, &[from]);
+            g.only_windows_of("out").map(ToString::to_string)
+        };
+        assert_eq!(only(g.clone(), first), Some("a".to_owned()));
+        assert_eq!(only(g.clone(), second), None, "two stores have a part in it");
+        assert_eq!(g.timed_sources(second), BTreeSet::from(["in"]));
     }
 
     #[test]

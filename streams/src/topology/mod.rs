@@ -214,6 +214,11 @@ pub(crate) fn clock_topic(id: &str) -> String {
     format!("{id}-clock")
 }
 
+/// The topic in which a replay counts what was late then.
+pub(crate) fn late_topic(id: &str) -> String {
+    format!("{id}-late-then")
+}
+
 /// The repartition topic in front of a store, or of a name that the user gave.
 pub(crate) fn repartition_topic(id: &str, name: impl std::fmt::Display) -> String {
     format!("{id}-{name}-repartition")
