@@ -9,11 +9,11 @@
 //! * `bytes` is what the rows hold: keys, values and a fixed share for the tables themselves.
 //! * a row without a value is a delete that has not reached the level below.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 
 use bytes::{Bytes, BytesMut};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map};
 
 use super::layout::{
     Checkpoint, KIND_CHECKPOINT, KIND_LISTED, KIND_SLICE, KIND_TIME_INDEX, PREFIX_BYTES,
@@ -73,6 +73,10 @@ impl Level {
             *self = newer;
             return;
         }
+        if newer.rows() > self.rows() {
+            let older = std::mem::replace(self, newer);
+            return self.put_below(older);
+        }
         for (key, value) in newer.into_rows() {
             self.put(key, value);
         }
@@ -81,8 +85,15 @@ impl Level {
     /// Takes over rows that are older than this level's own: they show only where it has none.
     pub(super) fn put_below(&mut self, older: Level) {
         for (key, value) in older.into_rows() {
-            if self.get(&key).is_none() {
-                self.put(key, value);
+            let row_bytes = key.len() + value_bytes(value.as_ref()) + ROW_OVERHEAD_BYTES;
+            if is_ordered(&key) {
+                if let btree_map::Entry::Vacant(place) = self.ordered.entry(key) {
+                    place.insert(value);
+                    self.bytes += row_bytes;
+                }
+            } else if let hash_map::Entry::Vacant(place) = self.hashed.entry(key) {
+                place.insert(value);
+                self.bytes += row_bytes;
             }
         }
     }
@@ -147,6 +158,27 @@ impl Level {
     }
 }
 
+/// A row in memory; `None` is a delete.
+pub(super) type RowRef<'a> = (&'a Bytes, Option<&'a Bytes>);
+
+/// Rows in the order of their keys, the upper ones over the lower ones.
+pub(super) fn merged<'a>(
+    upper: impl Iterator<Item = RowRef<'a>>,
+    lower: impl Iterator<Item = RowRef<'a>>,
+) -> impl Iterator<Item = RowRef<'a>> {
+    let (mut upper, mut lower) = (upper.peekable(), lower.peekable());
+    std::iter::from_fn(move || {
+        let Some((key, _)) = upper.peek() else {
+            return lower.next();
+        };
+        if let Some(below) = lower.next_if(|(below, _)| below < key) {
+            return Some(below);
+        }
+        let _hidden = lower.next_if(|(below, _)| below == key);
+        upper.next()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +228,29 @@ mod tests {
         assert_eq!(newer.get(b"\x01a"), Some(None));
         assert_eq!(newer.get(b"\x01b"), Some(Some(&bytes("old"))));
         assert_eq!(newer.get(b"\x01c"), None);
+    }
+
+    #[test]
+    fn newer_rows_win_whichever_are_more() {
+        let keys =
+            |count: usize| ["\x01a", "\x02a", "\x03a", "\x04a", "\x01b"].into_iter().take(count);
+        for (older, newer) in [(5, 2), (2, 5), (3, 3), (0, 4), (4, 0)] {
+            let mut level = Level::default();
+            keys(older).for_each(|key| level.put(bytes(key), Some(bytes("older"))));
+            let mut above = Level::default();
+            keys(newer).for_each(|key| above.put(bytes(key), Some(bytes("new"))));
+            level.put_above(above);
+            let mut expected = Level::default();
+            keys(older).for_each(|key| expected.put(bytes(key), Some(bytes("older"))));
+            keys(newer).for_each(|key| expected.put(bytes(key), Some(bytes("new"))));
+            let rows = |level: &Level| {
+                let rows =
+                    level.range(b"\x01", b"\x7f").map(|(key, value)| (key.clone(), value.cloned()));
+                rows.collect::<Vec<_>>()
+            };
+            assert_eq!(rows(&level), rows(&expected), "{older} under {newer}");
+            assert_eq!((level.rows(), level.bytes()), (expected.rows(), expected.bytes()));
+        }
     }
 
     #[test]
