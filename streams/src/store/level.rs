@@ -67,6 +67,16 @@ impl Level {
         }
     }
 
+    /// Rows that are found by hash.
+    pub(super) fn hashed_rows(&self) -> usize {
+        self.hashed.len()
+    }
+
+    /// Makes room for so many more rows that are found by hash.
+    pub(super) fn reserve(&mut self, hashed_rows: usize) {
+        self.hashed.reserve(hashed_rows);
+    }
+
     /// Takes over rows that are newer than this level's own.
     pub(super) fn put_above(&mut self, newer: Level) {
         if self.rows() == 0 {
@@ -77,6 +87,7 @@ impl Level {
             let older = std::mem::replace(self, newer);
             return self.put_below(older);
         }
+        self.hashed.reserve(newer.hashed.len());
         for (key, value) in newer.into_rows() {
             self.put(key, value);
         }
@@ -84,6 +95,7 @@ impl Level {
 
     /// Takes over rows that are older than this level's own: they show only where it has none.
     pub(super) fn put_below(&mut self, older: Level) {
+        self.hashed.reserve(older.hashed.len());
         for (key, value) in older.into_rows() {
             let row_bytes = key.len() + value_bytes(value.as_ref()) + ROW_OVERHEAD_BYTES;
             if is_ordered(&key) {
@@ -134,12 +146,11 @@ impl Level {
         partition: u32,
         checkpoint: &Checkpoint,
     ) -> Vec<(Bytes, Option<Bytes>)> {
-        let mut hashed: Vec<_> = self.hashed.iter().collect();
-        hashed.sort_unstable_by_key(|(key, _)| *key);
         let checkpoint_key = Bytes::from_static(&[KIND_CHECKPOINT]);
         let checkpoint = Some(Bytes::copy_from_slice(&checkpoint.encode()));
-        let rows =
-            std::iter::once((&checkpoint_key, &checkpoint)).chain(hashed).chain(&self.ordered);
+        let rows = std::iter::once((&checkpoint_key, &checkpoint))
+            .chain(sorted(&self.hashed))
+            .chain(&self.ordered);
 
         // The prefixed keys share one buffer: one allocation for the batch, not one for each row.
         let mut keys = BytesMut::with_capacity(self.keys_bytes());
@@ -156,6 +167,27 @@ impl Level {
         let keys = self.hashed.keys().chain(self.ordered.keys());
         keys.map(|key| PREFIX_BYTES + key.len()).sum::<usize>() + PREFIX_BYTES + 1
     }
+}
+
+/// The rows in the order of their keys. What follows where keys begin to differ tells nearly all of them
+/// apart, and lies side by side here: hardly a comparison goes to the keys.
+fn sorted(rows: &HashMap<Bytes, Option<Bytes>>) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
+    let first = rows.keys().next().map_or(&[][..], |key| &key[..]);
+    let shared = rows.keys().fold(first.len(), |shared, key| {
+        first[..shared].iter().zip(key).take_while(|(a, b)| a == b).count()
+    });
+    let mut rows: Vec<_> =
+        rows.iter().map(|(key, value)| (leading(&key[shared..]), key, value)).collect();
+    rows.sort_unstable_by(|(a, key_a, _), (b, key_b, _)| a.cmp(b).then_with(|| key_a.cmp(key_b)));
+    rows.into_iter().map(|(_, key, value)| (key, value))
+}
+
+/// A number that is in the order of the bytes, where it is not the same for both.
+fn leading(bytes: &[u8]) -> u128 {
+    let mut leading = [0; 16];
+    let most = bytes.len().min(leading.len());
+    leading[..most].copy_from_slice(&bytes[..most]);
+    u128::from_be_bytes(leading)
 }
 
 /// A row in memory; `None` is a delete.
@@ -181,6 +213,8 @@ pub(super) fn merged<'a>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn bytes(text: &str) -> Bytes {
@@ -268,5 +302,19 @@ mod tests {
         assert_eq!(keys, expected);
         let value = batch[0].1.as_ref().expect("a checkpoint has a value");
         assert_eq!(Checkpoint::decode(value), Some(checkpoint));
+    }
+
+    proptest! {
+        #[test]
+        fn hashed_rows_are_sorted_whatever_their_keys_share(
+            shared in prop::collection::vec(any::<u8>(), 0..20),
+            keys in prop::collection::vec(prop::collection::vec(0_u8..3, 0..24), 0..60),
+        ) {
+            let keys = keys.iter().map(|key| Bytes::from([&shared[..], key].concat()));
+            let rows: HashMap<Bytes, Option<Bytes>> = keys.map(|key| (key, None)).collect();
+            let mut expected: Vec<&Bytes> = rows.keys().collect();
+            expected.sort_unstable();
+            prop_assert_eq!(sorted(&rows).map(|(key, _)| key).collect::<Vec<_>>(), expected);
+        }
     }
 }

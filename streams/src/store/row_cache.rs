@@ -118,6 +118,8 @@ pub(crate) struct RowCache {
     options: CacheOptions,
     flusher: Flusher,
     undecided: Level,
+    /// Rows of the last transaction that were found by hash: the next will have about as many.
+    last_rows: usize,
     dirty: Dirty,
     flushing: Option<Flushing>,
     clean: CleanRows,
@@ -143,6 +145,7 @@ impl RowCache {
             options,
             flusher,
             undecided: Level::default(),
+            last_rows: 0,
             dirty: Dirty::default(),
             flushing: None,
             clean: CleanRows::new(options.clean_bytes_max),
@@ -222,6 +225,10 @@ impl RowCache {
 
     /// Takes a row of a transaction whose commit is not decided yet; `None` deletes.
     pub(crate) fn prepare(&mut self, key: Bytes, value: Option<Bytes>) {
+        if self.undecided.rows() == 0 {
+            // A table that grows from nothing moves its rows many times.
+            self.undecided.reserve(self.last_rows);
+        }
         self.undecided.put(key, value);
     }
 
@@ -247,6 +254,7 @@ impl RowCache {
     /// rows; `None` where there is none, and so no row.
     pub(crate) fn decided(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
         let rows = mem::take(&mut self.undecided);
+        self.last_rows = rows.hashed_rows();
         if let Some(checkpoint) = checkpoint
             && (rows.rows() > 0 || self.committed != Some(checkpoint))
         {
