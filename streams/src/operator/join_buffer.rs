@@ -397,6 +397,10 @@ impl<V: Data> JoinBuffer<V> {
         let head = Head { matched, source_time: stamp.source_time };
         let row = Row { tail, value: Some(value), head, committed: false };
         let (Ok(at) | Err(at)) = slice.find(tail);
+        if slice.ours.is_empty() {
+            // Most slices never get a second row.
+            slice.ours.reserve_exact(1);
+        }
         slice.ours.insert(at, row);
         self.changed += 1;
         self.first_slice = earlier(self.first_slice, number);

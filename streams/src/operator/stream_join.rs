@@ -118,13 +118,13 @@ impl<K: Key, L: Data, R: Data, V> StreamJoin<K, L, R, V> {
     }
 }
 
-/// A record of one side: it meets what the other has, and is kept. Its key, if there is anything to say.
+/// A record of one side: it meets what the other has, and is kept; its value goes if it met nothing.
 fn take<K: Key, A: Data, B: Data>(
     ctx: &mut Context,
     own: &Shared<JoinBuffer<A>>,
     other: &Shared<JoinBuffer<B>>,
     key: &[u8],
-    record: &Record<K, A>,
+    record: &mut Record<K, A>,
     found: &mut Vec<(i64, B)>,
 ) -> Result<()> {
     let (stamp, mut own) = (record.stamp(), own.borrow_mut());
@@ -134,10 +134,9 @@ fn take<K: Key, A: Data, B: Data>(
     }
     let probe = Probe { key, stamp, until: own.until(stamp.timestamp) };
     other.borrow_mut().meet(probe, found)?;
-    match &record.value {
-        Some(value) => own.put(key, stamp, value.clone(), !found.is_empty()),
-        None => Ok(()),
-    }
+    // Where there is something to say, the value is needed once more.
+    let kept = if found.is_empty() { record.value.take() } else { record.value.clone() };
+    kept.map_or(Ok(()), |value| own.put(key, stamp, value, !found.is_empty()))
 }
 
 /// Whether a record has what a join needs; what has not is counted.
@@ -176,18 +175,20 @@ macro_rules! side {
                     record.key.as_ref().is_some_and(|record_key| record_key.encode(&mut key));
                 let mut found = Vec::new();
                 let taken = if keyed {
-                    take(ctx, &this.$own, &this.$other, &key, &record, &mut found)
+                    take(ctx, &this.$own, &this.$other, &key, &mut record, &mut found)
                 } else {
                     Ok(())
                 };
                 this.key = key;
                 taken?;
-                let Some(value) = record.value else { return Ok(()) };
+                let (Some(value), Some((last, other))) = (record.value, found.pop()) else {
+                    return Ok(());
+                };
                 for (timestamp, other) in found {
                     let timestamp = timestamp.max(record.timestamp);
                     this.say(ctx, record.key.clone(), timestamp, $both(value.clone(), other))?;
                 }
-                Ok(())
+                this.say(ctx, record.key, last.max(record.timestamp), $both(value, other))
             }
         }
     };

@@ -45,7 +45,8 @@ impl CleanRows {
         if let Some(value) = self.young.get(key) {
             return Some(value.cloned());
         }
-        let value = self.old.get(key)?.cloned();
+        // Copied, or else a row that stays would keep the buffer that it shares with others.
+        let value = self.old.get(key)?.map(|value| Bytes::copy_from_slice(value));
         self.put(Bytes::copy_from_slice(key), value.clone());
         Some(value)
     }
@@ -70,7 +71,8 @@ impl CleanRows {
             self.old = flushed;
         } else if flushed.rows() * 8 < self.young.rows() {
             for (key, value) in flushed.into_rows() {
-                self.put(key, value);
+                let value = value.map(|value| Bytes::copy_from_slice(&value));
+                self.put(Bytes::copy_from_slice(&key), value);
             }
         } else {
             self.old = mem::replace(&mut self.young, flushed);

@@ -9,11 +9,11 @@
 //! * `bytes` is what the rows hold: keys, values and a fixed share for the tables themselves.
 //! * a row without a value is a delete that has not reached the level below.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 
 use bytes::{Bytes, BytesMut};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map};
 
 use super::layout::{
     Checkpoint, KIND_CHECKPOINT, KIND_LISTED, KIND_SLICE, KIND_TIME_INDEX, PREFIX_BYTES,
@@ -67,12 +67,27 @@ impl Level {
         }
     }
 
+    /// Rows that are found by hash.
+    pub(super) fn hashed_rows(&self) -> usize {
+        self.hashed.len()
+    }
+
+    /// Makes room for so many more rows that are found by hash.
+    pub(super) fn reserve(&mut self, hashed_rows: usize) {
+        self.hashed.reserve(hashed_rows);
+    }
+
     /// Takes over rows that are newer than this level's own.
     pub(super) fn put_above(&mut self, newer: Level) {
         if self.rows() == 0 {
             *self = newer;
             return;
         }
+        if newer.rows() > self.rows() {
+            let older = std::mem::replace(self, newer);
+            return self.put_below(older);
+        }
+        self.hashed.reserve(newer.hashed.len());
         for (key, value) in newer.into_rows() {
             self.put(key, value);
         }
@@ -80,9 +95,17 @@ impl Level {
 
     /// Takes over rows that are older than this level's own: they show only where it has none.
     pub(super) fn put_below(&mut self, older: Level) {
+        self.hashed.reserve(older.hashed.len());
         for (key, value) in older.into_rows() {
-            if self.get(&key).is_none() {
-                self.put(key, value);
+            let row_bytes = key.len() + value_bytes(value.as_ref()) + ROW_OVERHEAD_BYTES;
+            if is_ordered(&key) {
+                if let btree_map::Entry::Vacant(place) = self.ordered.entry(key) {
+                    place.insert(value);
+                    self.bytes += row_bytes;
+                }
+            } else if let hash_map::Entry::Vacant(place) = self.hashed.entry(key) {
+                place.insert(value);
+                self.bytes += row_bytes;
             }
         }
     }
@@ -123,12 +146,11 @@ impl Level {
         partition: u32,
         checkpoint: &Checkpoint,
     ) -> Vec<(Bytes, Option<Bytes>)> {
-        let mut hashed: Vec<_> = self.hashed.iter().collect();
-        hashed.sort_unstable_by_key(|(key, _)| *key);
         let checkpoint_key = Bytes::from_static(&[KIND_CHECKPOINT]);
         let checkpoint = Some(Bytes::copy_from_slice(&checkpoint.encode()));
-        let rows =
-            std::iter::once((&checkpoint_key, &checkpoint)).chain(hashed).chain(&self.ordered);
+        let rows = std::iter::once((&checkpoint_key, &checkpoint))
+            .chain(sorted(&self.hashed))
+            .chain(&self.ordered);
 
         // The prefixed keys share one buffer: one allocation for the batch, not one for each row.
         let mut keys = BytesMut::with_capacity(self.keys_bytes());
@@ -147,8 +169,52 @@ impl Level {
     }
 }
 
+/// The rows in the order of their keys. What follows where keys begin to differ tells nearly all of them
+/// apart, and lies side by side here: hardly a comparison goes to the keys.
+fn sorted(rows: &HashMap<Bytes, Option<Bytes>>) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
+    let first = rows.keys().next().map_or(&[][..], |key| &key[..]);
+    let shared = rows.keys().fold(first.len(), |shared, key| {
+        first[..shared].iter().zip(key).take_while(|(a, b)| a == b).count()
+    });
+    let mut rows: Vec<_> =
+        rows.iter().map(|(key, value)| (leading(&key[shared..]), key, value)).collect();
+    rows.sort_unstable_by(|(a, key_a, _), (b, key_b, _)| a.cmp(b).then_with(|| key_a.cmp(key_b)));
+    rows.into_iter().map(|(_, key, value)| (key, value))
+}
+
+/// A number that is in the order of the bytes, where it is not the same for both.
+fn leading(bytes: &[u8]) -> u128 {
+    let mut leading = [0; 16];
+    let most = bytes.len().min(leading.len());
+    leading[..most].copy_from_slice(&bytes[..most]);
+    u128::from_be_bytes(leading)
+}
+
+/// A row in memory; `None` is a delete.
+pub(super) type RowRef<'a> = (&'a Bytes, Option<&'a Bytes>);
+
+/// Rows in the order of their keys, the upper ones over the lower ones.
+pub(super) fn merged<'a>(
+    upper: impl Iterator<Item = RowRef<'a>>,
+    lower: impl Iterator<Item = RowRef<'a>>,
+) -> impl Iterator<Item = RowRef<'a>> {
+    let (mut upper, mut lower) = (upper.peekable(), lower.peekable());
+    std::iter::from_fn(move || {
+        let Some((key, _)) = upper.peek() else {
+            return lower.next();
+        };
+        if let Some(below) = lower.next_if(|(below, _)| below < key) {
+            return Some(below);
+        }
+        let _hidden = lower.next_if(|(below, _)| below == key);
+        upper.next()
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn bytes(text: &str) -> Bytes {
@@ -199,6 +265,29 @@ mod tests {
     }
 
     #[test]
+    fn newer_rows_win_whichever_are_more() {
+        let keys =
+            |count: usize| ["\x01a", "\x02a", "\x03a", "\x04a", "\x01b"].into_iter().take(count);
+        for (older, newer) in [(5, 2), (2, 5), (3, 3), (0, 4), (4, 0)] {
+            let mut level = Level::default();
+            keys(older).for_each(|key| level.put(bytes(key), Some(bytes("older"))));
+            let mut above = Level::default();
+            keys(newer).for_each(|key| above.put(bytes(key), Some(bytes("new"))));
+            level.put_above(above);
+            let mut expected = Level::default();
+            keys(older).for_each(|key| expected.put(bytes(key), Some(bytes("older"))));
+            keys(newer).for_each(|key| expected.put(bytes(key), Some(bytes("new"))));
+            let rows = |level: &Level| {
+                let rows =
+                    level.range(b"\x01", b"\x7f").map(|(key, value)| (key.clone(), value.cloned()));
+                rows.collect::<Vec<_>>()
+            };
+            assert_eq!(rows(&level), rows(&expected), "{older} under {newer}");
+            assert_eq!((level.rows(), level.bytes()), (expected.rows(), expected.bytes()));
+        }
+    }
+
+    #[test]
     fn a_batch_is_sorted_prefixed_and_carries_its_checkpoint() {
         let checkpoint =
             Checkpoint { log_id: [1; 16], topic_id: [2; 16], leader_epoch: 0, offset: 9 };
@@ -213,5 +302,19 @@ mod tests {
         assert_eq!(keys, expected);
         let value = batch[0].1.as_ref().expect("a checkpoint has a value");
         assert_eq!(Checkpoint::decode(value), Some(checkpoint));
+    }
+
+    proptest! {
+        #[test]
+        fn hashed_rows_are_sorted_whatever_their_keys_share(
+            shared in prop::collection::vec(any::<u8>(), 0..20),
+            keys in prop::collection::vec(prop::collection::vec(0_u8..3, 0..24), 0..60),
+        ) {
+            let keys = keys.iter().map(|key| Bytes::from([&shared[..], key].concat()));
+            let rows: HashMap<Bytes, Option<Bytes>> = keys.map(|key| (key, None)).collect();
+            let mut expected: Vec<&Bytes> = rows.keys().collect();
+            expected.sort_unstable();
+            prop_assert_eq!(sorted(&rows).map(|(key, _)| key).collect::<Vec<_>>(), expected);
+        }
     }
 }

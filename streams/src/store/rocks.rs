@@ -34,6 +34,8 @@ use crate::ids::StoreName;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// Size of a part of an index or a filter.
 const METADATA_BLOCK_BYTES: usize = 4096;
+/// What an entry of a batch, or its header, takes besides key and value: a tag and three varints.
+const ENTRY_BYTES_MAX: usize = 16;
 const OPEN_FILES_MAX: i32 = 512;
 const INFO_LOG_BYTES_MAX: usize = 1024 * 1024;
 
@@ -223,7 +225,12 @@ impl ByteStore for RocksStore {
 
     fn write(&self, rows: &[(Bytes, Option<Bytes>)]) -> Result<(), StoreError> {
         let family = self.family("write")?;
-        let mut batch = WriteBatch::default();
+        // With room for all of it, or else it is copied each time that it has doubled.
+        let row_bytes = |(key, value): &(Bytes, Option<Bytes>)| {
+            ENTRY_BYTES_MAX + key.len() + value.as_ref().map_or(0, Bytes::len)
+        };
+        let room = ENTRY_BYTES_MAX + rows.iter().map(row_bytes).sum::<usize>();
+        let mut batch = WriteBatch::with_capacity_bytes(room);
         for (key, value) in rows {
             match value {
                 Some(value) => batch.put_cf(&family, key, value),

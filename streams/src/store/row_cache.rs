@@ -35,14 +35,17 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::clean::CleanRows;
 use super::flusher::{FlushJob, Flusher, Ticket};
 use super::layout::{Checkpoint, KIND_CHECKPOINT, PREFIX_BYTES, partition_range, store_key};
-use super::level::Level;
+use super::level::{Level, merged};
 use super::{ByteStore, StoreError, Visit};
 use crate::ids::StoreName;
+
+/// How large a buffer is that copied rows share.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The limits of one store partition in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,19 +111,23 @@ struct Flushing {
 ///
 /// Keys are those of [`super::layout`] from the kind on: the cache adds the partition. A `Bytes`
 /// that is a slice of a larger buffer keeps all of that buffer alive, and is counted by its own
-/// length.
+/// length: [`prepare_copy`](Self::prepare_copy) makes such, of buffers of `CHUNK_BYTES`.
 pub(crate) struct RowCache {
     store: Arc<dyn ByteStore>,
     partition: u32,
     options: CacheOptions,
     flusher: Flusher,
     undecided: Level,
+    /// Rows of the last transaction that were found by hash: the next will have about as many.
+    last_rows: usize,
     dirty: Dirty,
     flushing: Option<Flushing>,
     clean: CleanRows,
     /// The checkpoint of the last commit, to tell commits that changed nothing here.
     committed: Option<Checkpoint>,
     key: Vec<u8>,
+    /// Room for rows that are copied.
+    chunk: BytesMut,
 }
 
 impl RowCache {
@@ -138,11 +145,13 @@ impl RowCache {
             options,
             flusher,
             undecided: Level::default(),
+            last_rows: 0,
             dirty: Dirty::default(),
             flushing: None,
             clean: CleanRows::new(options.clean_bytes_max),
             committed: None,
             key: Vec::new(),
+            chunk: BytesMut::new(),
         }
     }
 
@@ -216,7 +225,28 @@ impl RowCache {
 
     /// Takes a row of a transaction whose commit is not decided yet; `None` deletes.
     pub(crate) fn prepare(&mut self, key: Bytes, value: Option<Bytes>) {
+        if self.undecided.rows() == 0 {
+            // A table that grows from nothing moves its rows many times.
+            self.undecided.reserve(self.last_rows);
+        }
         self.undecided.put(key, value);
+    }
+
+    /// Takes a copy of such a row. Many rows share a buffer, which costs far less than two of its own
+    /// for each; so this is for rows that come and go together, not for some that stay long after
+    /// the others.
+    pub(crate) fn prepare_copy(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let room = key.len() + value.map_or(0, <[u8]>::len);
+        if self.chunk.capacity() < room {
+            self.chunk = BytesMut::with_capacity(room.max(CHUNK_BYTES));
+        }
+        self.chunk.extend_from_slice(key);
+        let key = self.chunk.split().freeze();
+        let value = value.map(|value| {
+            self.chunk.extend_from_slice(value);
+            self.chunk.split().freeze()
+        });
+        self.prepare(key, value);
     }
 
     /// AFTER the commit point, or else a flush could put on disk what recovery aborts: what was
@@ -224,6 +254,7 @@ impl RowCache {
     /// rows; `None` where there is none, and so no row.
     pub(crate) fn decided(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
         let rows = mem::take(&mut self.undecided);
+        self.last_rows = rows.hashed_rows();
         if let Some(checkpoint) = checkpoint
             && (rows.rows() > 0 || self.committed != Some(checkpoint))
         {
@@ -433,27 +464,6 @@ impl RowCache {
         }
         result
     }
-}
-
-/// A row in memory; `None` is a delete.
-type RowRef<'a> = (&'a Bytes, Option<&'a Bytes>);
-
-/// Rows in the order of their keys, the upper ones over the lower ones.
-fn merged<'a>(
-    upper: impl Iterator<Item = RowRef<'a>>,
-    lower: impl Iterator<Item = RowRef<'a>>,
-) -> impl Iterator<Item = RowRef<'a>> {
-    let (mut upper, mut lower) = (upper.peekable(), lower.peekable());
-    std::iter::from_fn(move || {
-        let Some((key, _)) = upper.peek() else {
-            return lower.next();
-        };
-        if let Some(below) = lower.next_if(|(below, _)| below < key) {
-            return Some(below);
-        }
-        let _hidden = lower.next_if(|(below, _)| below == key);
-        upper.next()
-    })
 }
 
 impl Drop for RowCache {

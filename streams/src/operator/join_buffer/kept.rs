@@ -71,10 +71,9 @@ impl<V: Data> Stateful for JoinBuffer<V> {
         for slice in std::mem::take(&mut self.slices) {
             for row in &slice.ours {
                 join_row::listed_key(&slice.key, row.tail, &mut key);
-                let listed = Bytes::copy_from_slice(&key);
                 let Some(value) = &row.value else {
                     changelog.push(row.tail.0, &key[1..], None)?;
-                    self.behind_mut().prepare(listed, None);
+                    self.behind_mut().prepare_copy(&key, None);
                     continue;
                 };
                 bytes.clear();
@@ -86,24 +85,20 @@ impl<V: Data> Stateful for JoinBuffer<V> {
                     reason: e.to_string(),
                 })?;
                 changelog.push(row.tail.0, &key[1..], Some(&bytes[start..]))?;
-                self.behind_mut().prepare(listed, Some(Bytes::copy_from_slice(&bytes)));
+                self.behind_mut().prepare_copy(&key, Some(&bytes));
             }
             if slice.changed && (slice.committed || slice.rows != Rows::None) {
                 join_row::slice_key(slice.number, &slice.key, &mut key);
-                let named = match &slice.rows {
-                    Rows::None => None,
-                    Rows::Many => Some(Bytes::new()),
-                    Rows::Few(tails) => {
-                        bytes.clear();
-                        join_row::put_rows_of_slice(tails, &mut bytes);
-                        Some(Bytes::copy_from_slice(&bytes))
-                    }
-                };
-                self.behind_mut().prepare(Bytes::copy_from_slice(&key), named);
+                bytes.clear();
+                if let Rows::Few(tails) = &slice.rows {
+                    join_row::put_rows_of_slice(tails, &mut bytes);
+                }
+                let named = (slice.rows != Rows::None).then_some(&bytes[..]);
+                self.behind_mut().prepare_copy(&key, named);
             }
         }
         for (entry, present) in std::mem::take(&mut self.unmatched) {
-            self.behind_mut().prepare(entry.into(), present.then(Bytes::new));
+            self.behind_mut().prepare_copy(&entry, present.then_some(&[]));
         }
         Ok(())
     }
