@@ -199,7 +199,7 @@ fn parse(path: PathBuf, bytes: Vec<u8>, base_offset: Offset) -> Contents {
     };
     let mut why: Option<Bad> = None;
     while contents.kept_end < bytes.len() {
-        match next_record(&bytes[contents.kept_end..], contents.next_offset) {
+        match next_record(&bytes, contents.kept_end, contents.next_offset) {
             Ok((CommitsRecord::Snapshot(snapshot), length)) if contents.kept_end == 0 => {
                 contents.snapshot = snapshot;
                 contents.snapshot_end = length;
@@ -236,6 +236,11 @@ fn parse(path: PathBuf, bytes: Vec<u8>, base_offset: Offset) -> Contents {
     contents
 }
 
+/// What the disk writes or loses as a whole.
+const SECTOR: usize = 512;
+/// How far the checksum of a batch does not reach from its front.
+const UNCHECKED_BYTES: usize = 17;
+
 /// Why there is no record where one should be.
 #[derive(Debug)]
 enum Bad {
@@ -254,14 +259,17 @@ impl Bad {
     }
 }
 
-/// The record at the front of `bytes`, and its length.
-fn next_record(bytes: &[u8], offset: Offset) -> Result<(CommitsRecord, usize), Bad> {
+/// The record that begins at `at`, and its length.
+fn next_record(bytes: &[u8], at: usize, offset: Offset) -> Result<(CommitsRecord, usize), Bad> {
+    let bytes = &bytes[at..];
     let torn = |bad: DecodeError| Bad::Torn(bad.to_string());
     let whole = |reason: &dyn ToString| Bad::Whole(reason.to_string());
     let batch = BatchView::parse(bytes).map_err(torn)?;
     batch.verify_crc().map_err(torn)?;
     if batch.header().base_offset != offset {
-        return Err(whole(&format!("offset {offset} is expected")));
+        let reason = format!("offset {offset} is expected");
+        let is_torn = lost_front(at, offset) == Some(batch.header().base_offset);
+        return Err(if is_torn { Bad::Torn(reason) } else { Bad::Whole(reason) });
     }
     let record = batch.records().next().ok_or_else(|| whole(&"the batch is empty"))?;
     let record = record.map_err(|bad| whole(&bad))?;
@@ -270,11 +278,24 @@ fn next_record(bytes: &[u8], offset: Offset) -> Result<(CommitsRecord, usize), B
     Ok((decoded, batch.header().total_len()))
 }
 
+/// What an offset reads as, at the front of a record that begins at `at`, when the sector in which it
+/// begins was lost and the next one was not. The checksum does not cover it, so the rest is whole.
+fn lost_front(at: usize, offset: Offset) -> Option<Offset> {
+    let lost = SECTOR - at % SECTOR;
+    // Beyond the bytes that the checksum leaves out it would not hold.
+    if lost > UNCHECKED_BYTES {
+        return None;
+    }
+    let mut bytes = offset.to_be_bytes();
+    bytes.iter_mut().take(lost).for_each(|byte| *byte = 0);
+    Some(Offset::from_be_bytes(bytes))
+}
+
 /// Whether a whole record lies here that says that the record at `bad` was synced once.
 fn proves_damage(bytes: &[u8], bad: Offset) -> bool {
     let Some(header) = bytes.get(..HEADER_LEN) else { return false };
     let Ok(header) = BatchHeader::parse(header) else { return false };
-    match next_record(bytes, header.base_offset) {
+    match next_record(bytes, 0, header.base_offset) {
         Ok((CommitsRecord::Commit(commit), _)) => commit.commits_synced > bad,
         Ok((CommitsRecord::ProducerIds { commits_synced, .. }, _)) => commits_synced > bad,
         Ok((CommitsRecord::Snapshot(_), _)) | Err(_) => false,
