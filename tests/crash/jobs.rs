@@ -280,7 +280,8 @@ pub(crate) struct Clicks {
 
 impl Clicks {
     pub(crate) fn of_seed(seed: u64) -> Self {
-        let clocks = (0..PARTITIONS).map(|p| i64::from(p) * 2 * MINUTE).collect();
+        // Late clicks are younger than the rows of the table too, whose time is 0.
+        let clocks = (1..=PARTITIONS).map(|p| i64::from(p) * 2 * MINUTE).collect();
         Self { random: Random::new(seed), clocks }
     }
 
