@@ -154,6 +154,15 @@ fn the_next_transaction_is_processed_while_the_last_one_waits_for_the_disk() {
         job.join().unwrap().unwrap();
         assert_eq!(progress.get().records_in, 31);
     });
+    // A stop leaves what lies between its two steps to the next start.
+    let control = Control::default();
+    std::thread::scope(|scope| {
+        let job = scope.spawn(|| run_once(&broker, &backend, &control));
+        let progress = &control.progress;
+        wait_until(&mut log, "idle", |_| progress.idle_for(Duration::MAX).is_some());
+        control.stop();
+        job.join().unwrap().unwrap();
+    });
     assert_eq!(counts(&mut log).values().sum::<u64>(), 31);
 }
 
