@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::time::duration_ms;
+use crate::time::{Instant, duration_ms};
 
 /// What a time, an offset or an end may look like.
 pub(crate) const FORMS: &str =
@@ -138,19 +138,13 @@ impl At {
     }
 }
 
-/// A time as a person reads it, as short as it is exact.
-pub(crate) fn instant(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms)
-        .map_or_else(|_no_date| ms.to_string(), |time| time.to_string())
-}
-
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Start => f.write_str("start"),
             Self::End => f.write_str("end"),
             Self::Offset(offset) => write!(f, "offset {offset}"),
-            Self::Time(Moment(Ok(ms))) => f.write_str(&instant(*ms)),
+            Self::Time(Moment(Ok(ms))) => write!(f, "{}", Instant(*ms)),
             Self::Time(Moment(Err(text))) => f.write_str(text),
             Self::Ago(time) => write!(f, "{time:?} ago"),
         }

@@ -13,8 +13,9 @@
 use core_log::{FetchBound, FetchSource, LogView, PartitionReader, Topic};
 
 use super::stretch::Span;
-use crate::at::{At, instant};
+use crate::at::At;
 use crate::error::{Error, Result};
+use crate::time::Instant;
 
 /// How many bytes, and offsets before the end, are looked at to find how new the newest record is.
 const LOOK_BYTES: usize = 256 << 10;
@@ -72,7 +73,7 @@ pub(crate) fn extent(log: &LogView, topic: &Topic) -> Result<Option<String>> {
     let ends = all.iter().map(|span| Ends { start: span.next, end: span.end });
     let extent = first.zip(newest(log, topic, ends));
     Ok(extent.map(|(first, newest)| {
-        format!("{} has records of {} to {}", topic.name(), instant(first), instant(newest))
+        format!("{} has records of {} to {}", topic.name(), Instant(first), Instant(newest))
     }))
 }
 
@@ -167,7 +168,7 @@ fn begin(
             batch.records().flatten().next().is_some_and(|record| record.offset == offset)
         });
     if start > 0 && is_first && timestamp > time {
-        return Err(cut(instant(time)));
+        return Err(cut(Instant(time).to_string()));
     }
     Ok(Some(offset))
 }
@@ -207,7 +208,7 @@ fn past_the_end(log: &LogView, topic: &Topic, from: &At, spans: &[(Ends, Span)])
         list.join(", ")
     );
     if let Some(newest) = newest(log, topic, spans.iter().map(|(ends, _)| *ends)) {
-        reason.push_str(&format!("; its newest record is of {}", instant(newest)));
+        reason.push_str(&format!("; its newest record is of {}", Instant(newest)));
     }
     Error::BadPosition { reason, help: "begin earlier: --from start, or a time before that".into() }
 }

@@ -11,9 +11,9 @@ use std::fmt::Write as _;
 use core_log::{Offset, Timestamp};
 use serde_json::{Value, json};
 
-use crate::at::instant;
 use crate::dsl::TopicTypes;
 use crate::record::{Headers, RawRecord};
+use crate::time::Instant;
 
 /// A record, decoded for a person or a script.
 #[derive(Debug, PartialEq)]
@@ -96,7 +96,7 @@ fn text(value: &Value) -> String {
 /// A windowed key as `key [start, end)`, any other as it is.
 fn key_text(key: &Value) -> String {
     let part = |name| key.get(name);
-    let bound = |name| part(name).and_then(Value::as_i64).map(instant);
+    let bound = |name| part(name).and_then(Value::as_i64).map(|ms| Instant(ms).to_string());
     match (part("key"), bound("start"), bound("end")) {
         (Some(inner), Some(start), Some(end)) => format!("{} [{start}, {end})", text(inner)),
         _ => text(key),

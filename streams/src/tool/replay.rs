@@ -7,20 +7,20 @@
 //!
 //! Ctrl-C finishes the transaction and stops; the same command goes on from there.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use core_log::{Clock, SystemClock};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::args::Replay;
-use super::table::cut;
+use super::table::{cut, grouped};
 use super::{Ended, interrupt, print};
 use crate::app::App;
-use crate::at::instant;
 use crate::error::Result;
 use crate::replay::{Compared, Comparison, Difference, News, Report, Tick, Wish};
+use crate::time::Instant;
 
 /// How many differences of a topic are printed.
 const SHOWN_MAX: usize = 20;
@@ -93,10 +93,8 @@ impl Shown {
         // Whoever closes the pipe still wants the exit code.
         print::text(&banner(report, &self.title))?;
         if io::stderr().is_terminal() && io::stdout().is_terminal() {
-            let style = "  {wide_bar} {percent:>3} %  {human_pos} rec  {per_sec}  ETA {eta}";
-            let style = ProgressStyle::with_template(style);
             let bar = ProgressBar::new(report.stretch.iter().map(|part| part.len()).sum());
-            bar.set_style(style.unwrap_or_else(|_invalid| ProgressStyle::default_bar()));
+            bar.set_style(style());
             self.bar = Some(bar);
         }
         Ok(())
@@ -124,26 +122,13 @@ impl Shown {
     }
 }
 
-/// A number in groups of three digits.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 fn banner(report: &Report, title: &str) -> String {
     let mut names: Vec<&str> = report.stretch.iter().map(|part| part.topic.as_str()).collect();
     names.dedup();
     let of = |name: &str| {
         let parts = report.stretch.iter().filter(|part| part.topic == name);
         let count = parts.clone().count();
-        let records = parts.map(|part| part.len()).sum();
+        let records: u64 = parts.map(|part| part.len()).sum();
         let s = if count == 1 { "" } else { "s" };
         format!("{name} {count} partition{s} \u{b7} {} records", grouped(records))
     };
@@ -212,7 +197,7 @@ fn push_comparison(text: &mut String, compared: &Compared) {
 }
 
 fn difference_line(difference: &Difference) -> String {
-    let window = difference.window.map(|(start, _)| format!("{} ", instant(start)));
+    let window = difference.window.map(|(start, _)| format!("{} ", Instant(start)));
     let side = |value: &Option<String>| {
         value.as_ref().map_or_else(|| "-".to_owned(), |value| cut(value, RESULT_CHARS))
     };
@@ -225,6 +210,22 @@ fn difference_line(difference: &Difference) -> String {
         side(&difference.now),
         reason.unwrap_or_default()
     )
+}
+
+/// Records, rate and time left, with numbers as in every other line.
+fn style() -> ProgressStyle {
+    let template = "  {wide_bar} {percent:>3} %  {read} rec  {rate}/s  ETA {eta}";
+    let style = ProgressStyle::with_template(template);
+    let style = style.unwrap_or_else(|_invalid| ProgressStyle::default_bar());
+    // A bar that cannot be drawn takes nothing from the replay.
+    let read = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        out.write_str(&grouped(state.pos())).ok();
+    };
+    let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        let whole = format!("{:.0}", state.per_sec()).parse::<u64>().unwrap_or(0);
+        out.write_str(&grouped(whole)).ok();
+    };
+    style.with_key("read", read).with_key("rate", rate)
 }
 
 #[cfg(test)]
