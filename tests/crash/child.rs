@@ -18,9 +18,9 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use core_log::{Clock, SystemClock};
@@ -55,6 +55,8 @@ pub(crate) struct Spec {
     pub(crate) ponders: bool,
     /// Whether it stays until its parent has closed the pipe, however idle it is.
     pub(crate) stays: bool,
+    /// At which click it says so and waits until its parent has closed the pipe.
+    pub(crate) waits_at: Option<u64>,
     /// Whether records that do not decode become dead letters.
     pub(crate) sets_aside: bool,
     /// A broken variant of the runtime, for the red witnesses.
@@ -75,6 +77,7 @@ impl Spec {
             small: false,
             ponders: false,
             stays: false,
+            waits_at: None,
             sets_aside: false,
             broken: None,
             write_share: None,
@@ -100,10 +103,11 @@ impl Spec {
 
     fn app(&self) -> App {
         let job = Job::named(&self.job);
-        let work = match (&self.replay, self.ponders) {
-            (Some(_), _) => crate::replay::counted,
-            (None, true) => ponder,
-            (None, false) => |_: &Click| true,
+        let work = match (&self.replay, self.waits_at, self.ponders) {
+            (Some(_), ..) => crate::replay::counted,
+            (None, Some(_), _) => wait_in_the_middle,
+            (None, None, true) => ponder,
+            (None, None, false) => |_: &Click| true,
         };
         let grace = self.replay.as_ref().and_then(|replay| replay.grace);
         let topology = move |t: &mut Topology| match grace {
@@ -154,10 +158,12 @@ fn the_child_process_does_what_its_environment_says() {
 }
 
 fn run(spec: &Spec) -> streams::Result<()> {
+    CLICKS_LEFT.store(spec.waits_at.unwrap_or(u64::MAX), Ordering::Relaxed);
     let asked = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&asked);
     std::thread::spawn(move || {
         wait_for_end_of_input();
+        GATE.get_or_init(|| ());
         seen.store(true, Ordering::Release);
     });
     say("opening");
@@ -184,6 +190,20 @@ fn run(spec: &Spec) -> streams::Result<()> {
     say(&line_of(&progress));
     say("done");
     Ok(())
+}
+
+/// How many clicks there are before the one that waits.
+static CLICKS_LEFT: AtomicU64 = AtomicU64::new(u64::MAX);
+/// Set once the parent has closed the pipe.
+static GATE: OnceLock<()> = OnceLock::new();
+
+/// Takes its time, as `ponder` does, and at one click as long as the parent likes.
+fn wait_in_the_middle(click: &Click) -> bool {
+    if CLICKS_LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
+        say("waiting");
+        GATE.wait();
+    }
+    ponder(click)
 }
 
 /// The same words as `run --progress` of a job's binary.
