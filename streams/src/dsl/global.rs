@@ -28,7 +28,7 @@ use crate::operator::{
     Children, GlobalEntry, Keyed, SourceEntry, SourceSettings, TableJoin, TableStore, TableWriter,
 };
 use crate::processor::{Next, Shared, Stateful};
-use crate::store::Overlay;
+use crate::store::{Overlay, View};
 use crate::topology::{JoinKind, Kind, NodeId, changelog_topic};
 
 /// A table that every task has whole: [`Stream::join_global`], [`Stream::left_join_global`].
@@ -130,7 +130,8 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
         let store = table.rows.borrow().store().clone();
         let kind = Kind::TableJoin { store, join };
         let node = self.assembly.borrow_mut().graph.add(kind, &[self.node, table.node]);
-        let (attach, rows) = (self.attach, Rc::clone(&table.rows));
+        let attach = self.attach;
+        let rows: Rc<dyn View<T>> = Rc::<RefCell<_>>::clone(&table.rows);
         let key_of = move |_: Option<&K>, value: &V, out: &mut Vec<u8>| {
             key(value).into().is_some_and(|key| key.encode(out))
         };

@@ -80,7 +80,7 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
     {
         let between = format!("{}-{}", self.origin, table.store);
         let stream = self.by_key(&between);
-        let store = table.rows.borrow().store().clone();
+        let store = table.store.clone();
         let kind = Kind::TableJoin { store, join };
         let node = stream.assembly.borrow_mut().graph.add(kind, &[stream.node, table.node]);
         let (attach, rows) = (stream.attach, Rc::clone(&table.rows));

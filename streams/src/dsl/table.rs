@@ -13,9 +13,9 @@ use super::{Stream, Topic, Topology};
 use crate::codec::{Bincode, Codec, Data};
 use crate::ids::StoreName;
 use crate::key::{Key, RecordKey};
-use crate::operator::{Children, Keyed, Sink, TableStore, TableWriter};
+use crate::operator::{Change, Children, Keyed, NewValue, Sink, TableStore, TableWriter};
 use crate::processor::{Next, ProcessKeyed, Shared, Stateful};
-use crate::store::Overlay;
+use crate::store::{Overlay, View};
 use crate::time::TimeInputs;
 use crate::topology::{Carries, Kind, NodeId, changelog_topic};
 
@@ -25,9 +25,11 @@ pub struct Table<K, V> {
     pub(crate) assembly: Shared<Assembly>,
     pub(crate) node: NodeId,
     pub(crate) inputs: TimeInputs,
-    pub(crate) store: String,
-    pub(crate) rows: Shared<Overlay<V>>,
-    pub(crate) children: Children<K, V>,
+    pub(crate) store: StoreName,
+    /// Where its rows are looked up.
+    pub(crate) rows: Rc<dyn View<V>>,
+    /// What takes its changes, once per commit.
+    pub(crate) changes: Children<K, Change<V>>,
 }
 
 impl Topology {
@@ -106,41 +108,41 @@ impl<K: RecordKey, V: Data> Table<K, V> {
     where
         K: Key,
     {
-        let children = Children::new();
+        let changes = Children::new();
         let rows = Rc::new(RefCell::new(Overlay::new(store.clone())));
         let node = {
             let mut assembly = assembly.borrow_mut();
             let node = assembly.graph.add(kind, &[place.node]);
             let topic = changelog_topic(&assembly.graph.id, &store);
             assembly.types.insert(topic, TopicTypes::of::<K, V, Bincode>());
-            let kept = TableStore::new(store.clone(), Rc::clone(&rows), children.clone());
+            let kept = TableStore::<K, V>::new(store.clone(), Rc::clone(&rows), changes.clone());
             let stateful: Shared<dyn Stateful> = Rc::new(RefCell::new(kept));
             assembly.stateful.push((node, stateful));
             node
         };
         (place.attach)(writer(Rc::clone(&rows)));
-        Self { assembly, node, inputs: place.inputs, store: store.to_string(), rows, children }
+        Self { assembly, node, inputs: place.inputs, store, rows, changes }
     }
 
     /// What stands for a table whose name or topic was refused.
     pub(super) fn nowhere(assembly: Shared<Assembly>) -> Self {
         let store = StoreName::new("refused").expect("letters are a good name");
-        let (inputs, children) = (TimeInputs::default(), Children::new());
-        let rows = Rc::new(RefCell::new(Overlay::new(store)));
-        Self { assembly, node: NodeId(0), inputs, store: String::new(), rows, children }
+        let (inputs, changes) = (TimeInputs::default(), Children::new());
+        let rows = Rc::new(RefCell::new(Overlay::new(store.clone())));
+        Self { assembly, node: NodeId(0), inputs, store, rows, changes }
     }
 
     /// The changed rows as a stream, each once per commit with its latest value; a deleted row as a
     /// null value.
     pub fn updates(&self) -> Stream<K, V> {
-        let children = self.children.clone();
+        let changes = self.changes.clone();
         Stream {
             assembly: Rc::clone(&self.assembly),
             node: self.node,
             inputs: self.inputs.clone(),
             rekeyed: false,
-            origin: self.store.clone(),
-            attach: Box::new(move |next: Next<K, V>| children.add(next)),
+            origin: self.store.to_string(),
+            attach: Box::new(move |next: Next<K, V>| changes.add(Box::new(NewValue::new(next)))),
             source: None,
         }
     }
@@ -153,6 +155,7 @@ impl<K: RecordKey, V: Data> Table<K, V> {
         assembly.types.insert(topic.name().to_owned(), TopicTypes::of::<K, V, C>());
         let output = assembly.output(topic.name());
         drop(assembly);
-        self.children.add(Box::new(Sink::<K, V, C>::new(topic.name().to_owned(), output)));
+        let sink = Sink::<K, V, C>::new(topic.name().to_owned(), output);
+        self.changes.add(Box::new(NewValue::new(Box::new(sink))));
     }
 }

@@ -46,7 +46,7 @@ pub(crate) use repartition::{RepartitionEntry, RepartitionSink, StreamEntry};
 pub(crate) use sink::Sink;
 pub(crate) use source::{SourceEntry, SourceSettings, evidence, short_name};
 pub(crate) use stream_join::{LeftSide, Pair, RightSide, Says, StreamJoin};
-pub(crate) use table::{TableStore, TableWriter};
+pub(crate) use table::{Change, NewValue, TableStore, TableWriter};
 pub(crate) use table_join::TableJoin;
 pub(crate) use try_map::TryMap;
 pub(crate) use window_aggregate::WindowAggregate;

@@ -1,9 +1,9 @@
 //! The rows of a table: kept by whoever changes them, looked up by joins, passed on once per commit.
 //!
 //! ```text
-//!   Aggregate, TableWriter --changes--> rows (overlay) <--looks up-- TableLookup
-//!                                         |
-//!                                         `-- TableStore: updates, changelog, commit
+//!   Aggregate, TableWriter --writes--> rows (overlay) <--looks up-- TableJoin, through a View
+//!                                        |
+//!                                        `-- TableStore: changes (old, new), changelog, commit
 //! ```
 //!
 //! Why shared rows: a join reads the rows of the running transaction while the record that changes them
@@ -12,6 +12,10 @@
 //! Invariants
 //! * a row is the latest by offset, whatever its timestamp says.
 //! * a null value deletes its row, and the delete is passed on.
+//! * a change is passed on once per commit, from the value before the transaction to the one at its end:
+//!   values between never show.
+
+use serde::{Deserialize, Serialize};
 
 use super::children::Children;
 use super::window_aggregate::decode_key;
@@ -19,7 +23,7 @@ use crate::codec::Data;
 use crate::error::Result;
 use crate::ids::StoreName;
 use crate::key::Key;
-use crate::processor::{Changelog, Context, Process, ProcessKeyed, Record, Shared, Stateful};
+use crate::processor::{Changelog, Context, Next, Process, ProcessKeyed, Record, Shared, Stateful};
 use crate::record::Headers;
 use crate::store::{Checkpoint, Overlay, RowCache};
 use crate::time::Stamp;
@@ -50,16 +54,47 @@ impl<V: Data> ProcessKeyed<V> for TableWriter<V> {
     }
 }
 
+/// What has become of one row of a table since the last commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Change<V> {
+    /// What was there; `None`: there was no row.
+    pub(crate) old: Option<V>,
+    /// What is there now; `None`: the row is deleted.
+    pub(crate) new: Option<V>,
+}
+
+/// Passes on what is there now: a table's changes as a stream.
+pub(crate) struct NewValue<K, V> {
+    next: Next<K, V>,
+}
+
+impl<K, V> NewValue<K, V> {
+    pub(crate) fn new(next: Next<K, V>) -> Self {
+        Self { next }
+    }
+}
+
+impl<K, V> Process<K, Change<V>> for NewValue<K, V> {
+    fn process(&mut self, ctx: &mut Context, mut record: Record<K, Change<V>>) -> Result<()> {
+        let new = record.value.take().and_then(|change| change.new);
+        self.next.process(ctx, record.with_value(new))
+    }
+}
+
 /// The store of a table, whoever writes its rows.
 pub(crate) struct TableStore<K, V> {
     store: StoreName,
     rows: Shared<Overlay<V>>,
-    next: Children<K, V>,
+    next: Children<K, Change<V>>,
     replicated: bool,
 }
 
 impl<K, V> TableStore<K, V> {
-    pub(crate) fn new(store: StoreName, rows: Shared<Overlay<V>>, next: Children<K, V>) -> Self {
+    pub(crate) fn new(
+        store: StoreName,
+        rows: Shared<Overlay<V>>,
+        next: Children<K, Change<V>>,
+    ) -> Self {
         Self { store, rows, next, replicated: false }
     }
 
@@ -70,8 +105,8 @@ impl<K, V> TableStore<K, V> {
 }
 
 impl<K: Key, V: Data> TableStore<K, V> {
-    /// The update of one row, if it has not been passed on yet.
-    fn update(&self, place: usize) -> Result<Option<Record<K, V>>> {
+    /// The change of one row, if it has not been passed on yet.
+    fn update(&self, place: usize) -> Result<Option<Record<K, Change<V>>>> {
         let mut rows = self.rows.borrow_mut();
         let row = rows.at(place);
         if !row.take_unsent() {
@@ -79,7 +114,7 @@ impl<K: Key, V: Data> TableStore<K, V> {
         }
         Ok(Some(Record {
             key: decode_key::<K>(&self.store, row.key())?,
-            value: row.value.clone(),
+            value: Some(Change { old: row.old.take(), new: row.value.clone() }),
             timestamp: row.timestamp,
             source_time: row.source_time,
             headers: Headers::none(),
@@ -93,7 +128,11 @@ impl<K: Key, V: Data> Stateful for TableStore<K, V> {
     }
 
     fn open(&mut self, rows: RowCache) -> Result<()> {
-        self.rows.borrow_mut().open(rows);
+        let mut table = self.rows.borrow_mut();
+        if !self.next.is_empty() {
+            table.keep_old();
+        }
+        table.open(rows);
         Ok(())
     }
 

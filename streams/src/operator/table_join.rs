@@ -10,16 +10,18 @@
 //!
 //! Reference: Kafka Streams `KStreamKTableJoinProcessor`; KIP-962 for null keys.
 
+use std::rc::Rc;
+
 use crate::codec::Data;
 use crate::error::Result;
-use crate::processor::{Context, Next, Process, Record, Shared};
-use crate::store::Overlay;
+use crate::processor::{Context, Next, Process, Record};
+use crate::store::View;
 use crate::topology::JoinKind;
 
 /// `key_of` appends the encoded key to look up, or says that there is none; `join` may say nothing.
 pub(crate) struct TableJoin<K, T, R, L, F> {
     kind: JoinKind,
-    rows: Shared<Overlay<T>>,
+    rows: Rc<dyn View<T>>,
     key_of: L,
     join: F,
     next: Next<K, R>,
@@ -29,7 +31,7 @@ pub(crate) struct TableJoin<K, T, R, L, F> {
 impl<K, T, R, L, F> TableJoin<K, T, R, L, F> {
     pub(crate) fn new(
         kind: JoinKind,
-        rows: Shared<Overlay<T>>,
+        rows: Rc<dyn View<T>>,
         key_of: L,
         join: F,
         next: Next<K, R>,
@@ -51,7 +53,7 @@ where
         };
         self.key.clear();
         let found = if (self.key_of)(record.key.as_ref(), &value, &mut self.key) {
-            self.rows.borrow_mut().get(&self.key)?.cloned()
+            self.rows.get(&self.key)?.map(|row| row.value)
         } else if self.kind == JoinKind::Inner {
             ctx.counters.null_keys += 1;
             return Ok(());

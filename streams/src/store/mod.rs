@@ -36,6 +36,7 @@ mod flusher;
 pub(crate) mod layout;
 mod level;
 mod memory;
+mod ordered;
 mod overlay;
 #[cfg(feature = "rocksdb")]
 mod rocks;
@@ -44,7 +45,8 @@ mod row_cache;
 pub(crate) use flusher::{Flusher, HeldFlushes};
 pub(crate) use layout::Checkpoint;
 pub(crate) use memory::MemoryBackend;
-pub(crate) use overlay::Overlay;
+pub(crate) use ordered::{OrderedOverlay, Stored};
+pub(crate) use overlay::{Overlay, View};
 #[cfg(feature = "rocksdb")]
 pub(crate) use rocks::{RocksBackend, RocksBudget};
 pub(crate) use row_cache::{BrokenFlush, CacheOptions, RowCache};

@@ -16,12 +16,14 @@
 //!
 //! On crash: gone; the changelog's tail and the input after the committed offsets bring it back.
 
+use std::cell::RefCell;
 use std::hash::BuildHasher;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{BrokenFlush, Checkpoint, RowCache, StoreError, layout};
+use super::{BrokenFlush, Checkpoint, RowCache, StoreError, Stored, layout};
 use crate::codec::{Bincode, Codec};
 use crate::ids::StoreName;
 use crate::time::Stamp;
@@ -31,6 +33,8 @@ pub(crate) struct Row<A> {
     key: Box<[u8]>,
     /// `None`: there is no such row.
     pub(crate) value: Option<A>,
+    /// The value before this transaction, where somebody wants it.
+    pub(crate) old: Option<A>,
     /// The largest timestamp of its records.
     pub(crate) timestamp: i64,
     /// The largest source time of the records of this transaction.
@@ -79,6 +83,31 @@ impl<A> Row<A> {
     }
 }
 
+/// Where the latest value of a key is found, as the running transaction has it.
+pub(crate) trait View<A> {
+    /// The row under an encoded key.
+    fn get(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError>;
+}
+
+impl<A: Clone> View<A> for RefCell<Overlay<A>>
+where
+    Bincode: Codec<A>,
+{
+    fn get(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError> {
+        let mut rows = self.borrow_mut();
+        let place = rows.find(key)?;
+        let row = rows.at(place);
+        let timestamp = row.timestamp;
+        Ok(row.value.clone().map(|value| Stored { timestamp, value }))
+    }
+}
+
+impl<A, T: View<A>> View<A> for Rc<T> {
+    fn get(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError> {
+        (**self).get(key)
+    }
+}
+
 /// The overlay of one store partition, with the committed rows behind it.
 pub(crate) struct Overlay<A> {
     store: StoreName,
@@ -86,6 +115,7 @@ pub(crate) struct Overlay<A> {
     places: HashTable<usize>,
     rows: Vec<Row<A>>,
     behind: Option<RowCache>,
+    keeps_old: Option<fn(&A) -> A>,
     scratch: Vec<u8>,
 }
 
@@ -100,12 +130,21 @@ where
             places: HashTable::new(),
             rows: Vec::new(),
             behind: None,
+            keeps_old: None,
             scratch: Vec::new(),
         }
     }
 
     pub(crate) fn store(&self) -> &StoreName {
         &self.store
+    }
+
+    /// From now on each row remembers its value before the transaction.
+    pub(crate) fn keep_old(&mut self)
+    where
+        A: Clone,
+    {
+        self.keeps_old = Some(A::clone);
     }
 
     pub(crate) fn open(&mut self, rows: RowCache) {
@@ -139,12 +178,6 @@ where
         Ok(place)
     }
 
-    /// The value of a row as the running transaction has it.
-    pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<&A>, StoreError> {
-        let place = self.find(key)?;
-        Ok(self.rows[place].value.as_ref())
-    }
-
     fn load(&mut self, key: &[u8]) -> Result<Row<A>, StoreError> {
         self.scratch.clear();
         layout::row_key(key, &mut self.scratch);
@@ -152,6 +185,7 @@ where
         let mut row = Row {
             key: Box::from(key),
             value: None,
+            old: None,
             timestamp: i64::MIN,
             source_time: i64::MIN,
             committed: false,
@@ -165,7 +199,9 @@ where
             };
             let (timestamp, value) =
                 layout::decode_row(&bytes).ok_or_else(|| corrupt("it is cut off"))?;
-            row.value = Some(Bincode::decode(value).map_err(|e| corrupt(&e.to_string()))?);
+            let value = Bincode::decode(value).map_err(|e| corrupt(&e.to_string()))?;
+            row.old = self.keeps_old.map(|clone| clone(&value));
+            row.value = Some(value);
             row.timestamp = timestamp;
             row.committed = true;
         }
