@@ -27,3 +27,4 @@ mod stream_joins;
 mod tables;
 mod threads;
 mod time;
+mod windows;

@@ -24,4 +24,4 @@ pub(crate) use row_types::RowTypes;
 pub use stream::Stream;
 pub use table::Table;
 pub use topic::{Topic, topic};
-pub use windowed::{SaysWhen, WindowTable, WindowedStream};
+pub use windowed::{SaysWhen, Sessions, Spans, Window, WindowTable, WindowedStream};
