@@ -15,6 +15,7 @@ mod stream;
 mod stream_join;
 mod table;
 mod table_group;
+mod table_join;
 mod table_map;
 mod topic;
 mod windowed;

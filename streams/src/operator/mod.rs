@@ -28,6 +28,7 @@ mod table;
 mod table_group;
 mod table_join;
 mod table_map;
+mod table_table_join;
 mod try_map;
 mod window_aggregate;
 
@@ -52,5 +53,6 @@ pub(crate) use table::{Change, NewValue, TableStore, TableWriter};
 pub(crate) use table_group::{Fold, GroupOf, Regroup, TableAggregate, Valueless};
 pub(crate) use table_join::TableJoin;
 pub(crate) use table_map::{MapChanges, MapView, RowMap};
+pub(crate) use table_table_join::{JoinView, LeftChanges, RightChanges, RowOf, TableTableJoin};
 pub(crate) use try_map::TryMap;
 pub(crate) use window_aggregate::WindowAggregate;

@@ -120,6 +120,11 @@ pub(crate) enum Kind {
         store: StoreName,
         join: JoinKind,
     },
+    /// Two tables by their key; its inputs are the left and the right one, its result is a table.
+    TableTableJoin {
+        store: StoreName,
+        join: JoinKind,
+    },
     /// Two streams within a time; its inputs are the left and the right one, in a store each.
     StreamJoin {
         left: StoreName,
@@ -146,6 +151,7 @@ impl Kind {
             Self::Aggregate { store, .. }
             | Self::WindowAggregate { store, .. }
             | Self::Table { store }
+            | Self::TableTableJoin { store, .. }
             | Self::GlobalTable { store, .. } => vec![store],
             Self::StreamJoin { left, right, .. } => vec![left, right],
             _ => Vec::new(),

@@ -54,8 +54,10 @@ impl Graph {
             };
             let is_late = |input: &NodeId| {
                 let kind = &self.nodes[input.0].kind;
-                matches!(kind, Kind::Table { .. } | Kind::Aggregate { .. })
-                    || behind.contains(input)
+                matches!(
+                    kind,
+                    Kind::Table { .. } | Kind::Aggregate { .. } | Kind::TableTableJoin { .. }
+                ) || behind.contains(input)
             };
             if taken.iter().any(is_late) {
                 behind.insert(id);
