@@ -14,6 +14,7 @@ mod global_tables;
 mod jobs;
 mod late_then;
 mod lifecycle;
+mod nexmark;
 mod operators;
 mod queries;
 mod read;
