@@ -9,6 +9,7 @@ mod determinism;
 mod equal;
 mod errors;
 mod failures;
+mod folds;
 mod fused;
 mod global_tables;
 mod jobs;

@@ -6,6 +6,7 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod fold;
 mod global;
 mod join;
 mod repartition;
@@ -19,6 +20,7 @@ mod windowed;
 
 pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
+pub use fold::{Cogroup, Cogrouped, cogroup};
 pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
 pub use stream::Stream;

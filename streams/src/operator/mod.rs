@@ -29,7 +29,7 @@ mod table_join;
 mod try_map;
 mod window_aggregate;
 
-pub(crate) use aggregate::{Add, Aggregate};
+pub(crate) use aggregate::{Add, Aggregate, Fold};
 pub(crate) use branch::Branch;
 pub(crate) use children::{Children, SharedNext};
 pub(crate) use filter::Filter;
