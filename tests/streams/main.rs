@@ -10,6 +10,7 @@ mod equal;
 mod errors;
 mod failures;
 mod folds;
+mod foreign_joins;
 mod fused;
 mod global_tables;
 mod jobs;

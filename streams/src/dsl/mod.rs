@@ -7,6 +7,7 @@
 
 mod assembly;
 mod fold;
+mod foreign_join;
 mod global;
 mod join;
 mod repartition;
