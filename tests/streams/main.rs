@@ -9,6 +9,8 @@ mod determinism;
 mod equal;
 mod errors;
 mod failures;
+mod folds;
+mod foreign_joins;
 mod fused;
 mod global_tables;
 mod jobs;
