@@ -95,6 +95,10 @@ impl Step {
         Ok(Self { index, input, out })
     }
 
+    fn has_null_value(&self) -> bool {
+        matches!(&self.input, Input::Record { value: Value::Null, .. })
+    }
+
     fn has_null_key(&self) -> bool {
         self.null_key_to().is_some()
     }

@@ -79,7 +79,8 @@ fn hopping_model(input: &[(u32, Seen)], size: i64, step: i64, grace: i64) -> (Se
     for (record, clock) in clocked(input) {
         let mut missed = false;
         let mut start = record.at.div_euclid(step) * step;
-        while start > record.at - size {
+        let first = if record.at < 0 { i64::MIN } else { 0 };
+        while start > record.at - size && start >= first {
             if clock >= start + size + grace {
                 missed = true;
             } else {

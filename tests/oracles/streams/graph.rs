@@ -163,7 +163,11 @@ impl Graph {
         let depth = depth.checked_sub(1).ok_or_else(|| unsupported("format: a ring"))?;
         let node = self.node(id)?;
         let nulls_are_values = match op(node) {
-            kind if FOLDS.contains(&kind) => self.op_before(node, "from") == "windowed",
+            kind if FOLDS.contains(&kind) => {
+                let before = self.before(node, "from")?;
+                // Sliding windows skip them too.
+                op(before) == "windowed" && before["window"]["type"] != "sliding"
+            }
             "windowed"
             | "group_by_key"
             | "group_by"

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::graph::Graph;
+use super::graph::{Graph, Sink};
 use super::join_model::{self, Rule};
-use super::ops::Matches;
 use super::ops::windows::{Emit, Shape, Window};
+use super::ops::{Matches, sliding_model};
 use super::values::OracleKey;
 use super::{Found, Input, Row, Step, execute};
 use crate::report::{Outcome, Stop, failed};
@@ -34,6 +34,14 @@ const LATE_IN_INNER_JOIN: &str = "a record that comes when the source time has p
 const LATE_NEVER_MEETS: &str = "a late record meets nothing, and what has spoken alone never matches later; Kafka joins what \
      its stores still hold, and lets unmatched records speak when it next looks at them";
 
+const NULL_VALUES_COUNT: &str =
+    "source time counts every record that a task reads, also those with a null key or value";
+const SESSIONS_TOLD_ANEW: &str = "a session that a record leaves with the same start and end is told anew; Kafka without a record \
+     cache takes it back first";
+const SLIDING_BY_RULE: &str = "a sliding window has every record of its stretch that came before its deadline, and gives its \
+     final result then; Kafka makes a new one from its neighbours, which lack what came too late for them, \
+     loses what its store has dropped, and does not count null values for its time";
+
 /// Runs the case; a failure that a rule explains is a difference.
 pub(super) fn judge<K: OracleKey>(case: &Value, graph: &Graph, steps: &[Step]) -> Outcome {
     let found = execute::<K>(graph, steps)?;
@@ -50,13 +58,25 @@ pub(super) fn judge<K: OracleKey>(case: &Value, graph: &Graph, steps: &[Step]) -
     if let Some(rule) = by_join_rules(graph, steps, &found) {
         return differs(Differences::from([rule]));
     }
+    let is_sliding = |sink: &Sink| sliding_model::explains(graph, sink, steps, &found);
+    if graph.topics.len() == 1 && graph.sinks.iter().all(|sink| is_sliding(sink) == Some(true)) {
+        return differs(Differences::from([SLIDING_BY_RULE]));
+    }
     // Kafka's stream-stream joins count them too.
-    let is_counted = |step: &&Step| !step.has_null_key() || !step.out.is_empty();
+    let is_sliding = |sink: &Sink| {
+        sink.window.is_some_and(|window| matches!(window.shape, Shape::Sliding { .. }))
+    };
+    let skips_nulls = graph.sinks.iter().all(is_sliding);
+    let is_counted = |step: &&Step| {
+        let is_skipped = step.has_null_key() || (skips_nulls && step.has_null_value());
+        !is_skipped || !step.out.is_empty()
+    };
     let counted: Vec<Step> = steps.iter().filter(is_counted).cloned().collect();
     if !graph.has_stream_join && counted.len() < steps.len() {
         let again = execute::<K>(graph, &counted)?;
         if let Ok(mut differences) = compare(graph, &counted, &again) {
-            differences.insert(NULL_KEYS_COUNT);
+            let reason = if skips_nulls { NULL_VALUES_COUNT } else { NULL_KEYS_COUNT };
+            differences.insert(reason);
             return differs(differences);
         }
     }
@@ -84,6 +104,11 @@ fn compare(graph: &Graph, steps: &[Step], found: &[Found]) -> Result<Differences
             let expected = step.out.get(topic).unwrap_or(&empty);
             let found = found.get(topic).unwrap_or(&empty);
             if is_same(graph.is_unordered, expected, found) {
+                continue;
+            }
+            let once = told_once(sink.window, expected);
+            if once.len() < expected.len() && is_same(graph.is_unordered, &once, found) {
+                differences.insert(SESSIONS_TOLD_ANEW);
                 continue;
             }
             let is_left_out = step.null_key_to().is_some_and(|topic| graph.is_keyed_again(topic));
@@ -126,6 +151,13 @@ fn by_key(rows: &[Row]) -> BTreeMap<String, Vec<&Row>> {
         keys.entry(row[0].to_string()).or_default().push(row);
     }
     keys
+}
+
+/// The rows without those that take back a session that is told anew in the same step.
+fn told_once(window: Option<Window>, rows: &[Row]) -> Vec<Row> {
+    let is_session = window.is_some_and(|window| matches!(window.shape, Shape::Session { .. }));
+    let again = |row: &Row| rows.iter().any(|other| other[0] == row[0] && !other[1].is_null());
+    rows.iter().filter(|row| !(is_session && row[1].is_null() && again(row))).cloned().collect()
 }
 
 /// Kafka keeps a window of emit-final for size + grace behind the newest window's start. When one
