@@ -23,6 +23,7 @@ mod seams;
 mod settings;
 mod silence;
 mod state;
+mod stateless;
 mod stream_joins;
 mod tables;
 mod threads;

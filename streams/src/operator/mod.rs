@@ -22,12 +22,15 @@ mod map;
 mod print;
 mod repartition;
 mod sink;
+mod sink_of;
 mod source;
+mod split;
 mod stream_join;
 mod table;
 mod table_join;
 mod try_map;
 mod window_aggregate;
+mod with_key;
 
 pub(crate) use aggregate::{Add, Aggregate};
 pub(crate) use branch::Branch;
@@ -44,9 +47,15 @@ pub(crate) use map::Map;
 pub(crate) use print::Print;
 pub(crate) use repartition::{RepartitionEntry, RepartitionSink, StreamEntry};
 pub(crate) use sink::Sink;
+pub(crate) use sink_of::SinkOf;
 pub(crate) use source::{SourceEntry, SourceSettings, evidence, short_name};
+pub(crate) use split::{Case, Split};
 pub(crate) use stream_join::{LeftSide, Pair, RightSide, Says, StreamJoin};
 pub(crate) use table::{Change, NewValue, TableStore, TableWriter};
 pub(crate) use table_join::TableJoin;
 pub(crate) use try_map::TryMap;
 pub(crate) use window_aggregate::WindowAggregate;
+pub(crate) use with_key::{
+    FilterWithKey, FlatMapValuesWithKey, FlatMapWithKey, ForEachWithKey, InspectWithKey,
+    KeyByWithKey, MapValuesWithKey, MapWithKey,
+};
