@@ -33,3 +33,4 @@ mod table_ops;
 mod tables;
 mod threads;
 mod time;
+mod windows;

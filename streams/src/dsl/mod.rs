@@ -36,4 +36,4 @@ pub use stream::Stream;
 pub use table::Table;
 pub use table_group::GroupedTable;
 pub use topic::{Topic, topic};
-pub use windowed::{SaysWhen, WindowTable, WindowedStream};
+pub use windowed::{SaysWhen, Sessions, Spans, Window, WindowTable, WindowedStream};

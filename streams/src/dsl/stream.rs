@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::assembly::{Assembly, TopicTypes};
 use super::repartition::Cut;
-use super::{Topic, WindowedStream};
+use super::{Topic, Window, WindowedStream};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::Error;
 use crate::ids::StoreName;
@@ -18,7 +18,7 @@ use crate::operator::{
     Sink, SourceSettings,
 };
 use crate::processor::{Next, ProcessKeyed, Shared};
-use crate::time::{TimeInputs, Tumbling};
+use crate::time::TimeInputs;
 use crate::topology::{Carries, Kind, NodeId, repartition_topic};
 
 /// The sources directly in front of a stream: their nodes, and what may still be said of them.
@@ -174,12 +174,14 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
         (self.attach)(Box::new(Sink::<K, V, C>::new(topic.name().to_owned(), output)));
     }
 
-    /// Groups the records of each key into windows of event time.
-    pub fn window(self, window: Tumbling) -> WindowedStream<K, V>
+    /// Groups the records of each key into windows of event time: [`tumbling`](crate::tumbling),
+    /// [`hopping`](crate::hopping), [`sliding`](crate::sliding), [`session`](crate::session) or
+    /// [`since`](crate::since).
+    pub fn window<W: Window>(self, window: W) -> WindowedStream<K, V, W::Grouping>
     where
         K: Key,
     {
-        WindowedStream { stream: self, window }
+        WindowedStream::new(self, window.into())
     }
 
     /// Puts an operator that works on encoded keys behind this stream: directly, or behind a

@@ -8,9 +8,11 @@
 mod aggregate;
 mod branch;
 mod children;
+mod due;
 pub(crate) mod envelope;
 mod filter;
 mod flat_map;
+mod fold;
 mod for_each;
 mod foreign_join;
 mod global;
@@ -18,6 +20,7 @@ mod inspect;
 mod join_buffer;
 pub(crate) mod join_row;
 mod key_by;
+mod key_windows;
 mod keyed;
 mod map;
 mod print;
@@ -37,18 +40,21 @@ mod try_map;
 mod window_aggregate;
 mod with_key;
 
-pub(crate) use aggregate::{Add, Aggregate, Fold};
+pub(crate) use aggregate::{Aggregate, Fold};
 pub(crate) use branch::Branch;
 pub(crate) use children::{Children, SharedNext};
 pub(crate) use filter::Filter;
 pub(crate) use flat_map::FlatMap;
+pub(crate) use fold::{Folds, LateTo, WithHeaders};
 pub(crate) use for_each::ForEach;
 pub(crate) use foreign_join::{Answer, AskRight, Joined, LeftRows, Subscription, TakeAnswer};
 pub(crate) use global::GlobalEntry;
 pub(crate) use inspect::Inspect;
 pub(crate) use join_buffer::JoinBuffer;
 pub(crate) use key_by::KeyBy;
-pub(crate) use keyed::Keyed;
+pub(crate) use key_windows::KeyedWindows;
+pub use key_windows::{KeptRecord, KeptRecords, OpenSession, OpenSessions};
+pub(crate) use keyed::{Keyed, KeyedWithHeaders};
 pub(crate) use map::Map;
 pub(crate) use print::Print;
 pub(crate) use repartition::{RepartitionEntry, RepartitionSink, StreamEntry};
@@ -64,7 +70,7 @@ pub(crate) use table_join::TableJoin;
 pub(crate) use table_map::{MapChanges, MapView, RowMap};
 pub(crate) use table_table_join::{JoinView, LeftChanges, RightChanges, RowOf, TableTableJoin};
 pub(crate) use try_map::TryMap;
-pub(crate) use window_aggregate::WindowAggregate;
+pub(crate) use window_aggregate::{WindowAggregate, WindowStep, decode_key};
 pub(crate) use with_key::{
     FilterWithKey, FlatMapValuesWithKey, FlatMapWithKey, ForEachWithKey, InspectWithKey,
     KeyByWithKey, MapValuesWithKey, MapWithKey,

@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::StoreName;
 use crate::on_error::OnError;
-use crate::time::{JoinWindow, Tumbling};
+use crate::time::{JoinWindow, Windows};
 
 /// Index of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,9 +111,11 @@ pub(crate) enum Kind {
     WindowAggregate {
         store: StoreName,
         what: &'static str,
-        window: Tumbling,
+        window: Windows,
         emit: Emit,
     },
+    /// Records that came after a window of their own had closed.
+    Late,
     /// The latest value of each key.
     Table {
         store: StoreName,

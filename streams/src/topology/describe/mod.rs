@@ -214,6 +214,7 @@ impl Graph {
                 };
                 (format!("{what} in {store}"), vec![format!("{window}, {speaks}")])
             }
+            Kind::Late => ("late records".into(), vec![]),
             Kind::Table { store } => (format!("table {store}"), vec![]),
             Kind::GlobalTable { topic, store } => {
                 let whole = format!("all partitions of {topic}, in every task");
