@@ -16,6 +16,9 @@ mod steps;
 mod stream;
 mod stream_join;
 mod table;
+mod table_group;
+mod table_join;
+mod table_map;
 mod topic;
 mod windowed;
 
@@ -26,5 +29,6 @@ pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
 pub use stream::Stream;
 pub use table::Table;
+pub use table_group::GroupedTable;
 pub use topic::{Topic, topic};
 pub use windowed::{SaysWhen, WindowTable, WindowedStream};

@@ -86,6 +86,8 @@ pub(crate) enum Kind {
     Map,
     FlatMap,
     KeyBy,
+    /// Both values of a table's change go to the groups that they belong to.
+    GroupBy,
     Merge,
     RepartitionSink {
         topic: String,
@@ -115,6 +117,11 @@ pub(crate) enum Kind {
     },
     /// A stream looks up a table, or a global table; its inputs are the stream and the table.
     TableJoin {
+        store: StoreName,
+        join: JoinKind,
+    },
+    /// Two tables by their key; its inputs are the left and the right one, its result is a table.
+    TableTableJoin {
         store: StoreName,
         join: JoinKind,
     },
@@ -154,6 +161,7 @@ impl Kind {
             Self::Aggregate { store, .. }
             | Self::WindowAggregate { store, .. }
             | Self::Table { store }
+            | Self::TableTableJoin { store, .. }
             | Self::Subscriptions { store }
             | Self::ForeignJoin { store, .. }
             | Self::GlobalTable { store, .. } => vec![store],

@@ -58,7 +58,10 @@ impl Graph {
                 let kind = &self.nodes[input.0].kind;
                 let is_table = matches!(
                     kind,
-                    Kind::Table { .. } | Kind::Aggregate { .. } | Kind::ForeignJoin { .. }
+                    Kind::Table { .. }
+                        | Kind::Aggregate { .. }
+                        | Kind::TableTableJoin { .. }
+                        | Kind::ForeignJoin { .. }
                 );
                 is_table || behind.contains(input)
             };
