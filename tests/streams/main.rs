@@ -25,6 +25,7 @@ mod settings;
 mod silence;
 mod state;
 mod stream_joins;
+mod table_ops;
 mod tables;
 mod threads;
 mod time;

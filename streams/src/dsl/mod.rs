@@ -14,6 +14,8 @@ mod steps;
 mod stream;
 mod stream_join;
 mod table;
+mod table_group;
+mod table_map;
 mod topic;
 mod windowed;
 
@@ -23,5 +25,6 @@ pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
 pub use stream::Stream;
 pub use table::Table;
+pub use table_group::GroupedTable;
 pub use topic::{Topic, topic};
 pub use windowed::{SaysWhen, WindowTable, WindowedStream};

@@ -25,7 +25,9 @@ mod sink;
 mod source;
 mod stream_join;
 mod table;
+mod table_group;
 mod table_join;
+mod table_map;
 mod try_map;
 mod window_aggregate;
 
@@ -47,6 +49,8 @@ pub(crate) use sink::Sink;
 pub(crate) use source::{SourceEntry, SourceSettings, evidence, short_name};
 pub(crate) use stream_join::{LeftSide, Pair, RightSide, Says, StreamJoin};
 pub(crate) use table::{Change, NewValue, TableStore, TableWriter};
+pub(crate) use table_group::{Fold, GroupOf, Regroup, TableAggregate, Valueless};
 pub(crate) use table_join::TableJoin;
+pub(crate) use table_map::{MapChanges, MapView, RowMap};
 pub(crate) use try_map::TryMap;
 pub(crate) use window_aggregate::WindowAggregate;

@@ -86,6 +86,8 @@ pub(crate) enum Kind {
     Map,
     FlatMap,
     KeyBy,
+    /// Both values of a table's change go to the groups that they belong to.
+    GroupBy,
     Merge,
     RepartitionSink {
         topic: String,

@@ -195,6 +195,7 @@ impl Graph {
             Kind::Branch(Way::First) => ("branch: yes".into(), vec![]),
             Kind::Branch(Way::Rest) => ("branch: the rest".into(), vec![]),
             Kind::KeyBy => ("key by".into(), vec![]),
+            Kind::GroupBy => ("group by".into(), vec![]),
             Kind::Merge => ("merge".into(), vec![]),
             Kind::RepartitionSink { topic, carries: Carries::Key } => {
                 (format!("write {topic}"), vec!["key and times, no value".into()])
