@@ -26,6 +26,7 @@ mod seams;
 mod settings;
 mod silence;
 mod state;
+mod stateless;
 mod stream_joins;
 mod table_joins;
 mod table_ops;

@@ -26,7 +26,9 @@ mod map;
 mod print;
 mod repartition;
 mod sink;
+mod sink_of;
 mod source;
+mod split;
 mod stream_join;
 mod subscriptions;
 mod table;
@@ -36,6 +38,7 @@ mod table_map;
 mod table_table_join;
 mod try_map;
 mod window_aggregate;
+mod with_key;
 
 pub(crate) use aggregate::{Aggregate, Fold};
 pub(crate) use branch::Branch;
@@ -56,7 +59,9 @@ pub(crate) use map::Map;
 pub(crate) use print::Print;
 pub(crate) use repartition::{RepartitionEntry, RepartitionSink, StreamEntry};
 pub(crate) use sink::Sink;
+pub(crate) use sink_of::SinkOf;
 pub(crate) use source::{SourceEntry, SourceSettings, evidence, short_name};
+pub(crate) use split::{Case, Split};
 pub(crate) use stream_join::{LeftSide, Pair, RightSide, Says, StreamJoin};
 pub(crate) use subscriptions::{Answers, Subscribe, SubscriptionStore, TellLeft};
 pub(crate) use table::{Change, NewValue, TableStore, TableWriter};
@@ -66,3 +71,7 @@ pub(crate) use table_map::{MapChanges, MapView, RowMap};
 pub(crate) use table_table_join::{JoinView, LeftChanges, RightChanges, RowOf, TableTableJoin};
 pub(crate) use try_map::TryMap;
 pub(crate) use window_aggregate::{WindowAggregate, WindowStep, decode_key};
+pub(crate) use with_key::{
+    FilterWithKey, FlatMapValuesWithKey, FlatMapWithKey, ForEachWithKey, InspectWithKey,
+    KeyByWithKey, MapValuesWithKey, MapWithKey,
+};

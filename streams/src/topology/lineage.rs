@@ -117,6 +117,8 @@ impl Graph {
                 | Kind::Inspect
                 | Kind::Branch(_)
                 | Kind::KeyBy
+                | Kind::MapWithKey
+                | Kind::FlatMapWithKey
                 | Kind::Merge
                 | Kind::RepartitionSource { .. } => {
                     let consumers = self.iter().filter(|(_, node)| node.inputs.contains(&id));
@@ -219,7 +221,7 @@ fn step(kind: &Kind, inputs: &[&Lineage], fills: bool) -> Lineage {
         | Kind::RepartitionSink { .. }
         | Kind::RepartitionSource { .. }
         | Kind::Sink { .. } => Lineage { lags, state: merged },
-        Kind::KeyBy => {
+        Kind::KeyBy | Kind::MapWithKey | Kind::FlatMapWithKey => {
             let state = match merged {
                 State::None => State::None,
                 State::Window(_) | State::Rekeyed => State::Rekeyed,
@@ -284,8 +286,8 @@ mod tests {
 
     fn window(store: &str, minutes: u64, emit: Emit) -> Kind {
         let store = StoreName::new(store).unwrap();
-        let window = tumbling(mins(minutes)).grace(secs(10)).into();
-        Kind::WindowAggregate { store, what: "count", window, emit }
+        let window = tumbling(mins(minutes)).grace(secs(10));
+        Kind::WindowAggregate { store, what: "count", window: window.into(), emit }
     }
 
     fn source(g: &mut Graph) -> NodeId {

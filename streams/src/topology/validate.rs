@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Emit, Graph, Kind, Node, changelog_topic, clock_topic};
+use super::{Emit, Graph, Kind, Node, Pattern, changelog_topic, clock_topic};
 use crate::error::{Error, Result};
 use crate::ids::check_name;
 
@@ -20,6 +20,7 @@ impl Graph {
             return refuse("it has no steps", "start with `t.stream(TOPIC)`");
         }
         self.check_names()?;
+        self.check_patterns()?;
         self.check_repartitions()?;
         let mut stores = BTreeSet::new();
         let mut read = BTreeSet::new();
@@ -83,12 +84,33 @@ impl Graph {
             else {
                 continue;
             };
-            check_name("topic", topic)?;
+            if !self.patterns.contains(topic) {
+                check_name("topic", topic)?;
+            }
             if own.contains(topic) {
                 return refuse(
                     &format!("it keeps topic `{topic}` for itself"),
                     "use a topic of another name, or give the store another one",
                 );
+            }
+        }
+        Ok(())
+    }
+
+    /// No topic is written that a pattern would take at the next start.
+    fn check_patterns(&self) -> Result<()> {
+        for pattern in &self.patterns {
+            // It was read when it was said.
+            let Ok(pattern_read) = Pattern::new(pattern) else { continue };
+            for node in &self.nodes {
+                if let Kind::Sink { topic } = &node.kind
+                    && pattern_read.takes(topic)
+                {
+                    return refuse(
+                        &format!("it writes to topic `{topic}`, which `{pattern}` matches"),
+                        "write to a topic of another name, or match fewer",
+                    );
+                }
             }
         }
         Ok(())

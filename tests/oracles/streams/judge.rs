@@ -15,7 +15,7 @@ use super::join_model::{self, Rule};
 use super::ops::windows::{Emit, Shape, Window};
 use super::ops::{Matches, sliding_model};
 use super::values::OracleKey;
-use super::{Found, Input, Row, Step, execute};
+use super::{Found, Input, Row, Step, execute, fk_model};
 use crate::report::{Outcome, Stop, failed};
 
 /// Why outputs differ on purpose.
@@ -61,6 +61,9 @@ pub(super) fn judge<K: OracleKey>(case: &Value, graph: &Graph, steps: &[Step]) -
     let is_sliding = |sink: &Sink| sliding_model::explains(graph, sink, steps, &found);
     if graph.topics.len() == 1 && graph.sinks.iter().all(|sink| is_sliding(sink) == Some(true)) {
         return differs(Differences::from([SLIDING_BY_RULE]));
+    }
+    if let Some(rules) = by_foreign_join_rules(graph, steps, &found) {
+        return differs(rules);
     }
     // Kafka's stream-stream joins count them too.
     let is_sliding = |sink: &Sink| {
@@ -188,4 +191,12 @@ fn by_join_rules(graph: &Graph, steps: &[Step], found: &[Found]) -> Option<&'sta
     let rule =
         if join.join.matches == Matches::Inner { LATE_IN_INNER_JOIN } else { LATE_NEVER_MEETS };
     (is_recorded && is_found).then_some(rule)
+}
+
+/// The rules by which a join by foreign key differs.
+fn by_foreign_join_rules(graph: &Graph, steps: &[Step], found: &[Found]) -> Option<Differences> {
+    let join = graph.only_foreign_join()?;
+    let of = found.iter().map(|found| found.get(join.sink).map(Vec::as_slice).unwrap_or_default());
+    let found: Vec<&[Row]> = of.collect();
+    fk_model::differences(&join, steps, &found).map(|rules| rules.into_iter().collect())
 }
