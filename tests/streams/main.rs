@@ -33,4 +33,5 @@ mod table_ops;
 mod tables;
 mod threads;
 mod time;
+mod window_models;
 mod windows;
