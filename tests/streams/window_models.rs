@@ -212,6 +212,9 @@ pub(crate) fn run(
     if crashes {
         d = d.crash_every(23);
     }
+    if seed % 8 == 7 {
+        d = d.stores_on_disk(std::env::temp_dir());
+    }
     for (i, (partition, record)) in input.iter().enumerate() {
         d.send_to(SEEN, *partition, NoKey, record.clone());
         if i % commit_every == commit_every - 1 {

@@ -119,7 +119,7 @@ proptest! {
         crashes: bool,
     ) {
         let grace_ms = millis(u64::try_from(grace).unwrap());
-        let how = (1, 7, crashes);
+        let how = (1, 6, crashes);
         let (sets, late) = hopping_model(&input, 50, 20, grace);
         let mut d = run(move |t| {
             let windows = keyed(t).window(hopping(millis(50), millis(20)).grace(grace_ms));

@@ -63,7 +63,10 @@ impl Graph {
                         | Kind::TableTableJoin { .. }
                         | Kind::ForeignJoin { .. }
                 );
-                is_table || behind.contains(input)
+                // One that never closes passes its rows on as a table does.
+                let never =
+                    matches!(kind, Kind::WindowAggregate { window, .. } if window.never_close());
+                is_table || never || behind.contains(input)
             };
             if taken.iter().any(is_late) {
                 behind.insert(id);
