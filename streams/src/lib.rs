@@ -62,6 +62,10 @@ pub use app::{App, Handle};
 pub use at::{At, Moment, ago};
 pub use codec::{Bincode, Codec, CodecError, Data, Json};
 pub use dsl::{
+    KeyValueStore, SessionStore, StoreOptions, TableView, VersionPut, VersionedStore, WindowStore,
+    store,
+};
+pub use dsl::{
     GlobalTable, SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream,
     topic,
 };
@@ -70,6 +74,9 @@ pub use ids::{InvalidName, StoreName, TaskId};
 pub use key::{Key, KeyError, NoKey, RecordKey, Windowed};
 pub use letter::{DeadLetter, LetterValue};
 pub use on_error::OnError;
+pub use operator::{
+    BoxError, Ctx, Processed, Processor, StateStore, StoreLink, Tick, Timer, TimerKind, Timers,
+};
 pub use processor::Record;
 pub use query::{Rows, Store, TextKey};
 pub use read::{Log, LogRecord, LogRecords, ReadStream, Reading};

@@ -8,10 +8,12 @@
 mod assembly;
 mod global;
 mod join;
+mod process;
 mod repartition;
 mod row_types;
 mod steps;
 mod stream;
+mod stores;
 mod stream_join;
 mod table;
 mod topic;
@@ -21,6 +23,10 @@ pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
 pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
+pub use stores::{
+    KeyValueStore, SessionStore, StoreOptions, TableView, VersionPut, VersionedStore, WindowStore,
+    store,
+};
 pub use stream::Stream;
 pub use table::Table;
 pub use topic::{Topic, topic};

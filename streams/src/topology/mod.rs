@@ -125,6 +125,17 @@ pub(crate) enum Kind {
         join: JoinKind,
         window: JoinWindow,
     },
+    /// A store that processors work on; they are its consumers.
+    Store {
+        store: StoreName,
+        /// Its layout, as a person calls it.
+        what: &'static str,
+    },
+    /// A user's processor; its inputs are a stream, and then the stores and tables that it uses.
+    Process {
+        name: StoreName,
+        timers: Option<StoreName>,
+    },
     Sink {
         topic: String,
     },
@@ -146,6 +157,8 @@ impl Kind {
             | Self::Table { store }
             | Self::GlobalTable { store, .. } => vec![store],
             Self::StreamJoin { left, right, .. } => vec![left, right],
+            Self::Store { store, .. } => vec![store],
+            Self::Process { timers, .. } => timers.iter().collect(),
             _ => Vec::new(),
         }
     }
