@@ -62,12 +62,12 @@ pub use app::{App, Handle};
 pub use at::{At, Moment, ago};
 pub use codec::{Bincode, Codec, CodecError, Data, Json};
 pub use dsl::{
-    KeyValueStore, SessionStore, StoreOptions, TableView, VersionPut, VersionedStore, WindowStore,
-    store,
+    Cogroup, Cogrouped, GlobalTable, GroupedTable, SaysWhen, Stream, Table, Topic, TopicTypes,
+    Topology, WindowTable, WindowedStream, cogroup, topic,
 };
 pub use dsl::{
-    GlobalTable, SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable, WindowedStream,
-    topic,
+    KeyValueStore, SessionStore, StoreOptions, TableView, VersionPut, VersionedStore, WindowStore,
+    store,
 };
 pub use error::{Error, Result};
 pub use ids::{InvalidName, StoreName, TaskId};

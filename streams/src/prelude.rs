@@ -7,16 +7,15 @@ pub use crate::at::{At, ago};
 pub use crate::broker::Durability;
 pub use crate::codec::{Bincode, Codec, Data, Json};
 pub use crate::dsl::{
-    KeyValueStore, SessionStore, TableView, VersionPut, VersionedStore, WindowStore, store,
+    GlobalTable, GroupedTable, Stream, Table, Topic, Topology, WindowTable, WindowedStream,
+    cogroup, topic,
 };
 pub use crate::dsl::{
-    GlobalTable, Stream, Table, Topic, Topology, WindowTable, WindowedStream, topic,
+    KeyValueStore, SessionStore, TableView, VersionPut, VersionedStore, WindowStore, store,
 };
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
 pub use crate::on_error::OnError;
-pub use crate::operator::{
-    Ctx, Processed, Processor, StateStore, Tick, Timer, TimerKind, Timers,
-};
+pub use crate::operator::{Ctx, Processed, Processor, StateStore, Tick, Timer, TimerKind, Timers};
 pub use crate::processor::Record;
 pub use crate::query::Store;
 pub use crate::read::Log;

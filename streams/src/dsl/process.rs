@@ -32,11 +32,7 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
     /// With a store or a timer, records of one key must meet: behind `key_by` they go through the topic
     /// `<job>-<name>-repartition` first. What is forwarded may have any key, so a step behind it that keeps
     /// state repartitions again.
-    pub fn process<P: Processor<K, V>>(
-        self,
-        name: &str,
-        processor: P,
-    ) -> Stream<P::Key, P::Out> {
+    pub fn process<P: Processor<K, V>>(self, name: &str, processor: P) -> Stream<P::Key, P::Out> {
         let [output] = self.process_to(name, processor, ["output"]);
         output
     }

@@ -34,7 +34,9 @@ use crate::error::Result;
 use crate::ids::StoreName;
 use crate::key::decode_i64;
 use crate::processor::{Changelog, Context, Stateful, Timed};
-use crate::store::{Checkpoint, Direction, Overlay, RowCache, StoreError, Stored, VisitRow, layout};
+use crate::store::{
+    Checkpoint, Direction, Overlay, RowCache, StoreError, Stored, VisitRow, layout,
+};
 use crate::time::{Stamp, TimeInputs};
 
 /// How many due entries are collected at a time.

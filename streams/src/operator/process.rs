@@ -337,10 +337,7 @@ impl<KO: RecordKey, VO: Data> Ctx<'_, KO, VO> {
             Some((_, children)) => children.process(self.task, record),
             None => Err(Error::Topology {
                 reason: format!("processor `{}` has no output `{output}`", self.core.name),
-                help: format!(
-                    "name it: `.process_to(\"{}\", .., [\"{output}\"])`",
-                    self.core.name
-                ),
+                help: format!("name it: `.process_to(\"{}\", .., [\"{output}\"])`", self.core.name),
             }),
         }
     }
@@ -389,7 +386,8 @@ impl<KO: RecordKey, VO: Data> Ctx<'_, KO, VO> {
 
     fn timers(&self) -> Result<(Shared<TimerRows>, &[u8])> {
         let name = &self.core.name;
-        let mistake = |reason: String, help: &str| Error::Topology { reason, help: help.to_owned() };
+        let mistake =
+            |reason: String, help: &str| Error::Topology { reason, help: help.to_owned() };
         let timers = self.core.timers.as_ref().ok_or_else(|| {
             mistake(
                 format!("processor `{name}` sets a timer and has none"),
@@ -497,7 +495,8 @@ impl<K: RecordKey, V: Data, P: Processor<K, V>> ProcessStep<K, V, P> {
             reason: cut(&error.to_string()).to_owned(),
         };
         let Stamp { timestamp, source_time } = self.core.now.get();
-        let none = Record { key: None, value: None, timestamp, source_time, headers: Headers::none() };
+        let none =
+            Record { key: None, value: None, timestamp, source_time, headers: Headers::none() };
         refuse(task, self.core.node, error, &record.unwrap_or(none))
     }
 
@@ -594,9 +593,10 @@ impl<K: RecordKey, V: Data, P: Processor<K, V>> Timed for ProcessStep<K, V, P> {
     fn next_tick(&self) -> Option<i64> {
         let timers = self.core.timers.as_ref();
         let timer = timers.and_then(|timers| timers.borrow().earliest(TimerKind::Clock));
-        let boundary = self.schedule.every_clock_ms.map(|every| {
-            self.clock.last.map_or(i64::MIN, |last| last.saturating_add(every))
-        });
+        let boundary = self
+            .schedule
+            .every_clock_ms
+            .map(|every| self.clock.last.map_or(i64::MIN, |last| last.saturating_add(every)));
         timer.into_iter().chain(boundary).min()
     }
 

@@ -163,7 +163,12 @@ impl TimerRows {
     }
 
     /// Timers from a time on that are due at another, and the time of the one after them.
-    fn from(&self, kind: TimerKind, from: i64, time: i64) -> Result<(BTreeSet<Vec<u8>>, Option<i64>)> {
+    fn from(
+        &self,
+        kind: TimerKind,
+        from: i64,
+        time: i64,
+    ) -> Result<(BTreeSet<Vec<u8>>, Option<i64>)> {
         let (mut ready, mut next, mut strange) = (BTreeSet::new(), None, None);
         let mut end = kind.prefix().to_vec();
         end[6] = 1;

@@ -131,7 +131,8 @@ fn scans_back_are_scans_reversed(harness: &dyn Crashable) {
     }
     store.write(&[put("ab", "v")]).expect("writes");
     store.write(&[delete("ab")]).expect("writes");
-    let bounds: [&[u8]; 9] = [b"", b"\0", b"\0\0", b"a", b"a\0", b"ab", b"b\xff", b"c", b"\xff\xff"];
+    let bounds: [&[u8]; 9] =
+        [b"", b"\0", b"\0\0", b"a", b"a\0", b"ab", b"b\xff", b"c", b"\xff\xff"];
     for from in bounds {
         for to in bounds {
             let mut forward = keys(store, from, to);

@@ -153,13 +153,16 @@ impl Level {
             return Vec::new();
         }
         let rows = self.hashed.iter();
-        let mut rows: Vec<_> =
-            rows.filter(|(key, _)| from <= &key[..] && &key[..] < to).collect();
+        let mut rows: Vec<_> = rows.filter(|(key, _)| from <= &key[..] && &key[..] < to).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
         rows
     }
 
-    fn ordered_between(&self, from: &[u8], to: &[u8]) -> btree_map::Range<'_, Bytes, Option<Bytes>> {
+    fn ordered_between(
+        &self,
+        from: &[u8],
+        to: &[u8],
+    ) -> btree_map::Range<'_, Bytes, Option<Bytes>> {
         self.ordered.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)))
     }
 

@@ -23,7 +23,7 @@ use super::table::{Side, cut, duration, grouped, moment, size, table};
 use super::{Ended, interrupt, print, reach};
 use crate::app::App;
 use crate::error::Result;
-use crate::query::{Answer, Live, Question, SourceLine, Status, WindowLine};
+use crate::query::{Answer, Live, Question, SourceLine, Status, StoreLine, WindowLine};
 
 const REFRESH: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);

@@ -25,8 +25,10 @@ impl Graph {
     pub(crate) fn ranks(&self) -> Vec<usize> {
         let mut before: BTreeSet<(usize, usize)> = BTreeSet::new();
         for node in &self.nodes {
-            let (Kind::TableJoin { .. } | Kind::Process { .. }, &[stream, ref tables @ ..]) =
-                (&node.kind, &node.inputs[..])
+            let (
+                Kind::TableJoin { .. } | Kind::Subscriptions { .. } | Kind::Process { .. },
+                &[stream, ref tables @ ..],
+            ) = (&node.kind, &node.inputs[..])
             else {
                 continue;
             };
@@ -60,8 +62,14 @@ impl Graph {
             };
             let is_late = |input: &NodeId| {
                 let kind = &self.nodes[input.0].kind;
-                matches!(kind, Kind::Table { .. } | Kind::Aggregate { .. })
-                    || behind.contains(input)
+                let is_table = matches!(
+                    kind,
+                    Kind::Table { .. }
+                        | Kind::Aggregate { .. }
+                        | Kind::TableTableJoin { .. }
+                        | Kind::ForeignJoin { .. }
+                );
+                is_table || behind.contains(input)
             };
             if taken.iter().any(is_late) {
                 behind.insert(id);

@@ -289,7 +289,8 @@ impl Topology {
         if options.ttl_ms.is_some() {
             self.assembly.borrow_mut().mistake(Error::Topology {
                 reason: format!("store `{}` has both a time to live and a retention", options.name),
-                help: "leave out `.ttl(..)`: the retention says how long its rows are kept".to_owned(),
+                help: "leave out `.ttl(..)`: the retention says how long its rows are kept"
+                    .to_owned(),
             });
         }
         options.name

@@ -155,7 +155,8 @@ impl<K: Key, V: Data> WindowStore<K, V> {
         to.extend_from_slice(&encode_i64(*starts.end()));
         to.extend_from_slice(&[u8::MAX; 9]);
         self.rows.collect((&from, Some(&to)), direction, |key, row| {
-            let start = split_windowed(key).filter(|_| key.len() == bytes).map(|(_, start, _)| start);
+            let start =
+                split_windowed(key).filter(|_| key.len() == bytes).map(|(_, start, _)| start);
             Ok(start.filter(|start| starts.contains(start)).map(|start| (start, row.value)))
         })
     }

@@ -128,7 +128,12 @@ mod tests {
         rows.committed(Some(checkpoint), 0);
     }
 
-    fn scanned(rows: &mut Overlay<u64>, from: u8, to: Option<u8>, way: Direction) -> Vec<(u8, u64)> {
+    fn scanned(
+        rows: &mut Overlay<u64>,
+        from: u8,
+        to: Option<u8>,
+        way: Direction,
+    ) -> Vec<(u8, u64)> {
         let mut seen = Vec::new();
         let to = to.map(|to| [to]);
         let range = (&[from][..], to.as_ref().map(|to| &to[..]));

@@ -47,7 +47,8 @@ impl RowCache {
         if from >= to {
             return Ok(());
         }
-        let flushing = self.flushing.iter().flat_map(|flushing| flushing.level.range_back(from, to));
+        let flushing =
+            self.flushing.iter().flat_map(|flushing| flushing.level.range_back(from, to));
         let committed = merged_back(self.dirty.level.range_back(from, to), flushing);
         let memory = merged_back(self.undecided.range_back(from, to), committed);
         self.over_the_store((from, to), Direction::Back, memory, visit)

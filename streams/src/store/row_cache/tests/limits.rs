@@ -203,7 +203,12 @@ impl ByteStore for Panicking {
         Ok(())
     }
 
-    fn scan_back(&self, _from: &[u8], _to: &[u8], _visit: &mut Visit<'_>) -> Result<(), StoreError> {
+    fn scan_back(
+        &self,
+        _from: &[u8],
+        _to: &[u8],
+        _visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 
