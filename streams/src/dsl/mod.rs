@@ -13,6 +13,8 @@ mod join;
 mod process;
 mod repartition;
 mod row_types;
+mod sources;
+mod split;
 mod steps;
 mod stores;
 mod stream;
@@ -21,14 +23,17 @@ mod table;
 mod table_group;
 mod table_join;
 mod table_map;
+mod to_topic_of;
 mod topic;
 mod windowed;
+mod with_key;
 
 pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
 pub use fold::{Cogroup, Cogrouped, cogroup};
 pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
+pub use split::{Split, Ways};
 pub use stores::{
     KeyValueStore, SessionStore, StoreOptions, TableView, VersionPut, VersionedStore, WindowStore,
     store,
@@ -37,4 +42,4 @@ pub use stream::Stream;
 pub use table::Table;
 pub use table_group::GroupedTable;
 pub use topic::{Topic, topic};
-pub use windowed::{SaysWhen, WindowTable, WindowedStream};
+pub use windowed::{SaysWhen, Sessions, Spans, Window, WindowTable, WindowedStream};

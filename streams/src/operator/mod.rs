@@ -8,9 +8,11 @@
 mod aggregate;
 mod branch;
 mod children;
+mod due;
 pub(crate) mod envelope;
 mod filter;
 mod flat_map;
+mod fold;
 mod for_each;
 mod foreign_join;
 mod global;
@@ -19,13 +21,16 @@ mod join_buffer;
 pub(crate) mod join_row;
 mod kept;
 mod key_by;
+mod key_windows;
 mod keyed;
 mod map;
 mod print;
 mod process;
 mod repartition;
 mod sink;
+mod sink_of;
 mod source;
+mod split;
 mod stream_join;
 mod subscriptions;
 mod table;
@@ -36,12 +41,14 @@ mod table_table_join;
 mod timers;
 mod try_map;
 mod window_aggregate;
+mod with_key;
 
-pub(crate) use aggregate::{Add, Aggregate, Fold};
+pub(crate) use aggregate::{Aggregate, Fold};
 pub(crate) use branch::Branch;
 pub(crate) use children::{Children, SharedNext};
 pub(crate) use filter::Filter;
 pub(crate) use flat_map::FlatMap;
+pub(crate) use fold::{Folds, LateTo, WithHeaders};
 pub(crate) use for_each::ForEach;
 pub(crate) use foreign_join::{Answer, AskRight, Joined, LeftRows, Subscription, TakeAnswer};
 pub(crate) use global::GlobalEntry;
@@ -49,7 +56,9 @@ pub(crate) use inspect::Inspect;
 pub(crate) use join_buffer::JoinBuffer;
 pub(crate) use kept::{Ages, Kept, Now};
 pub(crate) use key_by::KeyBy;
-pub(crate) use keyed::Keyed;
+pub(crate) use key_windows::KeyedWindows;
+pub use key_windows::{KeptRecord, KeptRecords, OpenSession, OpenSessions};
+pub(crate) use keyed::{Keyed, KeyedWithHeaders};
 pub(crate) use map::Map;
 pub(crate) use print::Print;
 pub use process::{
@@ -58,7 +67,9 @@ pub use process::{
 pub(crate) use process::{Core, ProcessStep, UsedStore};
 pub(crate) use repartition::{RepartitionEntry, RepartitionSink, StreamEntry};
 pub(crate) use sink::Sink;
+pub(crate) use sink_of::SinkOf;
 pub(crate) use source::{SourceEntry, SourceSettings, evidence, short_name};
+pub(crate) use split::{Case, Split};
 pub(crate) use stream_join::{LeftSide, Pair, RightSide, Says, StreamJoin};
 pub(crate) use subscriptions::{Answers, Subscribe, SubscriptionStore, TellLeft};
 pub(crate) use table::{Change, NewValue, TableStore, TableWriter};
@@ -69,4 +80,8 @@ pub(crate) use table_table_join::{JoinView, LeftChanges, RightChanges, RowOf, Ta
 pub use timers::TimerKind;
 pub(crate) use timers::{TimerRows, split_timer};
 pub(crate) use try_map::TryMap;
-pub(crate) use window_aggregate::WindowAggregate;
+pub(crate) use window_aggregate::{WindowAggregate, WindowStep, decode_key};
+pub(crate) use with_key::{
+    FilterWithKey, FlatMapValuesWithKey, FlatMapWithKey, ForEachWithKey, InspectWithKey,
+    KeyByWithKey, MapValuesWithKey, MapWithKey,
+};

@@ -46,7 +46,7 @@ where
     }
 }
 
-/// Hands a record that a step refuses to what becomes of it.
+/// Hands a record that a step cannot take to the step's policy.
 pub(super) fn refuse<K: RecordKey, V: Data>(
     ctx: &mut Context,
     step: usize,

@@ -13,7 +13,11 @@ impl Kind {
     pub(crate) fn may_refuse(&self) -> bool {
         matches!(
             self,
-            Self::Source { .. } | Self::GlobalTable { .. } | Self::TryMap | Self::Process { .. }
+            Self::Source { .. }
+                | Self::GlobalTable { .. }
+                | Self::TryMap
+                | Self::SinkOf
+                | Self::Process { .. }
         )
     }
 }
