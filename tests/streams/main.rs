@@ -15,6 +15,7 @@ mod jobs;
 mod late_then;
 mod lifecycle;
 mod operators;
+mod ordered;
 mod queries;
 mod read;
 mod replay;

@@ -18,6 +18,7 @@
 mod engine;
 #[cfg(test)]
 mod join_stores;
+mod limits;
 mod random;
 mod record;
 
