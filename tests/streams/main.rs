@@ -36,4 +36,5 @@ mod tables;
 mod threads;
 mod time;
 mod window_models;
+mod window_replays;
 mod windows;
