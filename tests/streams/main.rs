@@ -18,6 +18,8 @@ mod late_then;
 mod lifecycle;
 mod nexmark;
 mod operators;
+mod ordered;
+mod processors;
 mod queries;
 mod read;
 mod replay;
