@@ -6,6 +6,7 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod cogroup;
 mod fold;
 mod foreign_join;
 mod global;
@@ -30,7 +31,7 @@ mod with_key;
 
 pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
-pub use fold::{Cogroup, Cogrouped, cogroup};
+pub use cogroup::{Cogroup, Cogrouped, CogroupedWindows, Either, cogroup};
 pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
 pub use split::{Split, Ways};
