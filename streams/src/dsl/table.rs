@@ -125,12 +125,28 @@ impl<K: RecordKey, V: Data> Table<K, V> {
     where
         K: Key,
     {
+        let (table, rows) = Self::written_by(assembly, &[place.node], place.inputs, store, kind);
+        (place.attach)(writer(rows));
+        table
+    }
+
+    /// A table whose rows these nodes write.
+    pub(super) fn written_by(
+        assembly: Shared<Assembly>,
+        nodes: &[NodeId],
+        inputs: TimeInputs,
+        store: StoreName,
+        kind: Kind,
+    ) -> (Self, Shared<Overlay<V>>)
+    where
+        K: Key,
+    {
         let changes = Children::new();
         let rows = Rc::new(RefCell::new(Overlay::new(store.clone())));
         let kept = TableStore::<K, V>::new(store.clone(), Rc::clone(&rows), changes.clone());
-        let node = assembly.borrow_mut().table(kind, &[place.node], kept);
-        (place.attach)(writer(Rc::clone(&rows)));
-        Self { assembly, node, inputs: place.inputs, store, rows, changes }
+        let node = assembly.borrow_mut().table(kind, nodes, kept);
+        let seen: Rc<dyn View<V>> = Rc::<RefCell<_>>::clone(&rows) as _;
+        (Self { assembly, node, inputs, store, rows: seen, changes }, rows)
     }
 
     /// What stands for a table whose name or topic was refused.

@@ -132,6 +132,16 @@ pub(crate) enum Kind {
         join: JoinKind,
         window: JoinWindow,
     },
+    /// The right side of a join by foreign key: which left rows name which right one. Its inputs are the
+    /// questions of the left side and the right table.
+    Subscriptions {
+        store: StoreName,
+    },
+    /// The left side: a table of the results. Its inputs are the answers and the left table.
+    ForeignJoin {
+        store: StoreName,
+        join: JoinKind,
+    },
     Sink {
         topic: String,
     },
@@ -152,6 +162,8 @@ impl Kind {
             | Self::WindowAggregate { store, .. }
             | Self::Table { store }
             | Self::TableTableJoin { store, .. }
+            | Self::Subscriptions { store }
+            | Self::ForeignJoin { store, .. }
             | Self::GlobalTable { store, .. } => vec![store],
             Self::StreamJoin { left, right, .. } => vec![left, right],
             _ => Vec::new(),
