@@ -95,6 +95,14 @@ impl Step {
         Ok(Self { index, input, out })
     }
 
+    /// The topic of a record without a value.
+    fn null_value_to(&self) -> Option<&str> {
+        match &self.input {
+            Input::Record { topic, value: Value::Null, .. } => Some(topic),
+            _ => None,
+        }
+    }
+
     fn has_null_key(&self) -> bool {
         self.null_key_to().is_some()
     }

@@ -6,10 +6,13 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod at_most_every;
 mod fold;
 mod foreign_join;
 mod global;
+mod grace_join;
 mod join;
+mod listed_types;
 mod repartition;
 mod row_types;
 mod steps;
@@ -20,6 +23,7 @@ mod table_group;
 mod table_join;
 mod table_map;
 mod topic;
+mod versioned;
 mod windowed;
 
 pub(crate) use assembly::Assembly;

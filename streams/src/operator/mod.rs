@@ -6,6 +6,7 @@
 //! * no operator reads a clock, an offset or a file.
 
 mod aggregate;
+mod at_most_every;
 mod branch;
 mod children;
 pub(crate) mod envelope;
@@ -14,6 +15,7 @@ mod flat_map;
 mod for_each;
 mod foreign_join;
 mod global;
+mod grace_join;
 mod inspect;
 mod join_buffer;
 pub(crate) mod join_row;
@@ -32,9 +34,11 @@ mod table_join;
 mod table_map;
 mod table_table_join;
 mod try_map;
+mod versioned;
 mod window_aggregate;
 
 pub(crate) use aggregate::{Add, Aggregate, Fold};
+pub(crate) use at_most_every::{AtMostEvery, SaidView, Waiting, split_waiting};
 pub(crate) use branch::Branch;
 pub(crate) use children::{Children, SharedNext};
 pub(crate) use filter::Filter;
@@ -42,6 +46,7 @@ pub(crate) use flat_map::FlatMap;
 pub(crate) use for_each::ForEach;
 pub(crate) use foreign_join::{Answer, AskRight, Joined, LeftRows, Subscription, TakeAnswer};
 pub(crate) use global::GlobalEntry;
+pub(crate) use grace_join::{GraceJoin, Held, Matched, Patience, split_held};
 pub(crate) use inspect::Inspect;
 pub(crate) use join_buffer::JoinBuffer;
 pub(crate) use key_by::KeyBy;
@@ -59,4 +64,5 @@ pub(crate) use table_join::TableJoin;
 pub(crate) use table_map::{MapChanges, MapView, RowMap};
 pub(crate) use table_table_join::{JoinView, LeftChanges, RightChanges, RowOf, TableTableJoin};
 pub(crate) use try_map::TryMap;
+pub(crate) use versioned::{VersionStore, VersionedView, VersionedWriter};
 pub(crate) use window_aggregate::WindowAggregate;

@@ -25,8 +25,10 @@ impl Graph {
     pub(crate) fn ranks(&self) -> Vec<usize> {
         let mut before: BTreeSet<(usize, usize)> = BTreeSet::new();
         for node in &self.nodes {
-            let (Kind::TableJoin { .. } | Kind::Subscriptions { .. }, &[stream, table]) =
-                (&node.kind, &node.inputs[..])
+            let (
+                Kind::TableJoin { .. } | Kind::GraceJoin { .. } | Kind::Subscriptions { .. },
+                &[stream, table],
+            ) = (&node.kind, &node.inputs[..])
             else {
                 continue;
             };
@@ -51,7 +53,9 @@ impl Graph {
         for (id, node) in self.iter() {
             let taken = match (&node.kind, &node.inputs[..]) {
                 // What is looked up is not passed on.
-                (Kind::TableJoin { .. }, [stream, _table]) => std::slice::from_ref(stream),
+                (Kind::TableJoin { .. } | Kind::GraceJoin { .. }, [stream, _table]) => {
+                    std::slice::from_ref(stream)
+                }
                 (_, inputs) => inputs,
             };
             let is_late = |input: &NodeId| {
@@ -59,6 +63,7 @@ impl Graph {
                 let is_table = matches!(
                     kind,
                     Kind::Table { .. }
+                        | Kind::VersionedTable { .. }
                         | Kind::Aggregate { .. }
                         | Kind::TableTableJoin { .. }
                         | Kind::ForeignJoin { .. }
