@@ -49,7 +49,7 @@ pub(crate) use memory::MemoryBackend;
 pub(crate) use ordered::{OrderedOverlay, Stored};
 pub(crate) use overlay::{Overlay, View};
 #[cfg(feature = "rocksdb")]
-pub(crate) use rocks::{RocksBackend, RocksBudget};
+pub(crate) use rocks::{RocksBackend, RocksBudget, killed};
 pub(crate) use row_cache::{BrokenFlush, CacheOptions, RowCache};
 pub(crate) use versioned::{Put, Versions, split_version};
 
