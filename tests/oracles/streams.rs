@@ -98,8 +98,12 @@ impl Step {
         Ok(Self { index, input, out })
     }
 
-    fn has_null_value(&self) -> bool {
-        matches!(&self.input, Input::Record { value: Value::Null, .. })
+    /// The topic of a record without a value.
+    fn null_value_to(&self) -> Option<&str> {
+        match &self.input {
+            Input::Record { topic, value: Value::Null, .. } => Some(topic),
+            _ => None,
+        }
     }
 
     fn has_null_key(&self) -> bool {

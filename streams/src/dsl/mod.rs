@@ -6,11 +6,14 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod at_most_every;
 mod cogroup;
 mod fold;
 mod foreign_join;
 mod global;
+mod grace_join;
 mod join;
+mod listed_types;
 mod process;
 mod repartition;
 mod row_types;
@@ -26,6 +29,7 @@ mod table_join;
 mod table_map;
 mod to_topic_of;
 mod topic;
+mod versioned;
 mod windowed;
 mod with_key;
 

@@ -244,6 +244,20 @@ impl Graph {
         self.topics.get(topic).is_some_and(|input| input.carries_key)
     }
 
+    /// The topic of a stream that waits before it looks a table up.
+    pub(super) fn waiting_topic(&self) -> Option<&str> {
+        let waits = |node: &&Value| op(node) == "stream_table_join" && node["grace_ms"].is_number();
+        self.nodes.values().find(waits).and_then(|node| self.topic_of(node, "left"))
+    }
+
+    /// Whether a node gives what two tables make together.
+    pub(super) fn joins_tables(&self, id: &str) -> bool {
+        self.node(id).is_ok_and(|node| match op(node) {
+            "to_stream" => self.op_before(node, "from") == "table_table_join",
+            op => op == "table_table_join",
+        })
+    }
+
     /// The stream-stream join, if there is nothing else.
     pub(super) fn only_join(&self) -> Option<OnlyJoin<'_>> {
         let [sink] = self.sinks.as_slice() else { return None };
