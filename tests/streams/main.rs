@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 mod checkers;
+mod clock_replay;
 mod determinism;
 mod equal;
 mod errors;

@@ -63,8 +63,11 @@ impl Task {
         let now = broker.monotonic();
         let raises = broker.logged_raises(&topic, partition).into_iter();
         let raises = raises.map(|(next_offset, raised_to)| LoggedRaise { next_offset, raised_to });
+        let readings = broker.logged_readings(&topic, partition);
+        self.repeats_clock |= readings.is_some();
         let input = Input::new(source.input, topic, partition, watermarks, reader, now);
-        self.inputs.push(input.repeating(raises.collect()));
+        let input = input.repeating(raises.collect()).reading(readings.unwrap_or_default());
+        self.inputs.push(input);
         Ok(time.map_or_else(Vec::new, |time| time.globals))
     }
 
