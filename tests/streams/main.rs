@@ -19,6 +19,7 @@ mod late_then;
 mod lifecycle;
 mod nexmark;
 mod operators;
+mod ordered;
 mod processors;
 mod queries;
 mod read;

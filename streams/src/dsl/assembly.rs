@@ -125,6 +125,8 @@ pub(crate) struct RepartitionDecl {
     pub(crate) sink: NodeId,
     /// The operator's time there: the watermark that its tasks send.
     pub(crate) inputs: TimeInputs,
+    /// Whether its reader takes records in the order of source time.
+    pub(crate) ordered: Rc<Cell<bool>>,
 }
 
 struct Source {

@@ -20,6 +20,7 @@
 mod bell;
 mod clock_log;
 mod commit;
+mod held;
 mod input;
 mod late_log;
 mod origin;

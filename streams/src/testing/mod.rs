@@ -20,6 +20,7 @@ mod disk_tests;
 mod engine;
 #[cfg(test)]
 mod join_stores;
+mod limits;
 mod random;
 mod record;
 mod stores;

@@ -217,6 +217,8 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     /// Partitions of the repartition topics for which the user chose them.
     pub(crate) chosen: BTreeMap<String, u32>,
+    /// Repartition topics whose records are taken in the order of source time.
+    pub(crate) ordered: BTreeSet<String>,
     /// Patterns by which topics are read; where none was found, one stands for its topics.
     pub(crate) patterns: BTreeSet<String>,
     /// What becomes of refused records where a step says nothing.
@@ -229,6 +231,7 @@ impl Graph {
             id: id.to_owned(),
             nodes: Vec::new(),
             chosen: BTreeMap::new(),
+            ordered: BTreeSet::new(),
             patterns: BTreeSet::new(),
             on_error: OnError::default(),
         }

@@ -184,6 +184,9 @@ impl Graph {
             Kind::Source { topic, event_time: true } => {
                 (format!("read {topic}"), vec!["event time from the value".into()])
             }
+            Kind::RepartitionSource { topic } if self.ordered.contains(topic) => {
+                (format!("read {topic}"), vec!["in the order of source time".into()])
+            }
             Kind::Source { topic, .. } | Kind::RepartitionSource { topic } => {
                 (format!("read {topic}"), vec![])
             }
