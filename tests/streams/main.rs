@@ -6,6 +6,7 @@
 
 mod at_most_every;
 mod checkers;
+mod clock_replay;
 mod determinism;
 mod equal;
 mod errors;

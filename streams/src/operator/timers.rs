@@ -244,3 +244,84 @@ impl Stateful for TimerRows {
         Ok(self.rows.behind().flush_all()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::{Backend, CacheOptions, Flusher, MemoryBackend};
+
+    fn opened() -> TimerRows {
+        let name = StoreName::new("timers").unwrap();
+        let store = MemoryBackend::new(0).open(std::slice::from_ref(&name)).unwrap().remove(0);
+        let mut timers = TimerRows::new(name);
+        let flusher = Flusher::thread().unwrap();
+        timers.open(RowCache::open(store, 0, CacheOptions::default(), flusher)).unwrap();
+        timers
+    }
+
+    fn commit(timers: &mut TimerRows, offset: i64) {
+        timers.rows.prepare(|_, _, _| Ok::<_, StoreError>(())).unwrap();
+        let checkpoint = Checkpoint { log_id: [0; 16], topic_id: [0; 16], leader_epoch: 0, offset };
+        timers.rows.committed(Some(checkpoint), 0);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(i64, u8),
+        Cancel(i64, u8),
+        /// Fires at most so many of those that are due then.
+        Fire(i64, u8),
+        Commit,
+        Flush,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let (at, key) = (-20_i64..20, 0u8..3);
+        let step = prop_oneof![
+            (at.clone(), key.clone()).prop_map(|(at, key)| Step::Set(at, key)),
+            (at.clone(), key).prop_map(|(at, key)| Step::Cancel(at, key)),
+            (at, 0u8..6).prop_map(|(at, most)| Step::Fire(at, most)),
+            Just(Step::Commit),
+            Just(Step::Flush),
+        ];
+        prop::collection::vec(step, 0..120)
+    }
+
+    proptest! {
+        /// Timers fire as a sorted set says, whatever is set or taken back between two of them.
+        #[test]
+        fn what_is_due_comes_in_order_and_once(steps in steps()) {
+            let (mut timers, mut model) = (opened(), BTreeSet::new());
+            // Of the other kind: never to be seen.
+            timers.set(TimerKind::Clock, -30, b"other", 0).unwrap();
+            for (i, step) in (1..).zip(steps) {
+                match step {
+                    Step::Set(at, key) => {
+                        timers.set(TimerKind::Event, at, &[key], 7).unwrap();
+                        model.insert((at, vec![key]));
+                    }
+                    Step::Cancel(at, key) => {
+                        let was_set = timers.cancel(TimerKind::Event, at, &[key]).unwrap();
+                        prop_assert_eq!(was_set, model.remove(&(at, vec![key])));
+                    }
+                    Step::Fire(time, most) => {
+                        for _ in 0..most {
+                            let due = timers.pop(TimerKind::Event, time).unwrap();
+                            let wanted = model.first().filter(|(at, _)| *at <= time).cloned();
+                            model.retain(|timer| Some(timer) != wanted.as_ref());
+                            prop_assert_eq!(due.map(|due| (due.at, due.key)), wanted);
+                        }
+                    }
+                    Step::Commit => commit(&mut timers, i),
+                    Step::Flush => timers.rows.behind().flush_all().unwrap(),
+                }
+                let first = model.first().map(|(at, _)| *at);
+                let earliest = timers.earliest(TimerKind::Event);
+                prop_assert!(first.is_none_or(|first| earliest.is_some_and(|e| e <= first)));
+            }
+            prop_assert_eq!(timers.earliest(TimerKind::Clock), Some(-30));
+        }
+    }
+}

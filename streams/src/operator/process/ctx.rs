@@ -52,9 +52,11 @@ impl<KO: RecordKey, VO: Data> Ctx<'_, KO, VO> {
     }
 
     /// The clock on the wall as the job has it, in milliseconds since 1970: that of a test is moved by
-    /// hand. It is looked at every few records, and reads otherwise when the job runs again.
+    /// hand. It is looked at every few records. What was read is written down, so that a replay reads the
+    /// same; not behind a repartition topic, where a replay has no clock ([`i64::MIN`]).
     #[must_use]
     pub fn clock(&self) -> i64 {
+        self.task.has_read_clock.set(true);
         self.task.now_ms
     }
 
@@ -147,7 +149,7 @@ impl<KO: RecordKey, VO: Data> Ctx<'_, KO, VO> {
     ///
     /// As [`timer_event`](Self::timer_event).
     pub fn timer_clock(&mut self, after: Duration) -> Result<i64> {
-        let at = self.task.now_ms.saturating_add(duration_ms(after));
+        let at = self.clock().saturating_add(duration_ms(after));
         self.set(TimerKind::Clock, at)?;
         Ok(at)
     }
