@@ -35,6 +35,8 @@ pub(crate) struct Row<A> {
     pub(crate) value: Option<A>,
     /// The value before this transaction, where somebody wants it.
     pub(crate) old: Option<A>,
+    /// The timestamp of that value.
+    old_timestamp: i64,
     /// The largest timestamp of its records.
     pub(crate) timestamp: i64,
     /// The largest source time of the records of this transaction.
@@ -77,6 +79,11 @@ impl<A> Row<A> {
         std::mem::take(&mut self.unsent)
     }
 
+    /// Whether it has a change that was not passed on yet.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.unsent
+    }
+
     /// Whether the state before this transaction has it.
     pub(crate) fn is_committed(&self) -> bool {
         self.committed
@@ -87,6 +94,10 @@ impl<A> Row<A> {
 pub(crate) trait View<A> {
     /// The row under an encoded key.
     fn get(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError>;
+
+    /// The row as those who take the changes know it: without the changes that are still to be passed
+    /// on. Only for whoever takes them: nobody else has it kept.
+    fn passed_on(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError>;
 }
 
 impl<A: Clone> View<A> for RefCell<Overlay<A>>
@@ -100,11 +111,27 @@ where
         let timestamp = row.timestamp;
         Ok(row.value.clone().map(|value| Stored { timestamp, value }))
     }
+
+    fn passed_on(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError> {
+        let mut rows = self.borrow_mut();
+        let place = rows.find(key)?;
+        let row = rows.at(place);
+        let (value, timestamp) = if row.unsent {
+            (row.old.clone(), row.old_timestamp)
+        } else {
+            (row.value.clone(), row.timestamp)
+        };
+        Ok(value.map(|value| Stored { timestamp, value }))
+    }
 }
 
 impl<A, T: View<A>> View<A> for Rc<T> {
     fn get(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError> {
         (**self).get(key)
+    }
+
+    fn passed_on(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError> {
+        (**self).passed_on(key)
     }
 }
 
@@ -186,6 +213,7 @@ where
             key: Box::from(key),
             value: None,
             old: None,
+            old_timestamp: i64::MIN,
             timestamp: i64::MIN,
             source_time: i64::MIN,
             committed: false,
@@ -202,7 +230,7 @@ where
             let value = Bincode::decode(value).map_err(|e| corrupt(&e.to_string()))?;
             row.old = self.keeps_old.map(|clone| clone(&value));
             row.value = Some(value);
-            row.timestamp = timestamp;
+            (row.timestamp, row.old_timestamp) = (timestamp, timestamp);
             row.committed = true;
         }
         Ok(row)

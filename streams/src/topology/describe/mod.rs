@@ -195,6 +195,7 @@ impl Graph {
             Kind::Branch(Way::First) => ("branch: yes".into(), vec![]),
             Kind::Branch(Way::Rest) => ("branch: the rest".into(), vec![]),
             Kind::KeyBy => ("key by".into(), vec![]),
+            Kind::GroupBy => ("group by".into(), vec![]),
             Kind::Merge => ("merge".into(), vec![]),
             Kind::RepartitionSink { topic, carries: Carries::Key } => {
                 (format!("write {topic}"), vec!["key and times, no value".into()])
@@ -216,6 +217,16 @@ impl Graph {
                 (format!("global table {store}"), vec![whole])
             }
             Kind::TableJoin { store, join } => (format!("{} {store}", said(*join)), vec![]),
+            Kind::TableTableJoin { store, join } => {
+                (format!("{} of tables in {store}", said(*join)), vec![])
+            }
+            Kind::Subscriptions { store } => (
+                format!("subscriptions in {store}"),
+                vec!["answers who names a row, now and at each change".into()],
+            ),
+            Kind::ForeignJoin { store, join } => {
+                (format!("{} by foreign key in {store}", said(*join)), vec![])
+            }
             Kind::StreamJoin { left, right, join, window } => {
                 (format!("{} in {left} and {right}", said(*join)), vec![window.to_string()])
             }
