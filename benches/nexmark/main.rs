@@ -29,6 +29,7 @@ use job::Written;
 use queries::events::{EVENTS, Event};
 use queries::generator::Input;
 use queries::people::{LocalItems, NewUsers};
+use queries::prices::{CategoryPrices, SellerPrices};
 use queries::query::{Query, Said};
 use queries::single::{Currency, PassThrough, Selection};
 use queries::windows::HighestBid;
@@ -103,6 +104,8 @@ fn main() {
     measure::<Currency>(input, threads, runs);
     measure::<Selection>(input, threads, runs);
     measure::<LocalItems>(input, threads, runs);
+    measure::<CategoryPrices>(input, threads, runs);
+    measure::<SellerPrices>(input, threads, runs);
     measure::<HighestBid>(input, threads, runs);
     measure::<NewUsers>(input, threads, runs);
 }

@@ -14,6 +14,7 @@
 //!   headers. Order is that within a topic: a transaction has none between topics.
 
 mod build;
+mod fk_model;
 mod graph;
 mod join_model;
 mod judge;

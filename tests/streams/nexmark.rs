@@ -9,6 +9,7 @@ mod queries;
 use queries::events::EVENTS;
 use queries::generator::Input;
 use queries::people::{LocalItems, NewUsers};
+use queries::prices::{CategoryPrices, SellerPrices};
 use queries::query::{Query, Said};
 use queries::single::{Currency, PassThrough, Selection};
 use queries::windows::HighestBid;
@@ -69,6 +70,16 @@ fn each_local_item_is_suggested_once() {
 }
 
 #[test]
+fn each_category_has_its_average_price() {
+    is_as_the_loop_says::<CategoryPrices>();
+}
+
+#[test]
+fn each_seller_has_the_average_price_of_the_last_sales() {
+    is_as_the_loop_says::<SellerPrices>();
+}
+
+#[test]
 fn each_window_has_its_highest_bid() {
     is_as_the_loop_says::<HighestBid>();
 }
@@ -78,26 +89,52 @@ fn each_new_user_who_sells_is_seen_once_per_window() {
     is_as_the_loop_says::<NewUsers>();
 }
 
-/// The judge of every query can fail: a result that is left out, doubled or changed does not pass.
-fn judge_sees_each_mistake<Q: Query>()
+/// What the judge of a query says when a mistake is made in what the job wrote.
+fn with_mistake<Q: Query>(mistake: impl Fn(&mut Vec<Said<Q::Key, Q::Value>>)) -> bool
 where
     Q::Key: Clone,
 {
     let input = Input { count: 8_000, rate: 100, ..INPUT };
-    let mut d = sent::<Q>(input, 0, 1_000_000);
-    let right = said::<Q>(&mut d);
-    let changed = |change: &dyn Fn(&mut Vec<Said<Q::Key, Q::Value>>)| {
-        let mut said = right.iter().map(copy_of).collect();
-        change(&mut said);
-        Q::verdict(input, said)
-    };
-    assert!(changed(&|_| ()).is_ok(), "{}: {:?}", Q::NAME, changed(&|_| ()));
-    let last = right.len() - 1;
-    assert!(changed(&|said| drop(said.remove(last))).is_err(), "{}: a lost result", Q::NAME);
-    let time = changed(&|said| said[last].timestamp += 1);
-    assert!(time.is_err(), "{}: another timestamp", Q::NAME);
-    let doubled = changed(&|said| said[last] = copy_of(&said[0]));
-    assert!(doubled.is_err(), "{}: one result in place of another", Q::NAME);
+    let mut said = said::<Q>(&mut sent::<Q>(input, 0, 1_000_000));
+    assert!(Q::verdict(input, said.iter().map(copy_of).collect()).is_ok(), "{}", Q::NAME);
+    mistake(&mut said);
+    Q::verdict(input, said).is_err()
+}
+
+/// The judge of every query can fail: a result that is left out or in place of another does not pass.
+fn judge_sees_what_is_lost<Q: Query>()
+where
+    Q::Key: Clone,
+{
+    let lost = with_mistake::<Q>(|said| drop(said.pop()));
+    assert!(lost, "{}: a lost result", Q::NAME);
+    let misplaced = with_mistake::<Q>(|said| {
+        let last = said.len() - 1;
+        said[last] = copy_of(&said[0]);
+    });
+    assert!(misplaced, "{}: one result in place of another", Q::NAME);
+}
+
+fn judge_sees_times<Q: Query>()
+where
+    Q::Key: Clone,
+{
+    let moved = with_mistake::<Q>(|said| said[0].timestamp += 1);
+    assert!(moved, "{}: another timestamp", Q::NAME);
+}
+
+/// Where only the last value of each key counts.
+fn judge_sees_wrong_rows<Q: Query<Key = u64, Value = u64>>() {
+    let lost = with_mistake::<Q>(|said| {
+        let last = said.last().and_then(|said| said.key);
+        said.retain(|said| said.key != last);
+    });
+    assert!(lost, "{}: a key without a value", Q::NAME);
+    let changed = with_mistake::<Q>(|said| {
+        let last = said.len() - 1;
+        said[last].value = said[last].value.map(|price| price + 1);
+    });
+    assert!(changed, "{}: another value", Q::NAME);
 }
 
 fn copy_of<K: Clone, V: Clone>(said: &Said<K, V>) -> Said<K, V> {
@@ -107,12 +144,20 @@ fn copy_of<K: Clone, V: Clone>(said: &Said<K, V>) -> Said<K, V> {
 
 #[test]
 fn the_judge_of_each_query_sees_each_mistake() {
-    judge_sees_each_mistake::<PassThrough>();
-    judge_sees_each_mistake::<Currency>();
-    judge_sees_each_mistake::<Selection>();
-    judge_sees_each_mistake::<LocalItems>();
-    judge_sees_each_mistake::<HighestBid>();
-    judge_sees_each_mistake::<NewUsers>();
+    judge_sees_what_is_lost::<PassThrough>();
+    judge_sees_times::<PassThrough>();
+    judge_sees_what_is_lost::<Currency>();
+    judge_sees_times::<Currency>();
+    judge_sees_what_is_lost::<Selection>();
+    judge_sees_times::<Selection>();
+    judge_sees_what_is_lost::<LocalItems>();
+    judge_sees_times::<LocalItems>();
+    judge_sees_what_is_lost::<HighestBid>();
+    judge_sees_times::<HighestBid>();
+    judge_sees_what_is_lost::<NewUsers>();
+    judge_sees_times::<NewUsers>();
+    judge_sees_wrong_rows::<CategoryPrices>();
+    judge_sees_wrong_rows::<SellerPrices>();
 }
 
 /// The published proportions, and the bound of the disorder.

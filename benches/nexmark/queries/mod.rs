@@ -10,6 +10,7 @@
 pub(crate) mod events;
 pub(crate) mod generator;
 pub(crate) mod people;
+pub(crate) mod prices;
 pub(crate) mod query;
 pub(crate) mod single;
 pub(crate) mod windows;

@@ -75,6 +75,23 @@ pub(crate) fn same_sequences<K: Ord + Debug, V: PartialEq + Debug>(
     Ok(found.values().map(Vec::len).sum())
 }
 
+/// Whether the last value of each key is the expected one; a deleted key equals an absent one.
+pub(crate) fn same_rows<K: Ord + Debug, V: PartialEq + Debug>(
+    expected: &BTreeMap<K, V>,
+    said: Vec<Said<K, V>>,
+) -> Verdict {
+    let mut found = BTreeMap::new();
+    for said in said {
+        let key = said.key.ok_or("a record without a key")?;
+        match said.value {
+            Some(value) => found.insert(key, value),
+            None => found.remove(&key),
+        };
+    }
+    same(expected, &found)?;
+    Ok(found.len())
+}
+
 fn same<K: Ord + Debug, V: PartialEq + Debug>(
     expected: &BTreeMap<K, V>,
     found: &BTreeMap<K, V>,

@@ -239,7 +239,9 @@ impl Engine {
         let on_error = self.settings.on_error;
         let sources = Topology::build(&self.settings.id, i64::MAX, on_error, &|t| (self.build)(t))?;
         for part in sources.graph.subtopologies() {
-            for source in part.sources.iter().filter(|source| source.upstream.is_none()) {
+            let is_named = |topic: &String| !sources.graph.patterns.contains(topic);
+            let named = part.sources.iter().filter(|source| source.upstream.is_none());
+            for source in named.filter(|source| is_named(&source.topic)) {
                 let partitions = self.partitions_for(&source.topic);
                 self.log.ensure_topic(&source.topic, partitions)?;
             }
@@ -265,7 +267,7 @@ impl Engine {
         let mut workers = Vec::new();
         for share in 0..count.min(tasks.len()) {
             let ids: Vec<_> = tasks.iter().copied().skip(share).step_by(count).collect();
-            workers.push(Worker::open(&plan, &ids, broker.as_ref(), &stores, true)?);
+            workers.push(Worker::open(&plan, &ids, &broker, &stores, true)?);
         }
         self.restored += workers.iter().map(Worker::restored).sum::<u64>();
         workers.iter().for_each(|worker| committer.resume(worker.marks()));

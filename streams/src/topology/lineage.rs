@@ -18,12 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Emit, Graph, Kind, Node, NodeId};
 use crate::ids::StoreName;
-use crate::time::Tumbling;
+use crate::time::Windows;
 
 /// How a windowed output closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Closing {
-    pub(crate) window: Tumbling,
+    pub(crate) window: Windows,
     /// How far the input of the windows lags each source topic, in milliseconds.
     pub(crate) lags: BTreeMap<String, i64>,
 }
@@ -50,9 +50,9 @@ struct Lineage {
 enum State {
     None,
     /// Final results of this window, under their windowed key.
-    Window(Tumbling),
+    Window(Windows),
     /// The same, each change of them.
-    Updates(Tumbling),
+    Updates(Windows),
     /// Final results under another key.
     Rekeyed,
     /// The rows of a table that a replay has brought to where it was.
@@ -117,6 +117,8 @@ impl Graph {
                 | Kind::Inspect
                 | Kind::Branch(_)
                 | Kind::KeyBy
+                | Kind::MapWithKey
+                | Kind::FlatMapWithKey
                 | Kind::Merge
                 | Kind::RepartitionSource { .. } => {
                     let consumers = self.iter().filter(|(_, node)| node.inputs.contains(&id));
@@ -219,7 +221,7 @@ fn step(kind: &Kind, inputs: &[&Lineage], fills: bool) -> Lineage {
         | Kind::RepartitionSink { .. }
         | Kind::RepartitionSource { .. }
         | Kind::Sink { .. } => Lineage { lags, state: merged },
-        Kind::KeyBy => {
+        Kind::KeyBy | Kind::MapWithKey | Kind::FlatMapWithKey => {
             let state = match merged {
                 State::None => State::None,
                 State::Window(_) | State::Rekeyed => State::Rekeyed,
@@ -229,7 +231,8 @@ fn step(kind: &Kind, inputs: &[&Lineage], fills: bool) -> Lineage {
             Lineage { lags, state }
         }
         Kind::WindowAggregate { window, emit, .. }
-            if matches!(merged, State::None | State::Window(_) | State::Rekeyed) =>
+            if matches!(merged, State::None | State::Window(_) | State::Rekeyed)
+                && !window.never_close() =>
         {
             lags.values_mut().for_each(|lag| *lag = lag.saturating_add(window.lag_ms()));
             let state = match emit {

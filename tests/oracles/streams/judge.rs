@@ -15,7 +15,7 @@ use super::join_model::{self, Rule};
 use super::ops::Matches;
 use super::ops::windows::{Emit, Window};
 use super::values::OracleKey;
-use super::{Found, Input, Row, Step, execute};
+use super::{Found, Input, Row, Step, execute, fk_model};
 use crate::report::{Outcome, Stop, failed};
 
 /// Why outputs differ on purpose.
@@ -49,6 +49,9 @@ pub(super) fn judge<K: OracleKey>(case: &Value, graph: &Graph, steps: &[Step]) -
     }
     if let Some(rule) = by_join_rules(graph, steps, &found) {
         return differs(Differences::from([rule]));
+    }
+    if let Some(rules) = by_foreign_join_rules(graph, steps, &found) {
+        return differs(rules);
     }
     // Kafka's stream-stream joins count them too.
     let is_counted = |step: &&Step| !step.has_null_key() || !step.out.is_empty();
@@ -154,4 +157,12 @@ fn by_join_rules(graph: &Graph, steps: &[Step], found: &[Found]) -> Option<&'sta
     let rule =
         if join.join.matches == Matches::Inner { LATE_IN_INNER_JOIN } else { LATE_NEVER_MEETS };
     (is_recorded && is_found).then_some(rule)
+}
+
+/// The rules by which a join by foreign key differs.
+fn by_foreign_join_rules(graph: &Graph, steps: &[Step], found: &[Found]) -> Option<Differences> {
+    let join = graph.only_foreign_join()?;
+    let of = found.iter().map(|found| found.get(join.sink).map(Vec::as_slice).unwrap_or_default());
+    let found: Vec<&[Row]> = of.collect();
+    fk_model::differences(&join, steps, &found).map(|rules| rules.into_iter().collect())
 }
