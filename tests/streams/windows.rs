@@ -391,9 +391,14 @@ fn a_record_from_the_future_harms_its_own_partition_alone() {
         let job = move |t: &mut Topology| {
             let stream = keyed(t);
             match kind {
-                "hopping" => stream.window(hopping(millis(100), millis(50))).count("n").on_close(),
-                "sliding" => stream.window(sliding(millis(100))).count("n").on_close(),
-                _ => stream.window(session(millis(100))).count("n").on_close(),
+                "hopping" => stream
+                    .window(hopping(millis(100), millis(50)).grace(millis(500)))
+                    .count("n")
+                    .on_close(),
+                "sliding" => {
+                    stream.window(sliding(millis(100)).grace(millis(500))).count("n").on_close()
+                }
+                _ => stream.window(session(millis(100)).grace(millis(500))).count("n").on_close(),
             }
             .to(COUNTS);
         };

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::graph::Graph;
 use super::join_model::{self, Rule};
 use super::ops::Matches;
-use super::ops::windows::{Emit, Window};
+use super::ops::windows::{Emit, Shape, Window};
 use super::values::OracleKey;
 use super::{Found, Input, Row, Step, execute, fk_model};
 use crate::report::{Outcome, Stop, failed};
@@ -135,9 +135,11 @@ fn by_key(rows: &[Row]) -> BTreeMap<String, Vec<&Row>> {
 /// record takes the time further than that, the window leaves the store before it has spoken.
 fn is_lost_by_kafka(window: Option<Window>, row: &Row, newest: i64) -> bool {
     let (Some(window), Some(start)) = (window, row[0]["start"].as_i64()) else { return false };
-    let size_ms = i64::try_from(window.size_ms).unwrap_or(i64::MAX);
+    let Shape::Time { size, advance } = window.shape else { return false };
+    let (size_ms, advance) =
+        (i64::try_from(size).unwrap_or(i64::MAX), i64::try_from(advance).unwrap_or(i64::MAX));
     let kept_ms = size_ms.saturating_add(i64::try_from(window.grace_ms).unwrap_or(i64::MAX));
-    let newest_start = newest.saturating_sub(newest.rem_euclid(size_ms));
+    let newest_start = newest.saturating_sub(newest.rem_euclid(advance));
     window.emit == Emit::Final && start <= newest_start.saturating_sub(kept_ms)
 }
 
