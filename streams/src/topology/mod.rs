@@ -21,6 +21,7 @@ mod partitions;
 mod pattern;
 mod refusal;
 mod subtopology;
+mod told;
 mod validate;
 
 pub(crate) use describe::Format;
@@ -28,6 +29,7 @@ pub(crate) use lineage::{Closing, Nature};
 pub(crate) use partitions::{PartitionCounts, partition_counts};
 pub(crate) use pattern::Pattern;
 pub(crate) use subtopology::{SourceDecl, Subtopology};
+pub(crate) use told::Told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
