@@ -62,8 +62,8 @@ pub use app::{App, Handle};
 pub use at::{At, Moment, ago};
 pub use codec::{Bincode, Codec, CodecError, Data, Json};
 pub use dsl::{
-    GlobalTable, GroupedTable, SaysWhen, Stream, Table, Topic, TopicTypes, Topology, WindowTable,
-    WindowedStream, topic,
+    Cogroup, Cogrouped, GlobalTable, GroupedTable, SaysWhen, Stream, Table, Topic, TopicTypes,
+    Topology, WindowTable, WindowedStream, cogroup, topic,
 };
 pub use error::{Error, Result};
 pub use ids::{InvalidName, StoreName, TaskId};

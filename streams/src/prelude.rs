@@ -7,7 +7,8 @@ pub use crate::at::{At, ago};
 pub use crate::broker::Durability;
 pub use crate::codec::{Bincode, Codec, Data, Json};
 pub use crate::dsl::{
-    GlobalTable, GroupedTable, Stream, Table, Topic, Topology, WindowTable, WindowedStream, topic,
+    GlobalTable, GroupedTable, Stream, Table, Topic, Topology, WindowTable, WindowedStream,
+    cogroup, topic,
 };
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
 pub use crate::on_error::OnError;

@@ -4,6 +4,7 @@
 //!   cargo test --test oracles                      the files beside this one
 //!   ORACLE_DIR=dir cargo test --test oracles       every *.json of a directory
 //!   cargo test --test oracles -- join              files whose names contain a word
+//!   ORACLE_CASE=emit cargo test --test oracles     cases whose names contain a text
 //!
 //!   *.json --> `format` decides --> cases --> passed | FAILED | unsupported | differs
 //! ```
@@ -77,7 +78,7 @@ fn main() -> io::Result<ExitCode> {
         total.add(report.counts());
     }
     let mut self_tests = Counts::default();
-    if is_own && filters.is_empty() {
+    if is_own && filters.is_empty() && case_filter().is_none() {
         let report = self_test::run();
         report.print(&mut out)?;
         self_tests = report.counts();
@@ -111,6 +112,11 @@ fn filters(arguments: &[String]) -> Vec<String> {
         }
     }
     filters
+}
+
+/// A text that the names of the cases to be run contain.
+fn case_filter() -> Option<String> {
+    std::env::var("ORACLE_CASE").ok().filter(|text| !text.is_empty())
 }
 
 fn name_of(path: &Path) -> String {
@@ -172,7 +178,9 @@ fn each(file: &Value, run: fn(&Value) -> Outcome) -> Vec<(String, Outcome)> {
         })
     };
     let name = |case: &Value| case["name"].as_str().unwrap_or("?").to_owned();
-    cases.iter().map(|case| (name(case), caught(case))).collect()
+    let filter = case_filter().unwrap_or_default();
+    let chosen = cases.iter().filter(|case| name(case).contains(&filter));
+    chosen.map(|case| (name(case), caught(case))).collect()
 }
 
 fn not_run(file: &Value, list: &str, reason: &str) -> Vec<(String, Outcome)> {

@@ -1,7 +1,7 @@
 //! Traces that were recorded from Kafka Streams, replayed through the public API.
 //!
 //! ```text
-//!   case --> plan (what is asked, or what is missing) --> TestDriver, one partition, seed 0
+//!   case --> graph (what is asked, or what is missing) --> TestDriver, one partition, seed 0
 //!        --> each step: one record, one commit --> its outputs, compared with the recorded ones
 //! ```
 //!
@@ -13,9 +13,11 @@
 //!   headers. Order is that within a topic: a transaction has none between topics.
 
 mod build;
+mod graph;
 mod join_model;
 mod judge;
-mod plan;
+mod ops;
+mod ports;
 mod values;
 
 use std::collections::BTreeMap;
@@ -24,9 +26,9 @@ use std::time::Duration;
 use ::streams::prelude::*;
 use serde_json::{Value, json};
 
-use self::build::{Ports, build};
+use self::graph::Graph;
 use self::judge::judge;
-use self::plan::Plan;
+use self::ports::{Ports, ports};
 use self::values::OracleKey;
 use crate::json;
 use crate::report::{Outcome, failed, unsupported};
@@ -39,12 +41,12 @@ type Found = BTreeMap<&'static str, Vec<Row>>;
 
 /// One case of streams-trace/1.
 pub(crate) fn case(case: &Value) -> Outcome {
-    let plan = Plan::of(case)?;
+    let graph = Graph::of(case)?;
     let steps = Step::all(case)?;
-    match plan.key_type.as_str() {
-        "string" => judge::<String>(case, &plan, &steps),
-        "i32" => judge::<i32>(case, &plan, &steps),
-        "i64" => judge::<i64>(case, &plan, &steps),
+    match graph.key_type.as_str() {
+        "string" => judge::<String>(case, &graph, &steps),
+        "i32" => judge::<i32>(case, &graph, &steps),
+        "i64" => judge::<i64>(case, &graph, &steps),
         other => Err(unsupported(format!("keys of type {other}"))),
     }
 }
@@ -125,10 +127,16 @@ fn headers_of(headers: &Value) -> Headers {
 }
 
 /// Replays the steps; answers what each led to.
-fn execute<K: OracleKey>(plan: &Plan, steps: &[Step]) -> Outcome<Vec<Found>> {
-    let ports: Ports<K> = build(plan);
+fn execute<K: OracleKey>(graph: &Graph, steps: &[Step]) -> Outcome<Vec<Found>> {
+    let ports: Ports<K> = ports(graph);
     // A silent input is raised to the largest at once: Kafka's rule.
     let mut driver = TestDriver::new(ports.topology).idle_after(Duration::ZERO);
+    // Builds the topology, and shows whether it can be built.
+    let started = driver.run();
+    if let Some(stop) = ports.stop.get() {
+        return Err(stop.clone());
+    }
+    started.map_err(|error| failed(format!("the job did not start: {error}")))?;
     let mut all = Vec::new();
     for step in steps {
         match &step.input {

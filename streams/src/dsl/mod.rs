@@ -6,6 +6,8 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod fold;
+mod foreign_join;
 mod global;
 mod join;
 mod repartition;
@@ -15,12 +17,14 @@ mod stream;
 mod stream_join;
 mod table;
 mod table_group;
+mod table_join;
 mod table_map;
 mod topic;
 mod windowed;
 
 pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
+pub use fold::{Cogroup, Cogrouped, cogroup};
 pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
 pub use stream::Stream;

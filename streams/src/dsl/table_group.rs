@@ -17,7 +17,8 @@ use crate::codec::Data;
 use crate::ids::StoreName;
 use crate::key::{Key, RecordKey};
 use crate::operator::{
-    Change, Fold, GroupOf, Regroup, RepartitionEntry, RepartitionSink, TableAggregate, Valueless,
+    Change, ChangeFold, GroupOf, Regroup, RepartitionEntry, RepartitionSink, TableAggregate,
+    Valueless,
 };
 use crate::processor::{Next, Shared};
 use crate::time::TimeInputs;
@@ -180,7 +181,12 @@ impl<K2: Key, V2: Data> GroupedTable<K2, V2> {
         }
     }
 
-    fn finish<A: Data>(self, store: &str, what: &'static str, fold: Fold<V2, A>) -> Table<K2, A> {
+    fn finish<A: Data>(
+        self,
+        store: &str,
+        what: &'static str,
+        fold: ChangeFold<V2, A>,
+    ) -> Table<K2, A> {
         let store = match store_name(&self.assembly, store) {
             Ok(store) => store,
             Err(assembly) => return Table::nowhere(assembly),

@@ -72,16 +72,16 @@ impl<K: Clone, V, K2: Key, V2> Process<K, Change<V>> for Regroup<K, V, K2, V2> {
 }
 
 /// What a group is after a change; `None`: there is no such group, and the change brings none.
-pub(crate) type Fold<V, A> = Box<dyn Fn(Option<A>, Change<V>) -> Option<A>>;
+pub(crate) type ChangeFold<V, A> = Box<dyn Fn(Option<A>, Change<V>) -> Option<A>>;
 
 /// One row per group.
 pub(crate) struct TableAggregate<V, A> {
-    fold: Fold<V, A>,
+    fold: ChangeFold<V, A>,
     rows: Shared<Overlay<A>>,
 }
 
 impl<V, A> TableAggregate<V, A> {
-    pub(crate) fn new(fold: Fold<V, A>, rows: Shared<Overlay<A>>) -> Self {
+    pub(crate) fn new(fold: ChangeFold<V, A>, rows: Shared<Overlay<A>>) -> Self {
         Self { fold, rows }
     }
 }

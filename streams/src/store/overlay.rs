@@ -79,6 +79,11 @@ impl<A> Row<A> {
         std::mem::take(&mut self.unsent)
     }
 
+    /// Whether it has a change that was not passed on yet.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.unsent
+    }
+
     /// Whether the state before this transaction has it.
     pub(crate) fn is_committed(&self) -> bool {
         self.committed

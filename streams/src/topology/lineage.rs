@@ -242,6 +242,9 @@ fn step(kind: &Kind, inputs: &[&Lineage], fills: bool) -> Lineage {
             Lineage { lags: BTreeMap::new(), state: State::Table }
         }
         Kind::GlobalTable { .. } => Lineage { lags: BTreeMap::new(), state: State::Table },
+        Kind::TableTableJoin { .. } if merged == State::Table => {
+            Lineage { lags: BTreeMap::new(), state: State::Table }
+        }
         // A table has no part in the time of the stream that looks it up.
         Kind::TableJoin { .. } => match inputs {
             [stream, table] if table.state == State::Table => (*stream).clone(),
@@ -363,6 +366,13 @@ mod tests {
         let fills = |g: &Graph| ["all", "in", "users"].map(|topic| g.fills_only_tables(topic));
         assert_eq!(fills(&g), [true, false, true]);
         assert_eq!(out(g.clone(), joined), Nature::Stateless(vec!["in".into()]));
+        let mut with_both = g.clone();
+        let kind = Kind::TableTableJoin { store: name("both"), join: JoinKind::Outer };
+        let mapped = with_both.add(Kind::Map, &[table]);
+        let both = with_both.add(kind, &[table, mapped]);
+        let join = Kind::TableJoin { store: name("both"), join: JoinKind::Left };
+        let looks_up = with_both.add(join, &[stream, both]);
+        assert_eq!(out(with_both, looks_up), Nature::Stateless(vec!["in".into()]));
         assert_eq!(out(g.clone(), table), Nature::History);
         g.add(Kind::ForEach, &[kept]);
         assert_eq!(fills(&g), [true, false, false], "somebody looks at its records too");

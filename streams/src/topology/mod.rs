@@ -120,12 +120,27 @@ pub(crate) enum Kind {
         store: StoreName,
         join: JoinKind,
     },
+    /// Two tables by their key; its inputs are the left and the right one, its result is a table.
+    TableTableJoin {
+        store: StoreName,
+        join: JoinKind,
+    },
     /// Two streams within a time; its inputs are the left and the right one, in a store each.
     StreamJoin {
         left: StoreName,
         right: StoreName,
         join: JoinKind,
         window: JoinWindow,
+    },
+    /// The right side of a join by foreign key: which left rows name which right one. Its inputs are the
+    /// questions of the left side and the right table.
+    Subscriptions {
+        store: StoreName,
+    },
+    /// The left side: a table of the results. Its inputs are the answers and the left table.
+    ForeignJoin {
+        store: StoreName,
+        join: JoinKind,
     },
     Sink {
         topic: String,
@@ -146,6 +161,9 @@ impl Kind {
             Self::Aggregate { store, .. }
             | Self::WindowAggregate { store, .. }
             | Self::Table { store }
+            | Self::TableTableJoin { store, .. }
+            | Self::Subscriptions { store }
+            | Self::ForeignJoin { store, .. }
             | Self::GlobalTable { store, .. } => vec![store],
             Self::StreamJoin { left, right, .. } => vec![left, right],
             _ => Vec::new(),

@@ -25,7 +25,9 @@ impl Graph {
     pub(crate) fn ranks(&self) -> Vec<usize> {
         let mut before: BTreeSet<(usize, usize)> = BTreeSet::new();
         for node in &self.nodes {
-            let (Kind::TableJoin { .. }, &[stream, table]) = (&node.kind, &node.inputs[..]) else {
+            let (Kind::TableJoin { .. } | Kind::Subscriptions { .. }, &[stream, table]) =
+                (&node.kind, &node.inputs[..])
+            else {
                 continue;
             };
             let tables = self.inputs_of(table);
@@ -54,8 +56,14 @@ impl Graph {
             };
             let is_late = |input: &NodeId| {
                 let kind = &self.nodes[input.0].kind;
-                matches!(kind, Kind::Table { .. } | Kind::Aggregate { .. })
-                    || behind.contains(input)
+                let is_table = matches!(
+                    kind,
+                    Kind::Table { .. }
+                        | Kind::Aggregate { .. }
+                        | Kind::TableTableJoin { .. }
+                        | Kind::ForeignJoin { .. }
+                );
+                is_table || behind.contains(input)
             };
             if taken.iter().any(is_late) {
                 behind.insert(id);

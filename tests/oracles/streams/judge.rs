@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::graph::Graph;
 use super::join_model::{self, Rule};
-use super::plan::{Emit, Matches, Plan, Window};
+use super::ops::Matches;
+use super::ops::windows::{Emit, Window};
 use super::values::OracleKey;
 use super::{Found, Input, Row, Step, execute};
 use crate::report::{Outcome, Stop, failed};
@@ -33,9 +35,9 @@ const LATE_NEVER_MEETS: &str = "a late record meets nothing, and what has spoken
      its stores still hold, and lets unmatched records speak when it next looks at them";
 
 /// Runs the case; a failure that a rule explains is a difference.
-pub(super) fn judge<K: OracleKey>(case: &Value, plan: &Plan, steps: &[Step]) -> Outcome {
-    let found = execute::<K>(plan, steps)?;
-    let reason = match compare(plan, steps, &found) {
+pub(super) fn judge<K: OracleKey>(case: &Value, graph: &Graph, steps: &[Step]) -> Outcome {
+    let found = execute::<K>(graph, steps)?;
+    let reason = match compare(graph, steps, &found) {
         Ok(differences) => return differs(differences),
         Err(reason) => reason,
     };
@@ -45,15 +47,15 @@ pub(super) fn judge<K: OracleKey>(case: &Value, plan: &Plan, steps: &[Step]) -> 
     if let Some(quirk) = case["quirk"].as_str() {
         return Err(Stop::Differs(format!("quirk of Kafka: {quirk}; {reason}")));
     }
-    if let Some(rule) = by_join_rules(plan, steps, &found) {
+    if let Some(rule) = by_join_rules(graph, steps, &found) {
         return differs(Differences::from([rule]));
     }
     // Kafka's stream-stream joins count them too.
     let is_counted = |step: &&Step| !step.has_null_key() || !step.out.is_empty();
     let counted: Vec<Step> = steps.iter().filter(is_counted).cloned().collect();
-    if plan.stream_joins.is_empty() && counted.len() < steps.len() {
-        let again = execute::<K>(plan, &counted)?;
-        if let Ok(mut differences) = compare(plan, &counted, &again) {
+    if !graph.has_stream_join && counted.len() < steps.len() {
+        let again = execute::<K>(graph, &counted)?;
+        if let Ok(mut differences) = compare(graph, &counted, &again) {
             differences.insert(NULL_KEYS_COUNT);
             return differs(differences);
         }
@@ -69,31 +71,32 @@ fn differs(differences: Differences) -> Outcome {
 }
 
 /// What differs on purpose, or the first step that differs otherwise.
-fn compare(plan: &Plan, steps: &[Step], found: &[Found]) -> Result<Differences, String> {
+fn compare(graph: &Graph, steps: &[Step], found: &[Found]) -> Result<Differences, String> {
     let mut differences = Differences::new();
     let mut newest = i64::MIN;
     for (step, found) in steps.iter().zip(found) {
         if let Input::Record { key, timestamp, .. } = &step.input {
             newest = newest.max(if key.is_null() { i64::MIN } else { *timestamp });
         }
-        for (topic, window) in plan.outputs() {
+        for sink in &graph.sinks {
+            let topic = sink.topic.as_str();
             let empty = Vec::new();
             let expected = step.out.get(topic).unwrap_or(&empty);
             let found = found.get(topic).unwrap_or(&empty);
-            if is_same(plan.is_unordered, expected, found) {
+            if is_same(graph.is_unordered, expected, found) {
                 continue;
             }
-            let is_left_out = step.null_key_to().is_some_and(|topic| plan.is_keyed_again(topic));
+            let is_left_out = step.null_key_to().is_some_and(|topic| graph.is_keyed_again(topic));
             if found.is_empty() && is_left_out {
                 differences.insert(NULL_KEYS_BEHIND_KEY_BY);
                 continue;
             }
-            let is_kept = |row: &&Row| !is_lost_by_kafka(window, row, newest);
+            let is_kept = |row: &&Row| !is_lost_by_kafka(sink.window, row, newest);
             let kept: Vec<Row> = found.iter().filter(is_kept).cloned().collect();
             if kept.len() < found.len() {
                 differences.insert(FINAL_RESULTS_KEPT);
             }
-            if is_same(plan.is_unordered, expected, &kept) {
+            if is_same(graph.is_unordered, expected, &kept) {
                 continue;
             }
             if by_key(expected) != by_key(&kept) {
@@ -136,18 +139,19 @@ fn is_lost_by_kafka(window: Option<Window>, row: &Row, newest: i64) -> bool {
 }
 
 /// The rule by which a join differs: ours gives what was found, and Kafka's what was recorded.
-fn by_join_rules(plan: &Plan, steps: &[Step], found: &[Found]) -> Option<&'static str> {
-    let join = plan.only_join()?;
+fn by_join_rules(graph: &Graph, steps: &[Step], found: &[Found]) -> Option<&'static str> {
+    let join = graph.only_join()?;
     let kafka = join_model::outputs(&join, steps, Rule::Kafka)?;
     let ours = join_model::outputs(&join, steps, Rule::Headwater)?;
     let empty = Vec::new();
     let is_recorded = steps.iter().zip(&kafka).all(|(step, rows)| {
-        is_same(plan.is_unordered, step.out.get(join.sink).unwrap_or(&empty), rows)
+        is_same(graph.is_unordered, step.out.get(join.sink).unwrap_or(&empty), rows)
     });
     let is_found = found
         .iter()
         .zip(&ours)
         .all(|(found, rows)| sorted(found.get(join.sink).unwrap_or(&empty)) == sorted(rows));
-    let rule = if join.matches == Matches::Inner { LATE_IN_INNER_JOIN } else { LATE_NEVER_MEETS };
+    let rule =
+        if join.join.matches == Matches::Inner { LATE_IN_INNER_JOIN } else { LATE_NEVER_MEETS };
     (is_recorded && is_found).then_some(rule)
 }

@@ -217,6 +217,16 @@ impl Graph {
                 (format!("global table {store}"), vec![whole])
             }
             Kind::TableJoin { store, join } => (format!("{} {store}", said(*join)), vec![]),
+            Kind::TableTableJoin { store, join } => {
+                (format!("{} of tables in {store}", said(*join)), vec![])
+            }
+            Kind::Subscriptions { store } => (
+                format!("subscriptions in {store}"),
+                vec!["answers who names a row, now and at each change".into()],
+            ),
+            Kind::ForeignJoin { store, join } => {
+                (format!("{} by foreign key in {store}", said(*join)), vec![])
+            }
             Kind::StreamJoin { left, right, join, window } => {
                 (format!("{} in {left} and {right}", said(*join)), vec![window.to_string()])
             }
