@@ -33,7 +33,7 @@ use crate::on_error::OnError;
 use crate::query::{Answer, Catalog, Inspector, Question, Status, Store, answer, gather};
 use crate::runtime::{
     self, Build, Committer, Control, FindTime, HoldingBack, JobPlan, OpenStores, Progress, Reset,
-    ResetTo, StoppedStores,
+    ResetTo, StoppedStores, knowing,
 };
 use crate::settings::Settings;
 use crate::store::{Backend, Flusher};
@@ -260,6 +260,11 @@ impl App {
         let build = &self.build;
         let limit = self.settings.event_time_ahead_max_ms;
         Topology::build(&self.settings.id, limit, self.settings.on_error, &|t| build(t))
+    }
+
+    /// The same app for a log with these topics: what patterns take is fixed.
+    pub(crate) fn knowing(self, names: impl Iterator<Item = String>) -> Self {
+        Self { build: knowing(&self.build, names), ..self }
     }
 
     fn open_log(&self, assembly: &Assembly) -> Result<EmbeddedBroker> {

@@ -66,6 +66,16 @@ pub enum Error {
         /// The topics that are there.
         known: Vec<String>,
     },
+    /// No topic has a name that a pattern takes.
+    #[error("no topic of {log} matches `{pattern}`")]
+    NoTopicMatches {
+        /// The pattern asked for.
+        pattern: String,
+        /// The log it was looked for in.
+        log: String,
+        /// The topics that are there.
+        known: Vec<String>,
+    },
     /// The job's position lies outside of what the log still has.
     #[error(
         "{topic}-{partition}: the job stopped at offset {position} but the log has {start} to {end}"
@@ -310,7 +320,9 @@ impl Error {
         match self {
             Self::Decode { .. } => "S002",
             Self::NotCopartitioned { .. } => "S003",
-            Self::UnknownTopic { .. } | Self::Log(Log::UnknownTopic { .. }) => "S004",
+            Self::UnknownTopic { .. }
+            | Self::NoTopicMatches { .. }
+            | Self::Log(Log::UnknownTopic { .. }) => "S004",
             Self::Log(Log::DirectoryLocked { .. }) => "S006",
             Self::ResetCut { .. }
             | Self::RangeCut { .. }

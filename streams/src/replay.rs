@@ -169,6 +169,17 @@ impl Replay {
         self,
         watch: &mut dyn FnMut(News<'_>) -> Result<Wish>,
     ) -> Result<Option<Report>> {
+        let names = sources::topic_names(&self.app)?;
+        let app = self.app.knowing(names.into_iter());
+        let this = Self { app, ..self };
+        this.run_knowing(watch)
+    }
+
+    /// The same, knowing which topics patterns take.
+    fn run_knowing(
+        self,
+        watch: &mut dyn FnMut(News<'_>) -> Result<Wish>,
+    ) -> Result<Option<Report>> {
         let assembly = self.app.assemble()?;
         let mut outputs: BTreeSet<String> = assembly.graph.outputs().into_keys().collect();
         outputs.extend(assembly.graph.letters_topic());

@@ -1,7 +1,8 @@
 //! Traces that were recorded from Kafka Streams, replayed through the public API.
 //!
 //! ```text
-//!   case --> graph (what is asked, or what is missing) --> TestDriver, one partition, seed 0
+//!   case --> graph (what is asked, or what is missing) --> TestDriver, one partition, seed 0,
+//!                                                          in memory, and again on RocksDB
 //!        --> each step: one record, one commit --> its outputs, compared with the recorded ones
 //! ```
 //!
@@ -13,6 +14,7 @@
 //!   headers. Order is that within a topic: a transaction has none between topics.
 
 mod build;
+mod fk_model;
 mod graph;
 mod join_model;
 mod judge;
@@ -21,6 +23,7 @@ mod ports;
 mod values;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ::streams::prelude::*;
@@ -31,7 +34,7 @@ use self::judge::judge;
 use self::ports::{Ports, ports};
 use self::values::OracleKey;
 use crate::json;
-use crate::report::{Outcome, failed, unsupported};
+use crate::report::{Outcome, failed, same, unsupported};
 
 /// Key, value, timestamp, headers.
 type Row = [Value; 4];
@@ -128,9 +131,28 @@ fn headers_of(headers: &Value) -> Headers {
 
 /// Replays the steps; answers what each led to.
 fn execute<K: OracleKey>(graph: &Graph, steps: &[Step]) -> Outcome<Vec<Found>> {
+    let in_memory = execute_on::<K>(graph, steps, |driver| driver)?;
+    let on_disk = execute_on::<K>(graph, steps, |driver| driver.stores_on_disk(scratch()))?;
+    for (step, (in_memory, on_disk)) in steps.iter().zip(in_memory.iter().zip(&on_disk)) {
+        same(&format!("step {}: on RocksDB, not as in memory", step.index), in_memory, on_disk)?;
+    }
+    Ok(in_memory)
+}
+
+/// Where nobody waits for a disk, if there is such a place: what is asked here is not what survives.
+fn scratch() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
+fn execute_on<K: OracleKey>(
+    graph: &Graph,
+    steps: &[Step],
+    stores: impl Fn(TestDriver) -> TestDriver,
+) -> Outcome<Vec<Found>> {
     let ports: Ports<K> = ports(graph);
     // A silent input is raised to the largest at once: Kafka's rule.
-    let mut driver = TestDriver::new(ports.topology).idle_after(Duration::ZERO);
+    let mut driver = stores(TestDriver::new(ports.topology).idle_after(Duration::ZERO));
     // Builds the topology, and shows whether it can be built.
     let started = driver.run();
     if let Some(stop) = ports.stop.get() {

@@ -28,7 +28,7 @@ use crate::operator::join_row;
 use crate::operator::{Children, SourceEntry, SourceSettings};
 use crate::processor::{Entry, FallibleStep, Faults, Next, Shared, Stateful, Timed};
 use crate::time::TimeInputs;
-use crate::topology::{Graph, Kind, NodeId};
+use crate::topology::{Graph, Kind, NodeId, Pattern};
 
 /// How the records of a topic are shown to a person.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +136,8 @@ pub(crate) struct Assembly {
     ahead_max_ms: Rc<Cell<i64>>,
     sources: BTreeMap<String, Source>,
     mistake: Option<Error>,
+    /// The topics of the log, if it is known.
+    pub(super) known: Option<Arc<[String]>>,
 }
 
 impl Assembly {
@@ -152,6 +154,7 @@ impl Assembly {
             ahead_max_ms: Rc::new(Cell::new(ahead_max_ms)),
             sources: BTreeMap::new(),
             mistake: None,
+            known: None,
         }
     }
 
@@ -165,6 +168,13 @@ impl Assembly {
 
     pub(crate) fn mistake(&mut self, error: Error) {
         self.mistake.get_or_insert(error);
+    }
+
+    /// The types of a topic, also of one that a pattern takes.
+    pub(crate) fn types_of(&self, topic: &str) -> Option<&TopicTypes> {
+        let patterns = || self.graph.patterns.iter();
+        let takes = |pattern: &&String| Pattern::new(pattern).is_ok_and(|p| p.takes(topic));
+        self.types.get(topic).or_else(|| self.types.get(patterns().find(takes)?))
     }
 
     /// The index by which sinks know a topic.
@@ -273,16 +283,24 @@ impl Topology {
         &mut self,
         topic: Topic<K, V, C>,
     ) -> Stream<K, V> {
+        self.stream_of::<K, V, C>(topic.name())
+    }
+
+    /// The records of a topic of this name.
+    pub(super) fn stream_of<K: RecordKey, V: Data, C: Codec<V>>(
+        &mut self,
+        topic: &str,
+    ) -> Stream<K, V> {
         let mut assembly = self.assembly.borrow_mut();
         let children;
         let (node, input, settings);
-        match assembly.source::<K, V, C>(topic.name()) {
+        match assembly.source::<K, V, C>(topic) {
             Some((n, i, typed)) => {
                 (node, input, settings) = (n, i, Rc::clone(&typed.settings));
                 children = typed.children.clone();
             }
             None => {
-                assembly.two_types(topic.name());
+                assembly.two_types(topic);
                 let ahead_max_ms = Rc::new(Cell::new(i64::MAX));
                 settings = Rc::new(SourceSettings { event_time: RefCell::new(None), ahead_max_ms });
                 (node, input, children) = (NodeId(0), 0, Children::new());
@@ -294,9 +312,9 @@ impl Topology {
             node,
             inputs: TimeInputs(vec![(input, 0)]),
             rekeyed: false,
-            origin: topic.name().to_owned(),
+            origin: topic.to_owned(),
             attach: Box::new(move |next: Next<K, V>| children.add(next)),
-            source: Some(settings),
+            source: Some(vec![(node, settings)]),
         }
     }
 }

@@ -19,6 +19,9 @@ use crate::shape::shape_of;
 /// What shows that a key is one of a window.
 const WINDOWED: &str = "Windowed{";
 
+/// What shows that a value lists sessions.
+const SESSIONS: &str = "OpenSessions{";
+
 /// Functions that know the types of a topic's keys and values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowTypes {
@@ -74,6 +77,11 @@ impl RowTypes {
 
     pub(crate) fn is_windowed(&self) -> bool {
         (self.shape)().0.starts_with(WINDOWED)
+    }
+
+    /// Whether a row lists the open sessions of its key.
+    pub(crate) fn lists_sessions(&self) -> bool {
+        (self.shape)().1.starts_with(SESSIONS)
     }
 
     /// The type of the key that a person types: of a windowed key, the one inside.

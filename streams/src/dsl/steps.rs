@@ -9,7 +9,7 @@ use crate::key::RecordKey;
 use crate::on_error::OnError;
 use crate::operator::{Branch, Children, Inspect, Print, TryMap};
 use crate::processor::Next;
-use crate::topology::{Kind, Way};
+use crate::topology::{Kind, NodeId, Way};
 
 impl<K: RecordKey, V: Data> Stream<K, V> {
     /// Replaces each value, or refuses it with a reason: then [`on_error`](Self::on_error) right behind
@@ -71,19 +71,25 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
     /// ```
     pub fn on_error(self, policy: OnError) -> Self {
         let mut assembly = self.assembly.borrow_mut();
-        let node = &mut assembly.graph.nodes[self.node.0];
-        let mistake = if !node.kind.may_refuse() {
+        let steps: Vec<NodeId> = match &self.source {
+            Some(sources) => sources.iter().map(|(node, _)| *node).collect(),
+            None => vec![self.node],
+        };
+        let nodes = || steps.iter().map(|node| node.0);
+        let mistake = if !nodes().all(|i| assembly.graph.nodes[i].kind.may_refuse()) {
             Some((
                 "`.on_error(..)` does not directly follow a step that may refuse a record",
                 "say it right behind `t.stream(..)`, `.event_time(..)` or `.try_map(..)`",
             ))
-        } else if node.on_error.is_some_and(|said| said != policy) {
+        } else if nodes()
+            .any(|i| assembly.graph.nodes[i].on_error.is_some_and(|said| said != policy))
+        {
             Some((
                 "two policies are said for the records that one step refuses",
                 "say one: a topic that is read twice is decoded once",
             ))
         } else {
-            node.on_error = Some(policy);
+            nodes().for_each(|i| assembly.graph.nodes[i].on_error = Some(policy));
             None
         };
         if let Some((reason, help)) = mistake {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::assembly::{Assembly, TopicTypes};
 use super::repartition::Cut;
-use super::{Topic, WindowedStream};
+use super::{Topic, Window, WindowedStream};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::Error;
 use crate::ids::StoreName;
@@ -18,8 +18,11 @@ use crate::operator::{
     Sink, SourceSettings,
 };
 use crate::processor::{Next, ProcessKeyed, Shared};
-use crate::time::{TimeInputs, Tumbling};
+use crate::time::TimeInputs;
 use crate::topology::{Carries, Kind, NodeId, repartition_topic};
+
+/// The sources directly in front of a stream: their nodes, and what may still be said of them.
+pub(crate) type Sources<V> = Vec<(NodeId, Rc<SourceSettings<V>>)>;
 
 /// Records on their way. A null value passes through every step untouched, without calling closures.
 #[must_use = "a stream does nothing until it reaches `.to(topic)`, `.count(name)` or `.for_each(..)`"]
@@ -31,7 +34,7 @@ pub struct Stream<K, V> {
     /// The topic or store that it comes from: implicit repartition topics are called after it.
     pub(crate) origin: String,
     pub(crate) attach: Box<dyn FnOnce(Next<K, V>)>,
-    pub(crate) source: Option<Rc<SourceSettings<V>>>,
+    pub(crate) source: Option<Sources<V>>,
 }
 
 /// An operator's place in the graph, and how to put it there.
@@ -72,11 +75,19 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
         let mut assembly = self.assembly.borrow_mut();
         let mistake = match &self.source {
             None => Some("`.event_time(..)` does not directly follow `t.stream(..)`"),
-            Some(source) if source.event_time.borrow().is_some() => {
+            Some(sources) if sources.iter().any(|(_, s)| s.event_time.borrow().is_some()) => {
                 Some("two steps take the event time of one topic")
             }
-            Some(source) => {
-                *source.event_time.borrow_mut() = Some(Box::new(extract));
+            Some(sources) => {
+                let extract = Rc::new(extract);
+                for (node, source) in sources {
+                    let extract = Rc::clone(&extract);
+                    *source.event_time.borrow_mut() = Some(Box::new(move |v| extract(v)));
+                    if let Kind::Source { event_time, .. } = &mut assembly.graph.nodes[node.0].kind
+                    {
+                        *event_time = true;
+                    }
+                }
                 None
             }
         };
@@ -85,9 +96,6 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
                 reason: reason.to_owned(),
                 help: "say it once, right behind the source".to_owned(),
             });
-        } else if let Kind::Source { event_time, .. } = &mut assembly.graph.nodes[self.node.0].kind
-        {
-            *event_time = true;
         }
         drop(assembly);
         self
@@ -166,12 +174,14 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
         (self.attach)(Box::new(Sink::<K, V, C>::new(topic.name().to_owned(), output)));
     }
 
-    /// Groups the records of each key into windows of event time.
-    pub fn window(self, window: Tumbling) -> WindowedStream<K, V>
+    /// Groups the records of each key into windows of event time: [`tumbling`](crate::tumbling),
+    /// [`hopping`](crate::hopping), [`sliding`](crate::sliding), [`session`](crate::session) or
+    /// [`since`](crate::since).
+    pub fn window<W: Window>(self, window: W) -> WindowedStream<K, V, W::Grouping>
     where
         K: Key,
     {
-        WindowedStream { stream: self, window }
+        WindowedStream::new(self, window.into())
     }
 
     /// Puts an operator that works on encoded keys behind this stream: directly, or behind a

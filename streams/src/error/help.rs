@@ -47,6 +47,9 @@ impl Error {
             ],
             Self::Topology { help, .. } => return vec![help.clone()],
             Self::UnknownTopic { name, known, .. } => return unknown_topic_help(name, known),
+            Self::NoTopicMatches { .. } => {
+                &["a pattern takes whole names: `clicks-.*`; or create the first of its topics"]
+            }
             Self::InvalidName(_) => NAME_HELP,
             Self::System { .. } => SYSTEM_HELP,
             Self::Log(error) => return log_help(error),

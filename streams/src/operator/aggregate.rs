@@ -14,9 +14,6 @@ use crate::processor::{Context, ProcessKeyed, Shared};
 use crate::store::Overlay;
 use crate::time::Stamp;
 
-/// How a value is added to a row.
-pub(crate) type Add<V, A> = Box<dyn Fn(&mut A, V)>;
-
 /// How a value is added to what may be no row yet; there must be one afterwards.
 pub(crate) type Fold<V, A> = Box<dyn Fn(&mut Option<A>, V)>;
 

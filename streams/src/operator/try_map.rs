@@ -46,7 +46,8 @@ where
     }
 }
 
-fn refuse<K: RecordKey, V: Data>(
+/// Hands a record that a step cannot take to the step's policy.
+pub(super) fn refuse<K: RecordKey, V: Data>(
     ctx: &mut Context,
     step: usize,
     error: Error,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::faults::Faults;
 use super::judge::Judge;
+use super::named::NamedOutputs;
 use crate::broker::{Batch, Broker, TopicRef, Transaction, partition_for};
 use crate::error::Result;
 use crate::ids::{StoreName, TaskId};
@@ -99,7 +100,9 @@ pub(crate) struct Context {
     pub(crate) faults: Faults,
     pub(crate) printer: Printer,
     /// Outputs by the index that the topology gave to their topic; `None`: not of this task.
-    outputs: Vec<Option<Output>>,
+    pub(super) outputs: Vec<Option<Output>>,
+    /// Where records name their topics: outputs are added to those of the topology.
+    pub(crate) named: Option<NamedOutputs>,
     transaction: Option<Arc<dyn Transaction>>,
 }
 
@@ -114,6 +117,7 @@ impl Context {
             faults: Faults::default(),
             printer: Printer::list(),
             outputs,
+            named: None,
             transaction: None,
         }
     }

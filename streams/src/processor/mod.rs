@@ -17,6 +17,7 @@
 mod context;
 mod faults;
 mod judge;
+mod named;
 mod record;
 
 use std::cell::RefCell;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 pub(crate) use context::{Changelog, Context, Counters, LateRecord, Output};
 pub(crate) use faults::{FallibleStep, Faults, Refused};
 pub(crate) use judge::{Judge, Judged, JudgedRows};
+pub(crate) use named::{NameFault, Named, NamedOutputs};
 pub use record::Record;
 
 use crate::error::Result;

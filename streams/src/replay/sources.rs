@@ -17,11 +17,17 @@ use crate::app::App;
 use crate::at::At;
 use crate::broker::{
     Located, LogTopic, LogView, LoggedRaises, Merged, SourceSpan, SourceTopic, Span, Stretches,
-    View, extent, find_topic, first_not_older, locate, timestamp_at, whole,
+    View, extent, find_topic, first_not_older, locate, timestamp_at, topics_of, whole,
 };
 use crate::error::{Error, Result};
 use crate::runtime::RaiseRecord;
 use crate::topology::{Graph, clock_topic};
+
+/// The names of the log's topics.
+pub(super) fn topic_names(app: &App) -> Result<Vec<String>> {
+    let topics = View::of(app.log_dir()).with(topics_of)?;
+    Ok(topics.into_iter().map(|topic| topic.name.to_string()).collect())
+}
 
 /// Where the stretch lies in each source topic; streams come before tables.
 ///

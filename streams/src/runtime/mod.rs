@@ -40,7 +40,7 @@ pub(crate) use clock_log::RaiseRecord;
 pub(crate) use commit::{Committer, Sealed};
 pub(crate) use input::InputTime;
 pub(crate) use late_log::decode_judged;
-pub(crate) use plan::JobPlan;
+pub(crate) use plan::{JobPlan, knowing};
 pub use progress::Progress;
 pub use report::HoldingBack;
 pub(crate) use reset::{FindTime, Move, Reset, ResetTo};

@@ -95,11 +95,12 @@ impl JobPlan {
         known: Vec<TopicRef>,
         log: &str,
     ) -> Result<(Self, Vec<WantedTopic>)> {
+        let build = knowing(&build, known.iter().map(|topic| topic.name.to_string()));
         let assembly = assemble(&settings, &build)?;
         let parts = assembly.graph.subtopologies();
         let topics: BTreeMap<String, TopicRef> =
             known.into_iter().map(|topic| (topic.name.to_string(), topic)).collect();
-        check_sources(&parts, &topics, log)?;
+        check_sources(&assembly.graph, &parts, &topics, log)?;
         let sizes = topics.iter().map(|(name, topic)| (name.clone(), topic.partitions)).collect();
         let PartitionCounts { tasks: counts, repartitions } = partition_counts(&parts, &sizes)?;
         let letters = assembly.graph.letters_topic();
@@ -228,6 +229,15 @@ impl JobPlan {
     }
 }
 
+/// The same function for a log with these topics: patterns mean the same in all that it builds.
+pub(crate) fn knowing(build: &Build, names: impl Iterator<Item = String>) -> Build {
+    let (build, names): (_, Arc<[String]>) = (Arc::clone(build), names.collect());
+    Arc::new(move |t| {
+        t.know_topics(&names);
+        build(t);
+    })
+}
+
 fn assemble(settings: &Settings, build: &Build) -> Result<Assembly> {
     let build = Arc::clone(build);
     let (limit, on_error) = (settings.event_time_ahead_max_ms, settings.on_error);
@@ -235,6 +245,7 @@ fn assemble(settings: &Settings, build: &Build) -> Result<Assembly> {
 }
 
 fn check_sources(
+    graph: &Graph,
     parts: &[Subtopology],
     topics: &BTreeMap<String, TopicRef>,
     log: &str,
@@ -242,10 +253,12 @@ fn check_sources(
     let sources = parts.iter().flat_map(|part| &part.sources);
     for source in sources.filter(|source| source.upstream.is_none()) {
         if !topics.contains_key(&source.topic) {
-            return Err(Error::UnknownTopic {
-                name: source.topic.clone(),
-                log: log.to_owned(),
-                known: topics.keys().filter(|name| !name.starts_with("__")).cloned().collect(),
+            let known = topics.keys().filter(|name| !name.starts_with("__")).cloned().collect();
+            let (name, log) = (source.topic.clone(), log.to_owned());
+            return Err(if graph.patterns.contains(&name) {
+                Error::NoTopicMatches { pattern: name, log, known }
+            } else {
+                Error::UnknownTopic { name, log, known }
             });
         }
     }

@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::operator::envelope::{self, Envelope};
 use crate::processor::{
-    Changelog, Context, Counters, Entry, Judge, Output, Shared, Stateful, Timed,
+    Changelog, Context, Counters, Entry, Judge, NamedOutputs, Output, Shared, Stateful, Timed,
 };
 use crate::store::{Checkpoint, Flusher, RowCache};
 use crate::time::TimeInputs;
@@ -101,10 +101,12 @@ impl Task {
     pub(crate) fn open(
         plan: &JobPlan,
         id: TaskId,
-        broker: &dyn Broker,
+        broker: &Arc<dyn Broker>,
         stores: &dyn Stores,
         keep_late_records: bool,
     ) -> Result<Self> {
+        let named = Arc::clone(broker);
+        let broker = broker.as_ref();
         let assembly = plan.assemble()?;
         let membership = assembly.graph.membership();
         let part = &plan.parts[id.subtopology];
@@ -118,6 +120,7 @@ impl Task {
         }
         let faults = assembly.faults();
         let late = assembly.graph.behind_updates();
+        let names = assembly.graph.names_topics().then(|| assembly.graph.clone());
         let Assembly { entries, timed, stateful, repartitions, .. } = assembly;
         let here = |node: NodeId| membership[node.0] == id.subtopology;
         let timed = timed.into_iter().filter(|(node, _)| here(*node));
@@ -126,6 +129,10 @@ impl Task {
         ctx.late_records = keep_late_records.then(Vec::new);
         ctx.judge = Judge::new(&plan.settings.windows_then);
         ctx.faults = faults;
+        ctx.named = names.map(|graph| {
+            let refuses = move |name: &str| graph.refuses_to_write(name);
+            NamedOutputs::new(named, plan.counts[id.subtopology], Box::new(refuses))
+        });
         ctx.printer = plan.settings.printer.clone();
         let mut task = Self {
             id,

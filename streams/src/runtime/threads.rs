@@ -151,7 +151,7 @@ pub(crate) fn run(
             let thread = WorkerThread {
                 index,
                 plan,
-                broker: broker.as_ref(),
+                broker,
                 bell: &bell,
                 progress: &control.progress,
                 orders,

@@ -53,7 +53,7 @@ impl Worker {
     pub(crate) fn open(
         plan: &JobPlan,
         ids: &[TaskId],
-        broker: &dyn Broker,
+        broker: &Arc<dyn Broker>,
         stores: &dyn Stores,
         keep_late_records: bool,
     ) -> Result<Self> {

@@ -41,6 +41,7 @@ mod overlay;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod row_cache;
+mod versioned;
 
 pub(crate) use flusher::{Flusher, HeldFlushes};
 pub(crate) use layout::Checkpoint;
@@ -48,8 +49,9 @@ pub(crate) use memory::MemoryBackend;
 pub(crate) use ordered::{OrderedOverlay, Stored};
 pub(crate) use overlay::{Overlay, View};
 #[cfg(feature = "rocksdb")]
-pub(crate) use rocks::{RocksBackend, RocksBudget};
+pub(crate) use rocks::{RocksBackend, RocksBudget, killed};
 pub(crate) use row_cache::{BrokenFlush, CacheOptions, RowCache};
+pub(crate) use versioned::{Put, Versions, split_version};
 
 /// What a [`ByteStore::scan`] calls for each row, with its key and value, until it breaks.
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;

@@ -31,6 +31,8 @@ use rocksdb::{
 use super::{Backend, ByteStore, StoreError, Visit};
 use crate::ids::StoreName;
 
+pub(crate) mod killed;
+
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// Size of a part of an index or a filter.
 const METADATA_BLOCK_BYTES: usize = 4096;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::random::Random;
+use super::stores::Stores;
 use crate::broker::{Broker, Call, SimulatedLog};
 use crate::dsl::Topology;
 use crate::error::Result;
@@ -29,7 +30,7 @@ use crate::runtime::{
     Build, Committer, JobPlan, OpenStores, Prepared, Reset, ResetTo, Sealed, Worker,
 };
 use crate::settings::Settings;
-use crate::store::{Backend, Flusher, HeldFlushes, MemoryBackend};
+use crate::store::{Flusher, HeldFlushes};
 
 /// Where the clock of a new driver stands: 2026-01-01T00:00:00Z.
 const START_MS: i64 = 1_767_225_600_000;
@@ -83,7 +84,6 @@ pub(super) struct Engine {
     pub(super) partitions_of: BTreeMap<&'static str, u32>,
     random: Random,
     pub(super) log: SimulatedLog,
-    pub(super) stores: MemoryBackend,
     /// Flushes wait here, also while the job starts over.
     flusher: Flusher,
     held: HeldFlushes,
@@ -99,6 +99,8 @@ pub(super) struct Engine {
     pub(super) commits: u64,
     pub(super) counters: Counters,
     pub(super) late: Vec<LateRecord>,
+    /// Behind all that uses them: the last one to be dropped removes their files.
+    pub(super) stores: Stores,
 }
 
 impl Engine {
@@ -115,7 +117,7 @@ impl Engine {
             partitions_of: BTreeMap::new(),
             random: Random::new(0),
             log: SimulatedLog::new(0, START_MS),
-            stores: MemoryBackend::new(0),
+            stores: Stores::in_memory(0),
             flusher,
             held,
             looked_at: Duration::ZERO,
@@ -133,7 +135,7 @@ impl Engine {
 
     /// How many rows of each kind a store has on its disk, checkpoints apart.
     #[cfg(test)]
-    pub(super) fn rows_on_disk(&self, store: &str) -> Result<BTreeMap<u8, usize>> {
+    pub(super) fn rows_on_disk(&mut self, store: &str) -> Result<BTreeMap<u8, usize>> {
         let name = crate::ids::StoreName::new(store)?;
         let mut rows = BTreeMap::new();
         for store in self.stores.open(&[name])? {
@@ -155,7 +157,7 @@ impl Engine {
     pub(super) fn seed(&mut self, seed: u64) {
         self.random = Random::new(seed);
         self.log.reseed(seed);
-        self.stores = MemoryBackend::new(seed);
+        self.stores.reseed(seed);
     }
 
     pub(super) fn crash_every(&mut self, records: u64) {
@@ -164,13 +166,14 @@ impl Engine {
     }
 
     /// Power off: what was not synced is gone, or a part of it.
-    pub(super) fn crash(&mut self) {
+    pub(super) fn crash(&mut self) -> Result<()> {
         self.crashes += 1;
         self.log.power_cut(self.random.next());
-        self.stores.crash();
+        self.stores.crash()?;
         while self.held.lose_next() {}
         self.running = None;
         self.plan_next_crash();
+        Ok(())
     }
 
     fn plan_next_crash(&mut self) {
@@ -212,7 +215,7 @@ impl Engine {
             match self.settle(&mut running, raise) {
                 Ok(Happened::Crashed) => {
                     // The power goes before anything in memory could still write.
-                    self.crash();
+                    self.crash()?;
                     drop(running);
                     raise = raise_to;
                 }
@@ -236,7 +239,9 @@ impl Engine {
         let on_error = self.settings.on_error;
         let sources = Topology::build(&self.settings.id, i64::MAX, on_error, &|t| (self.build)(t))?;
         for part in sources.graph.subtopologies() {
-            for source in part.sources.iter().filter(|source| source.upstream.is_none()) {
+            let is_named = |topic: &String| !sources.graph.patterns.contains(topic);
+            let named = part.sources.iter().filter(|source| source.upstream.is_none());
+            for source in named.filter(|source| is_named(&source.topic)) {
                 let partitions = self.partitions_for(&source.topic);
                 self.log.ensure_topic(&source.topic, partitions)?;
             }
@@ -262,7 +267,7 @@ impl Engine {
         let mut workers = Vec::new();
         for share in 0..count.min(tasks.len()) {
             let ids: Vec<_> = tasks.iter().copied().skip(share).step_by(count).collect();
-            workers.push(Worker::open(&plan, &ids, broker.as_ref(), &stores, true)?);
+            workers.push(Worker::open(&plan, &ids, &broker, &stores, true)?);
         }
         self.restored += workers.iter().map(Worker::restored).sum::<u64>();
         workers.iter().for_each(|worker| committer.resume(worker.marks()));
@@ -274,7 +279,6 @@ impl Engine {
         Ok(running)
     }
 
-    /// Steps until everything is read, processed and committed.
     /// Steps until everything is read, processed and committed.
     fn settle(&mut self, running: &mut Running, mut raise: Option<i64>) -> Result<Happened> {
         loop {

@@ -15,11 +15,14 @@
 //! * the same seed and the same calls take the same steps.
 //! * event time moves by records and by [`TestDriver::advance_to`] only.
 
+#[cfg(all(test, feature = "rocksdb"))]
+mod disk_tests;
 mod engine;
 #[cfg(test)]
 mod join_stores;
 mod random;
 mod record;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -131,6 +134,36 @@ impl TestDriver {
     #[must_use]
     pub fn on_error(mut self, policy: OnError) -> Self {
         self.engine.settings.on_error = policy;
+        self
+    }
+
+    /// Keeps the stores in a RocksDB below this directory instead of in memory, so that a test runs on what
+    /// production runs on. A crash drops what RocksDB has not written by itself, as a killed process would:
+    /// nothing is flushed on the way out. The driver works in a directory of its own inside and
+    /// removes it when it is dropped.
+    ///
+    /// ```
+    /// use streams::prelude::*;
+    /// const WORDS: Topic<NoKey, String> = topic("words");
+    /// const COUNTS: Topic<String, u64> = topic("counts");
+    /// fn topology(t: &mut Topology) {
+    ///     t.stream(WORDS).key_by(|word| word.clone()).count("counts-by-word").to(COUNTS);
+    /// }
+    /// let mut d = TestDriver::new(topology).stores_on_disk(std::env::temp_dir());
+    /// d.send(WORDS, NoKey, "sea".into()).run()?;
+    /// d.crash().send(WORDS, NoKey, "sea".into());
+    /// assert_eq!(d.read(COUNTS).last(), Some(&("sea".to_string(), 2)));
+    /// # Ok::<(), streams::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If nothing can be written in the directory.
+    #[cfg(feature = "rocksdb")]
+    #[must_use]
+    pub fn stores_on_disk(mut self, dir: impl AsRef<std::path::Path>) -> Self {
+        let opened = self.engine.stores.move_to_disk(dir.as_ref());
+        opened.expect("a RocksDB can be made in the directory");
         self
     }
 
@@ -469,8 +502,12 @@ impl TestDriver {
     }
 
     /// Power off: what was not synced is gone, or a part of it; the next call starts again.
+    ///
+    /// # Panics
+    ///
+    /// If stores on disk ([`stores_on_disk`](Self::stores_on_disk)) cannot be opened again.
     pub fn crash(&mut self) -> &mut Self {
-        self.engine.crash();
+        self.engine.crash().expect("what a crash leaves can be opened");
         self
     }
 

@@ -77,6 +77,7 @@ fn evidence(error: &Error) -> Vec<String> {
     match error {
         Error::Decode { evidence, .. } => lines.push(format!("value  {evidence}")),
         Error::UnknownTopic { known, .. }
+        | Error::NoTopicMatches { known, .. }
         | Error::Log(core_log::Error::UnknownTopic { known, .. }) => {
             let names = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
             lines.push(format!("topics: {names}"));

@@ -187,7 +187,7 @@ fn windows(status: &Status, window: &WindowLine) -> String {
         None => "none closed yet".to_owned(),
     });
     if let Some(end) = store.and_then(|store| store.earliest_end) {
-        let due = moment(end.saturating_add(window.grace_ms));
+        let due = moment(end.saturating_add(window.delay_ms));
         parts.push(format!("next at {due}"));
     }
     format!("{}  {}", window.store, parts.join(" \u{b7} "))

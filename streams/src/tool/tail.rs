@@ -44,7 +44,7 @@ pub(super) fn tail(app: &App, options: &Tail) -> Result<Ended> {
     let name = options.name.as_deref();
     let (mut view, topic, types) = match View::of(app.log_dir()).topic(&options.topic) {
         Ok(topic) if name.is_none() => {
-            (View::of(app.log_dir()), topic, assembly.types.get(&options.topic))
+            (View::of(app.log_dir()), topic, assembly.types_of(&options.topic))
         }
         looked @ (Ok(_) | Err(Error::UnknownTopic { .. })) => {
             let Some(found) = replay::find(app.log_dir(), app.id(), name, &options.topic)? else {
@@ -55,7 +55,7 @@ pub(super) fn tail(app: &App, options: &Tail) -> Result<Ended> {
             };
             let mut view = View::of(&found.dir);
             let topic = view.topic(&options.topic)?;
-            (view, topic, assembly.types.get(&found.original))
+            (view, topic, assembly.types_of(&found.original))
         }
         Err(error) => return Err(error),
     };

@@ -18,12 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Emit, Graph, Kind, Node, NodeId};
 use crate::ids::StoreName;
-use crate::time::Tumbling;
+use crate::time::Windows;
 
 /// How a windowed output closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Closing {
-    pub(crate) window: Tumbling,
+    pub(crate) window: Windows,
     /// How far the input of the windows lags each source topic, in milliseconds.
     pub(crate) lags: BTreeMap<String, i64>,
 }
@@ -50,9 +50,9 @@ struct Lineage {
 enum State {
     None,
     /// Final results of this window, under their windowed key.
-    Window(Tumbling),
+    Window(Windows),
     /// The same, each change of them.
-    Updates(Tumbling),
+    Updates(Windows),
     /// Final results under another key.
     Rekeyed,
     /// The rows of a table that a replay has brought to where it was.
@@ -117,6 +117,8 @@ impl Graph {
                 | Kind::Inspect
                 | Kind::Branch(_)
                 | Kind::KeyBy
+                | Kind::MapWithKey
+                | Kind::FlatMapWithKey
                 | Kind::Merge
                 | Kind::RepartitionSource { .. } => {
                     let consumers = self.iter().filter(|(_, node)| node.inputs.contains(&id));
@@ -219,7 +221,7 @@ fn step(kind: &Kind, inputs: &[&Lineage], fills: bool) -> Lineage {
         | Kind::RepartitionSink { .. }
         | Kind::RepartitionSource { .. }
         | Kind::Sink { .. } => Lineage { lags, state: merged },
-        Kind::KeyBy => {
+        Kind::KeyBy | Kind::MapWithKey | Kind::FlatMapWithKey => {
             let state = match merged {
                 State::None => State::None,
                 State::Window(_) | State::Rekeyed => State::Rekeyed,
@@ -229,7 +231,8 @@ fn step(kind: &Kind, inputs: &[&Lineage], fills: bool) -> Lineage {
             Lineage { lags, state }
         }
         Kind::WindowAggregate { window, emit, .. }
-            if matches!(merged, State::None | State::Window(_) | State::Rekeyed) =>
+            if matches!(merged, State::None | State::Window(_) | State::Rekeyed)
+                && !window.never_close() =>
         {
             lags.values_mut().for_each(|lag| *lag = lag.saturating_add(window.lag_ms()));
             let state = match emit {
@@ -284,7 +287,7 @@ mod tests {
     fn window(store: &str, minutes: u64, emit: Emit) -> Kind {
         let store = StoreName::new(store).unwrap();
         let window = tumbling(mins(minutes)).grace(secs(10));
-        Kind::WindowAggregate { store, what: "count", window, emit }
+        Kind::WindowAggregate { store, what: "count", window: window.into(), emit }
     }
 
     fn source(g: &mut Graph) -> NodeId {
@@ -321,13 +324,13 @@ mod tests {
         let first = g.add(window("a", 1, Emit::OnClose), &[first]);
         let lags = |ms| BTreeMap::from([("in".to_owned(), ms)]);
         let size = |minutes| tumbling(mins(minutes)).grace(secs(10));
-        let expected = Closing { window: size(1), lags: lags(0) };
+        let expected = Closing { window: size(1).into(), lags: lags(0) };
         assert_eq!(out(g.clone(), first), Nature::Windowed(expected));
         let k = g.add(Kind::KeyBy, &[first]);
         assert_eq!(out(g.clone(), k), Nature::History, "its windows can not be told any more");
         let second = through(&mut g, "q", k);
         let second = g.add(window("b", 5, Emit::OnClose), &[second]);
-        let expected = Closing { window: size(5), lags: lags(70_000) };
+        let expected = Closing { window: size(5).into(), lags: lags(70_000) };
         assert_eq!(out(g.clone(), second), Nature::Windowed(expected));
         let only = |mut g: Graph, from| {
             g.add(Kind::Sink { topic: "out".into() }, &[from]);

@@ -18,6 +18,7 @@ mod describe;
 mod lineage;
 mod order;
 mod partitions;
+mod pattern;
 mod refusal;
 mod subtopology;
 mod validate;
@@ -25,13 +26,14 @@ mod validate;
 pub(crate) use describe::Format;
 pub(crate) use lineage::{Closing, Nature};
 pub(crate) use partitions::{PartitionCounts, partition_counts};
+pub(crate) use pattern::Pattern;
 pub(crate) use subtopology::{SourceDecl, Subtopology};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::StoreName;
 use crate::on_error::OnError;
-use crate::time::{JoinWindow, Tumbling};
+use crate::time::{JoinWindow, Windows};
 
 /// Index of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +73,8 @@ pub(crate) enum JoinKind {
 pub(crate) enum Way {
     /// Those whose value answers yes.
     First,
+    /// Those that this case of several takes, counted from 1.
+    Case(usize),
     /// All others.
     Rest,
 }
@@ -88,6 +92,10 @@ pub(crate) enum Kind {
     KeyBy,
     /// Both values of a table's change go to the groups that they belong to.
     GroupBy,
+    /// Key and value are replaced.
+    MapWithKey,
+    /// The same by any number of them.
+    FlatMapWithKey,
     Merge,
     RepartitionSink {
         topic: String,
@@ -103,9 +111,11 @@ pub(crate) enum Kind {
     WindowAggregate {
         store: StoreName,
         what: &'static str,
-        window: Tumbling,
+        window: Windows,
         emit: Emit,
     },
+    /// Records that came after a window of their own had closed.
+    Late,
     /// The latest value of each key.
     Table {
         store: StoreName,
@@ -145,6 +155,8 @@ pub(crate) enum Kind {
     Sink {
         topic: String,
     },
+    /// To topics that the records name.
+    SinkOf,
     ForEach,
     TryMap,
     Inspect,
@@ -192,6 +204,8 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     /// Partitions of the repartition topics for which the user chose them.
     pub(crate) chosen: BTreeMap<String, u32>,
+    /// Patterns by which topics are read; where none was found, one stands for its topics.
+    pub(crate) patterns: BTreeSet<String>,
     /// What becomes of refused records where a step says nothing.
     pub(crate) on_error: OnError,
 }
@@ -202,6 +216,7 @@ impl Graph {
             id: id.to_owned(),
             nodes: Vec::new(),
             chosen: BTreeMap::new(),
+            patterns: BTreeSet::new(),
             on_error: OnError::default(),
         }
     }

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Graph, Kind, Node, changelog_topic, clock_topic};
+use super::{Emit, Graph, Kind, Node, Pattern, changelog_topic, clock_topic};
 use crate::error::{Error, Result};
 use crate::ids::check_name;
-use crate::time::Ms;
 
 impl Graph {
     /// Checks what single steps could not see.
@@ -21,6 +20,7 @@ impl Graph {
             return refuse("it has no steps", "start with `t.stream(TOPIC)`");
         }
         self.check_names()?;
+        self.check_patterns()?;
         self.check_repartitions()?;
         let mut stores = BTreeSet::new();
         let mut read = BTreeSet::new();
@@ -41,13 +41,16 @@ impl Graph {
                     "look up one global table everywhere, or take a `t.table(..)` of the topic",
                 );
             }
-            if let Kind::WindowAggregate { store, window, .. } = &node.kind
-                && window.size_ms() < 1
-            {
-                return refuse(
-                    &format!("the windows of `{store}` have a size of {}", Ms(window.size_ms())),
-                    "use at least one millisecond: `tumbling(secs(10))`",
-                );
+            if let Kind::WindowAggregate { store, window, emit, .. } = &node.kind {
+                if let Some((what, help)) = window.mistake() {
+                    return refuse(&format!("the windows of `{store}` {what}"), help);
+                }
+                if window.never_close() && *emit == Emit::OnClose {
+                    return refuse(
+                        &format!("the window of `{store}` never closes, so it would never speak"),
+                        "let it speak at each commit: `.on_update()`",
+                    );
+                }
             }
         }
         for node in &self.nodes {
@@ -81,12 +84,33 @@ impl Graph {
             else {
                 continue;
             };
-            check_name("topic", topic)?;
+            if !self.patterns.contains(topic) {
+                check_name("topic", topic)?;
+            }
             if own.contains(topic) {
                 return refuse(
                     &format!("it keeps topic `{topic}` for itself"),
                     "use a topic of another name, or give the store another one",
                 );
+            }
+        }
+        Ok(())
+    }
+
+    /// No topic is written that a pattern would take at the next start.
+    fn check_patterns(&self) -> Result<()> {
+        for pattern in &self.patterns {
+            // It was read when it was said.
+            let Ok(pattern_read) = Pattern::new(pattern) else { continue };
+            for node in &self.nodes {
+                if let Kind::Sink { topic } = &node.kind
+                    && pattern_read.takes(topic)
+                {
+                    return refuse(
+                        &format!("it writes to topic `{topic}`, which `{pattern}` matches"),
+                        "write to a topic of another name, or match fewer",
+                    );
+                }
             }
         }
         Ok(())

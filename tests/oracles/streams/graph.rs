@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::ops::fk::ForeignJoin;
 use super::ops::stream_joins::Join;
 use super::ops::windows::{Emit, Window};
 use super::ops::{self, FOLDS};
@@ -61,6 +62,16 @@ pub(super) struct OnlyJoin<'a> {
     pub(super) left: &'a str,
     pub(super) right: &'a str,
     pub(super) join: Join,
+    pub(super) sink: &'a str,
+}
+
+/// The one join by foreign key, between two tables and a sink, that a case is made of.
+pub(super) struct OnlyForeignJoin<'a> {
+    pub(super) left: &'a str,
+    pub(super) right: &'a str,
+    /// How long each side keeps old rows, if it is versioned.
+    pub(super) retention_ms: (Option<i64>, Option<i64>),
+    pub(super) join: ForeignJoin,
     pub(super) sink: &'a str,
 }
 
@@ -229,6 +240,26 @@ impl Graph {
             left: self.topic_of(node, "left")?,
             right: self.topic_of(node, "right")?,
             join: Join::of(node).ok()?,
+            sink: &sink.topic,
+        })
+    }
+
+    /// The join by foreign key, if there is nothing else.
+    pub(super) fn only_foreign_join(&self) -> Option<OnlyForeignJoin<'_>> {
+        let [sink] = self.sinks.as_slice() else { return None };
+        let node = self.node(&sink.from).ok().filter(|node| op(node) == "fk_join")?;
+        let side = |field: &str| {
+            let table = self.before(node, field).ok().filter(|node| op(node) == "table")?;
+            let retention = table["history_retention_ms"].as_i64();
+            Some((table["topic"].as_str()?, retention.filter(|_| table["store"] == "versioned")))
+        };
+        let ((left, left_ms), (right, right_ms)) = (side("left")?, side("right")?);
+        let join = ForeignJoin::of(node).ok()?;
+        Some(OnlyForeignJoin {
+            left,
+            right,
+            retention_ms: (left_ms, right_ms),
+            join,
             sink: &sink.topic,
         })
     }

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::graph::Graph;
 use super::join_model::{self, Rule};
 use super::ops::Matches;
-use super::ops::windows::{Emit, Window};
+use super::ops::windows::{Emit, Shape, Window};
 use super::values::OracleKey;
-use super::{Found, Input, Row, Step, execute};
+use super::{Found, Input, Row, Step, execute, fk_model};
 use crate::report::{Outcome, Stop, failed};
 
 /// Why outputs differ on purpose.
@@ -49,6 +49,9 @@ pub(super) fn judge<K: OracleKey>(case: &Value, graph: &Graph, steps: &[Step]) -
     }
     if let Some(rule) = by_join_rules(graph, steps, &found) {
         return differs(Differences::from([rule]));
+    }
+    if let Some(rules) = by_foreign_join_rules(graph, steps, &found) {
+        return differs(rules);
     }
     // Kafka's stream-stream joins count them too.
     let is_counted = |step: &&Step| !step.has_null_key() || !step.out.is_empty();
@@ -132,9 +135,11 @@ fn by_key(rows: &[Row]) -> BTreeMap<String, Vec<&Row>> {
 /// record takes the time further than that, the window leaves the store before it has spoken.
 fn is_lost_by_kafka(window: Option<Window>, row: &Row, newest: i64) -> bool {
     let (Some(window), Some(start)) = (window, row[0]["start"].as_i64()) else { return false };
-    let size_ms = i64::try_from(window.size_ms).unwrap_or(i64::MAX);
+    let Shape::Time { size, advance } = window.shape else { return false };
+    let (size_ms, advance) =
+        (i64::try_from(size).unwrap_or(i64::MAX), i64::try_from(advance).unwrap_or(i64::MAX));
     let kept_ms = size_ms.saturating_add(i64::try_from(window.grace_ms).unwrap_or(i64::MAX));
-    let newest_start = newest.saturating_sub(newest.rem_euclid(size_ms));
+    let newest_start = newest.saturating_sub(newest.rem_euclid(advance));
     window.emit == Emit::Final && start <= newest_start.saturating_sub(kept_ms)
 }
 
@@ -154,4 +159,12 @@ fn by_join_rules(graph: &Graph, steps: &[Step], found: &[Found]) -> Option<&'sta
     let rule =
         if join.join.matches == Matches::Inner { LATE_IN_INNER_JOIN } else { LATE_NEVER_MEETS };
     (is_recorded && is_found).then_some(rule)
+}
+
+/// The rules by which a join by foreign key differs.
+fn by_foreign_join_rules(graph: &Graph, steps: &[Step], found: &[Found]) -> Option<Differences> {
+    let join = graph.only_foreign_join()?;
+    let of = found.iter().map(|found| found.get(join.sink).map(Vec::as_slice).unwrap_or_default());
+    let found: Vec<&[Row]> = of.collect();
+    fk_model::differences(&join, steps, &found).map(|rules| rules.into_iter().collect())
 }

@@ -7,6 +7,7 @@
 //! * a worker whose rows are as many as may be waits for its next transaction.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub(super) const NAP: Duration = Duration::from_secs(10);
 pub(super) struct WorkerThread<'a> {
     pub(super) index: usize,
     pub(super) plan: &'a JobPlan,
-    pub(super) broker: &'a dyn Broker,
+    pub(super) broker: &'a Arc<dyn Broker>,
     pub(super) bell: &'a Bell,
     pub(super) progress: &'a ProgressCell,
     pub(super) orders: Receiver<Command>,

@@ -193,9 +193,12 @@ impl Graph {
             Kind::FlatMap => ("flat map".into(), vec![]),
             Kind::Inspect => ("inspect".into(), vec![]),
             Kind::Branch(Way::First) => ("branch: yes".into(), vec![]),
+            Kind::Branch(Way::Case(number)) => (format!("split: case {number}"), vec![]),
             Kind::Branch(Way::Rest) => ("branch: the rest".into(), vec![]),
             Kind::KeyBy => ("key by".into(), vec![]),
             Kind::GroupBy => ("group by".into(), vec![]),
+            Kind::MapWithKey => ("map with key".into(), vec![]),
+            Kind::FlatMapWithKey => ("flat map with key".into(), vec![]),
             Kind::Merge => ("merge".into(), vec![]),
             Kind::RepartitionSink { topic, carries: Carries::Key } => {
                 (format!("write {topic}"), vec!["key and times, no value".into()])
@@ -211,6 +214,7 @@ impl Graph {
                 };
                 (format!("{what} in {store}"), vec![format!("{window}, {speaks}")])
             }
+            Kind::Late => ("late records".into(), vec![]),
             Kind::Table { store } => (format!("table {store}"), vec![]),
             Kind::GlobalTable { topic, store } => {
                 let whole = format!("all partitions of {topic}, in every task");
@@ -230,6 +234,7 @@ impl Graph {
             Kind::StreamJoin { left, right, join, window } => {
                 (format!("{} in {left} and {right}", said(*join)), vec![window.to_string()])
             }
+            Kind::SinkOf => ("write to the topic that each record names".into(), vec![]),
             Kind::ForEach => ("for each".into(), vec![]),
             Kind::Print { label } => (format!("print [{label}]"), vec![]),
         }

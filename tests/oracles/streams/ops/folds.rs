@@ -37,17 +37,24 @@ impl Fold {
     pub(super) fn of(node: &Value) -> Outcome<Self> {
         match op(node) {
             "count" => Ok(Self::Count),
-            "aggregate" => {
-                let name = json::text(node, "adder")?;
-                let add = adder(name).ok_or_else(|| unsupported(format!("adder {name}")))?;
-                Ok(Self::Aggregate(Val::from_json(&node["init"]).unwrap_or_default(), add))
-            }
+            "aggregate" => Self::starting_from(&node["init"], json::text(node, "adder")?),
             _ => {
                 let name = json::text(node, "reducer")?;
                 let add = reducer(name).ok_or_else(|| unsupported(format!("reducer {name}")))?;
                 Ok(Self::Reduce(add))
             }
         }
+    }
+
+    fn starting_from(init: &Value, name: &str) -> Outcome<Self> {
+        let add = adder(name).ok_or_else(|| unsupported(format!("adder {name}")))?;
+        Ok(Self::Aggregate(Val::from_json(init).unwrap_or_default(), add))
+    }
+
+    /// What adds a value to a row that starts from a first value, by the name of the adder.
+    pub(super) fn added_to(init: &Value, name: &str) -> Outcome<Add> {
+        let add = Self::starting_from(init, name)?.adder();
+        add.ok_or_else(|| unsupported(format!("adder {name}")))
     }
 
     /// What adds a value to a row; `None` for a count.
@@ -93,6 +100,9 @@ fn grouped<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built
 fn fold<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
     let fold = Fold::of(node)?;
     let (stream, store) = (b.stream(node, "from")?, b.store());
+    if let Fold::Reduce(add) = fold {
+        return Ok(Built::Table(Rc::new(stream.reduce(&store, move |row, v| add(&row, &v)))));
+    }
     Ok(match fold.adder() {
         None => Built::Counts(Rc::new(stream.count(&store))),
         Some(add) => Built::Table(Rc::new(stream.aggregate(&store, add))),
