@@ -36,7 +36,7 @@ pub(crate) const JOINS: [Beside; 5] = [
     Beside {
         what: "global table join",
         topology: with_all_users,
-        build: users,
+        build: all_users,
         fill: fresh_orders,
         records_each: 1,
         verify: each_order_has_its_buyer,
@@ -117,6 +117,12 @@ fn country(user: u64) -> String {
 fn users(dir: &Path, rows: u64) -> u64 {
     write(dir, USERS, 0..WARM + rows, |n| (format!("user-{n}"), country(n), START_MS));
     WARM + rows
+}
+
+/// A job does not count the records of a global table, which every task reads.
+fn all_users(dir: &Path, rows: u64) -> u64 {
+    users(dir, rows);
+    0
 }
 
 fn items(dir: &Path, rows: u64) -> u64 {
