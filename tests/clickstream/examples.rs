@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::{stderr, stdout};
 
-const NAMES: [&str; 3] = ["enrichment", "orders_and_payments", "time_travel"];
+const NAMES: [&str; 4] = ["enrichment", "fraud", "orders_and_payments", "time_travel"];
 
 /// The directory with the binaries, built if they are not there or older than their sources.
 fn binaries() -> &'static Path {
@@ -54,6 +54,15 @@ fn each_order_is_settled_once() {
     assert!(text.contains("verified: each of 20000 orders settled once"), "{text}");
     let row = succeed("orders_and_payments", dir.path(), &["tail", "settled", "-o", "-1"]);
     assert!(row.contains("cents"), "{row}");
+}
+
+#[test]
+fn cards_raise_each_alarm_once_although_the_job_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("fraud", dir.path(), &[]);
+    assert!(text.contains("killed (SIGKILL on purpose)") && text.contains("verified: "), "{text}");
+    let stores = succeed("fraud", dir.path(), &["state", "list"]);
+    assert!(stores.contains("open-payments") && stores.contains("fraud-timers"), "{stores}");
 }
 
 #[test]

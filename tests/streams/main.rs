@@ -18,6 +18,7 @@ mod late_then;
 mod lifecycle;
 mod nexmark;
 mod operators;
+mod processors;
 mod queries;
 mod read;
 mod replay;

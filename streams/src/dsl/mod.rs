@@ -10,11 +10,13 @@ mod fold;
 mod foreign_join;
 mod global;
 mod join;
+mod process;
 mod repartition;
 mod row_types;
 mod sources;
 mod split;
 mod steps;
+mod stores;
 mod stream;
 mod stream_join;
 mod table;
@@ -32,6 +34,10 @@ pub use fold::{Cogroup, Cogrouped, cogroup};
 pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
 pub use split::{Split, Ways};
+pub use stores::{
+    KeyValueStore, SessionStore, StoreOptions, TableView, VersionPut, VersionedStore, WindowStore,
+    store,
+};
 pub use stream::Stream;
 pub use table::Table;
 pub use table_group::GroupedTable;

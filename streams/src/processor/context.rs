@@ -91,6 +91,8 @@ pub(crate) struct Context {
     pub(crate) task: TaskId,
     /// Stream time of each input of the task; `i64::MIN` while unknown.
     pub(crate) clocks: Vec<i64>,
+    /// The clock on the wall when the worker last looked at it.
+    pub(crate) now_ms: i64,
     pub(crate) counters: Counters,
     /// Late records one by one, where somebody asked for them.
     pub(crate) late_records: Option<Vec<LateRecord>>,
@@ -111,6 +113,7 @@ impl Context {
         Self {
             task,
             clocks: vec![i64::MIN; inputs],
+            now_ms: i64::MIN,
             counters: Counters::default(),
             late_records: None,
             judge: None,

@@ -167,6 +167,7 @@ impl Task {
             part.sources.iter().find(|source| source.input == number).map(|source| source.rank)
         };
         task.inputs.sort_by_key(|input| (!input.is_global, rank(input.number), input.number));
+        task.timed.iter().for_each(|step| step.op.borrow_mut().resume(&task.ctx));
         Ok(task)
     }
 

@@ -142,6 +142,17 @@ pub(crate) enum Kind {
         join: JoinKind,
         window: JoinWindow,
     },
+    /// A store that processors work on; they are its consumers.
+    Store {
+        store: StoreName,
+        /// Its layout, as a person calls it.
+        what: &'static str,
+    },
+    /// A user's processor; its inputs are a stream, and then the stores and tables that it uses.
+    Process {
+        name: StoreName,
+        timers: Option<StoreName>,
+    },
     /// The right side of a join by foreign key: which left rows name which right one. Its inputs are the
     /// questions of the left side and the right table.
     Subscriptions {
@@ -178,6 +189,8 @@ impl Kind {
             | Self::ForeignJoin { store, .. }
             | Self::GlobalTable { store, .. } => vec![store],
             Self::StreamJoin { left, right, .. } => vec![left, right],
+            Self::Store { store, .. } => vec![store],
+            Self::Process { timers, .. } => timers.iter().collect(),
             _ => Vec::new(),
         }
     }

@@ -1,4 +1,5 @@
-//! The clocks of a task's inputs: who holds windows open, and raises of those that are silent.
+//! The clocks of a task: those of its inputs, who holds windows open, raises of those that are silent, and
+//! what fires by the clock on the wall.
 //!
 //! Invariants
 //! * the topic of a table moves no clock, and no clock waits for it.
@@ -37,6 +38,32 @@ impl Task {
             }
         }
         self.fire()
+    }
+
+    /// The clock on the wall stands at `now_ms`: fires what is due by it; whether anything was.
+    pub(crate) fn tick(&mut self, now_ms: i64) -> Result<bool> {
+        self.ctx.now_ms = now_ms;
+        if self.next_tick().is_none_or(|at| at > now_ms) {
+            return Ok(false);
+        }
+        // A transaction without a position would be given up, and what fired with it.
+        let Some(own) = self.inputs.iter().position(|input| !input.is_global) else {
+            return Ok(false);
+        };
+        let mut any = false;
+        for step in &self.timed {
+            any |= step.op.borrow_mut().tick(&mut self.ctx)?;
+        }
+        if any {
+            (self.inputs[own].moved, self.raised) = (true, true);
+            self.fire()?;
+        }
+        Ok(any)
+    }
+
+    /// When [`tick`](Self::tick) has something to do; `None`: never.
+    pub(crate) fn next_tick(&self) -> Option<i64> {
+        self.timed.iter().filter_map(|step| step.op.borrow().next_tick()).min()
     }
 
     /// Raises the clocks of those silent inputs of its own that are still silent, and writes that down in

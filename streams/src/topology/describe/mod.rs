@@ -234,6 +234,11 @@ impl Graph {
             Kind::StreamJoin { left, right, join, window } => {
                 (format!("{} in {left} and {right}", said(*join)), vec![window.to_string()])
             }
+            Kind::Store { store, what } => (format!("store {store}"), vec![(*what).into()]),
+            Kind::Process { name, timers } => {
+                let timers = timers.iter().map(|_| "timers by key".into()).collect();
+                (format!("process {name}"), timers)
+            }
             Kind::SinkOf => ("write to the topic that each record names".into(), vec![]),
             Kind::ForEach => ("for each".into(), vec![]),
             Kind::Print { label } => (format!("print [{label}]"), vec![]),
