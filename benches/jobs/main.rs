@@ -1,9 +1,10 @@
-//! What single steps of a job cost: no state, a count, joins and windows beside much other state.
+//! What single steps of a job cost: no state, a count, joins, windows and stores beside much other state.
 //!
 //! ```text
 //!   filter, map          log to log, exactly-once          beside: hand-written loop over the same log
 //!   count by key         topic, changelog, RocksDB         beside: hand-written loop with a hash map
-//!   joins, windows       ROWS other rows in their stores   beside: themselves with fewer rows
+//!   joins, windows,      ROWS other rows in their stores   beside: themselves with fewer rows
+//!   stores
 //! ```
 //!
 //! Keys are their topic's, so nothing goes through a repartition topic but what a foreign key needs. The
@@ -29,6 +30,7 @@ mod job;
 mod joins;
 mod loops;
 mod records;
+mod stores;
 mod windows;
 
 use cost::{is_chosen, setting};
@@ -45,7 +47,7 @@ fn main() {
     if is_chosen("count by key") {
         loops::count_by_key(records, runs);
     }
-    let beside = joins::JOINS.iter().chain(&windows::KINDS);
+    let beside = joins::JOINS.iter().chain(&windows::KINDS).chain(&stores::KINDS);
     for job in beside.filter(|job| is_chosen(job.what)) {
         job.run(records, &rows, runs);
     }
