@@ -37,6 +37,7 @@ pub mod broker;
 mod codec;
 mod dsl;
 mod error;
+pub mod guide;
 mod ids;
 mod key;
 mod letter;
