@@ -25,7 +25,7 @@ use crate::key::RecordKey;
 use crate::on_error::OnError;
 use crate::operator::envelope::{self, Envelope};
 use crate::operator::join_row;
-use crate::operator::{Children, SourceEntry, SourceSettings};
+use crate::operator::{Children, Combines, SourceEntry, SourceSettings};
 use crate::processor::{Entry, FallibleStep, Faults, Next, Shared, Stateful, Timed};
 use crate::time::TimeInputs;
 use crate::topology::{Graph, Kind, NodeId, Pattern};
@@ -134,6 +134,8 @@ pub(crate) struct Assembly {
     /// The output for dead letters, if there can be any.
     pub(crate) letters: Option<usize>,
     pub(crate) repartitions: Vec<RepartitionDecl>,
+    /// What gathers records before they leave, and the node whose records it takes.
+    pub(crate) combiners: Vec<(NodeId, Shared<dyn Combines>)>,
     pub(crate) types: BTreeMap<String, TopicTypes>,
     ahead_max_ms: Rc<Cell<i64>>,
     sources: BTreeMap<String, Source>,
@@ -152,6 +154,7 @@ impl Assembly {
             outputs: Vec::new(),
             letters: None,
             repartitions: Vec::new(),
+            combiners: Vec::new(),
             types: BTreeMap::new(),
             ahead_max_ms: Rc::new(Cell::new(ahead_max_ms)),
             sources: BTreeMap::new(),

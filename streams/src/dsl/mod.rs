@@ -6,6 +6,7 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod counted;
 mod global;
 mod join;
 mod repartition;

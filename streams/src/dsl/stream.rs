@@ -187,10 +187,10 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
         K: Key,
     {
         let place = store_name(&self.assembly, store).map(|name| {
-            let place = self.keyed(&name, Carries::Key, |_| (), |_| Ok(()));
+            let place = self.counted(&name, None);
             (name, place)
         });
-        Self::finish(place, "count", |n: &mut u64, ()| *n += 1)
+        Self::finish(place, "count", |n: &mut u64, more: u64| *n = n.saturating_add(more))
     }
 
     /// Folds the records of each key into a value that starts from `A::default()`.

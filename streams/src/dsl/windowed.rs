@@ -44,8 +44,9 @@ impl<K: Key, V: Data> WindowedStream<K, V> {
         let window = self.window;
         let (name, assembly) = name_of(&self.stream.assembly, store);
         let stream = self.stream;
-        let place = move |name: &StoreName| stream.keyed(name, Carries::Key, |_| (), |_| Ok(()));
-        table(assembly, name, window, "count", place, Box::new(|n: &mut u64, ()| *n += 1))
+        let place = move |name: &StoreName| stream.counted(name, Some(window));
+        let add = Box::new(|n: &mut u64, more: u64| *n = n.saturating_add(more));
+        table(assembly, name, window, "count", place, add)
     }
 
     /// Folds the records of each key and window into a value that starts from `A::default()`.

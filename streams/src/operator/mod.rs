@@ -8,6 +8,7 @@
 mod aggregate;
 mod branch;
 mod children;
+mod combine;
 pub(crate) mod envelope;
 mod filter;
 mod flat_map;
@@ -35,6 +36,7 @@ mod with_key;
 pub(crate) use aggregate::{Add, Aggregate};
 pub(crate) use branch::Branch;
 pub(crate) use children::{Children, SharedNext};
+pub(crate) use combine::{Combines, CountSink, decode_count};
 pub(crate) use filter::Filter;
 pub(crate) use flat_map::FlatMap;
 pub(crate) use for_each::ForEach;
