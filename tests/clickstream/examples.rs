@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::{stderr, stdout};
 
-const NAMES: [&str; 3] = ["enrichment", "orders_and_payments", "time_travel"];
+const NAMES: [&str; 4] = ["enrichment", "orders_and_payments", "time_travel", "word_count"];
 
 /// The directory with the binaries, built if they are not there or older than their sources.
 fn binaries() -> &'static Path {
@@ -67,4 +67,14 @@ fn a_mended_job_is_compared_with_what_was_written() {
     assert!(text.contains("verified: "), "{text}");
     let again = run("time_travel", dir.path(), &["replay", "--from", "start", "--compare"]);
     assert_eq!(again.status.code(), Some(4), "{}", stderr(&again));
+}
+
+#[test]
+fn words_are_counted_once_although_the_job_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("word_count", dir.path(), &[]);
+    assert!(text.contains("killed (SIGKILL on purpose)"), "{text}");
+    assert!(text.contains("verified: "), "{text}");
+    let row = succeed("word_count", dir.path(), &["state", "get", "counts-by-word", "sea"]);
+    assert!(row.trim().chars().any(|c| c.is_ascii_digit()), "{row}");
 }
