@@ -20,6 +20,7 @@ mod hand_loop;
 mod job;
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use compare::{Work, in_turn, report};
 use core_log::RecordRef;
@@ -53,7 +54,13 @@ fn counted(clicks: Stream<NoKey, Click>) {
         .to(COUNTS);
 }
 
-/// A click of about 120 bytes in bincode; a thousand pages, a thousand records per second of event time.
+/// How many pages there are: a thousand, or as many as PAGES says.
+fn pages() -> u64 {
+    static PAGES: OnceLock<u64> = OnceLock::new();
+    *PAGES.get_or_init(|| setting("PAGES", 1_000))
+}
+
+/// A click of about 120 bytes in bincode; a thousand records per second of event time.
 fn click(i: u64) -> Click {
     let mixed = i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let user = if mixed.is_multiple_of(20) {
@@ -63,7 +70,7 @@ fn click(i: u64) -> Click {
     };
     Click {
         user,
-        page: format!("/products/{}", mixed % 1_000),
+        page: format!("/products/{}", mixed % pages()),
         referrer: "https://search.example/?q=headwater".into(),
         agent: "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0".into(),
         at: 1_700_000_000_000 + i64::try_from(i).unwrap_or(0),

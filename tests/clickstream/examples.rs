@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use crate::{stderr, stdout};
 
-const NAMES: [&str; 5] = ["enrichment", "fraud", "inventory", "orders_and_payments", "time_travel"];
+const NAMES: [&str; 6] =
+    ["enrichment", "fraud", "inventory", "orders_and_payments", "time_travel", "word_count"];
 
 /// The directory with the binaries, built if they are not there or older than their sources.
 fn binaries() -> &'static Path {
@@ -89,4 +90,14 @@ fn a_warehouse_is_priced_and_counted_although_it_was_killed() {
     let listed = ["state", "range", "priced-subscriptions", "--limit", "3"];
     let rows = succeed("inventory", dir.path(), &listed);
     assert!(rows.contains("p-000"), "{rows}");
+}
+
+#[test]
+fn words_are_counted_once_although_the_job_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("word_count", dir.path(), &[]);
+    assert!(text.contains("killed (SIGKILL on purpose)"), "{text}");
+    assert!(text.contains("verified: "), "{text}");
+    let row = succeed("word_count", dir.path(), &["state", "get", "counts-by-word", "sea"]);
+    assert!(row.trim().chars().any(|c| c.is_ascii_digit()), "{row}");
 }

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::on_error::OnError;
 use crate::operator::envelope::{self, Envelope};
-use crate::operator::{Children, Now, SourceEntry, SourceSettings};
+use crate::operator::{Children, Combines, Now, SourceEntry, SourceSettings};
 use crate::operator::{join_row, split_timer};
 use crate::processor::{Entry, FallibleStep, Faults, Next, Shared, Stateful, Timed};
 use crate::time::TimeInputs;
@@ -152,6 +152,8 @@ pub(crate) struct Assembly {
     /// The output for dead letters, if there can be any.
     pub(crate) letters: Option<usize>,
     pub(crate) repartitions: Vec<RepartitionDecl>,
+    /// What gathers records before they leave, and the node whose records it takes.
+    pub(crate) combiners: Vec<(NodeId, Shared<dyn Combines>)>,
     pub(crate) types: BTreeMap<String, TopicTypes>,
     /// The time at which processors work, and their stores with them.
     pub(crate) now: Rc<Now>,
@@ -172,6 +174,7 @@ impl Assembly {
             outputs: Vec::new(),
             letters: None,
             repartitions: Vec::new(),
+            combiners: Vec::new(),
             types: BTreeMap::new(),
             now: Rc::default(),
             ahead_max_ms: Rc::new(Cell::new(ahead_max_ms)),

@@ -25,10 +25,12 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
         K: Key,
     {
         let place = store_name(&self.assembly, store).map(|name| {
-            let place = self.keyed(&name, Carries::Key, |_| (), |_| Ok(()));
+            let place = self.counted(&name, None);
             (name, place)
         });
-        let add = |n: &mut Option<u64>, ()| *n.get_or_insert_default() += 1;
+        let add = |n: &mut Option<u64>, more: u64| {
+            *n = Some(n.unwrap_or(0).saturating_add(more));
+        };
         folded(place, "count", Box::new(add))
     }
 

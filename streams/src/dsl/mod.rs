@@ -8,6 +8,7 @@
 mod assembly;
 mod at_most_every;
 mod cogroup;
+mod counted;
 mod fold;
 mod foreign_join;
 mod global;

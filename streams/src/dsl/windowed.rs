@@ -93,8 +93,20 @@ impl<K: Key, V: Data, G> WindowedStream<K, V, G> {
 
     /// Counts the records of each key and window.
     pub fn count(self, store: &str) -> WindowTable<K, u64> {
-        let add = |n: &mut Option<u64>, ()| *n = Some(n.unwrap_or(0).saturating_add(1));
         let merge = |n: &mut u64, other: u64| *n = n.saturating_add(other);
+        let windows = self.windows;
+        if let (Shape::Tumbling { .. }, None) = (windows.shape(), &self.late) {
+            let add = |n: &mut Option<u64>, more: u64| {
+                *n = Some(n.unwrap_or(0).saturating_add(more));
+            };
+            let folds = Folds { add: Box::new(add), merge: Some(Box::new(merge)) };
+            return self.placed(store, "count", move |stream, kind, _| {
+                let (assembly, place) = stream.counted(kind.stores()[0], Some(windows));
+                let kept = TopicTypes::of::<K, KeptRecords<u64>, Bincode>();
+                finish_table(assembly, place, kind, folds, None, kept)
+            });
+        }
+        let add = |n: &mut Option<u64>, ()| *n = Some(n.unwrap_or(0).saturating_add(1));
         let folds = Folds { add: Box::new(add), merge: Some(Box::new(merge)) };
         self.fold(store, "count", Carries::Key, (|_| (), |_| Ok(())), folds)
     }
@@ -170,6 +182,24 @@ impl<K: Key, V: Data, G> WindowedStream<K, V, G> {
         (convert, decode): Carried<V, V2>,
         folds: Folds<V2, A>,
     ) -> WindowTable<K, A> {
+        self.placed(store, what, move |stream, kind, late| match late {
+            None => {
+                let (assembly, place) = stream.keyed(kind.stores()[0], carries, convert, decode);
+                let kept = TopicTypes::of::<K, KeptRecords<V2>, Bincode>();
+                finish_table(assembly, place, kind, folds, None, kept)
+            }
+            Some(route) => late::finish(stream, route, kind, convert, folds),
+        })
+    }
+
+    /// A result that is put in place once it is said when it speaks.
+    fn placed<A: Data>(
+        self,
+        store: &str,
+        what: &'static str,
+        finish: impl FnOnce(Stream<K, V>, Kind, Option<LateRoute<K, V>>) -> Stream<Windowed<K>, A>
+        + 'static,
+    ) -> WindowTable<K, A> {
         let assembly = Rc::clone(&self.stream.assembly);
         let name = store_name(&assembly, store).ok();
         let Self { stream, windows, late, .. } = self;
@@ -177,16 +207,7 @@ impl<K: Key, V: Data, G> WindowedStream<K, V, G> {
             let assembly = Rc::clone(&assembly);
             move |emit: Emit| {
                 let Some(store) = name else { return nowhere(assembly) };
-                let kind = Kind::WindowAggregate { store, what, window: windows, emit };
-                match late {
-                    None => {
-                        let (assembly, place) =
-                            stream.keyed(kind.stores()[0], carries, convert, decode);
-                        let kept = TopicTypes::of::<K, KeptRecords<V2>, Bincode>();
-                        finish_table(assembly, place, kind, folds, None, kept)
-                    }
-                    Some(route) => late::finish(stream, route, kind, convert, folds),
-                }
+                finish(stream, Kind::WindowAggregate { store, what, window: windows, emit }, late)
             }
         };
         WindowTable { assembly, finish: Box::new(finish) }

@@ -38,6 +38,7 @@ use crate::broker::{Batch, Broker, Position, TopicRef, Transaction};
 use crate::dsl::Assembly;
 use crate::error::Result;
 use crate::ids::TaskId;
+use crate::operator::Combines;
 use crate::processor::{
     Changelog, Context, Counters, Entry, Judge, NamedOutputs, Output, Shared, Stateful, Timed,
 };
@@ -85,6 +86,8 @@ pub(crate) struct Task {
     entries: Vec<Option<Box<dyn Entry>>>,
     timed: Vec<Clocked>,
     stores: Vec<StorePartition>,
+    /// What gathers records before they are emitted.
+    combiners: Vec<Shared<dyn Combines>>,
     /// Repartition topics that this task writes, and its time there.
     downstream: Vec<(TopicRef, TimeInputs)>,
     log_id: [u8; 16],
@@ -128,7 +131,7 @@ impl Task {
         let faults = assembly.faults();
         let late = assembly.graph.behind_updates();
         let names = assembly.graph.names_topics().then(|| assembly.graph.clone());
-        let Assembly { entries, timed, stateful, repartitions, .. } = assembly;
+        let Assembly { entries, timed, stateful, repartitions, combiners, .. } = assembly;
         let here = |node: NodeId| membership[node.0] == id.subtopology;
         let timed = timed.into_iter().filter(|(node, _)| here(*node));
         let timed = timed.map(|(node, op)| Clocked { node, op, waits: late.contains(&node) });
@@ -149,6 +152,7 @@ impl Task {
             entries,
             timed: timed.collect(),
             stores: Vec::new(),
+            combiners: Vec::new(),
             downstream: Vec::new(),
             log_id: broker.log_id(),
             raised: false,
@@ -163,6 +167,8 @@ impl Task {
         for (node, op) in stateful.into_iter().filter(|(node, _)| here(*node)) {
             task.open_store(plan, (node, op), broker, stores)?;
         }
+        let combiners = combiners.into_iter().filter(|(node, _)| here(*node));
+        task.combiners.extend(combiners.map(|(_, combiner)| combiner));
         for decl in repartitions.into_iter().filter(|decl| here(decl.sink)) {
             task.downstream.push((plan.topic(&decl.topic)?.clone(), decl.inputs));
         }
@@ -310,6 +316,7 @@ impl Task {
 
     /// Hands everything emitted to the log; whether there was anything.
     pub(crate) fn flush(&mut self) -> Result<bool> {
+        self.combiners.iter().try_for_each(|c| c.borrow_mut().flush(&mut self.ctx))?;
         self.ctx.flush()
     }
 
@@ -325,7 +332,7 @@ impl Task {
         if self.is_dirty() {
             self.speak()?;
         }
-        self.ctx.flush()?;
+        self.flush()?;
         for store in &mut self.stores {
             let (topic, partition) = (&store.changelog, self.id.partition);
             let transaction = transaction.as_ref();
