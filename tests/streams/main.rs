@@ -6,6 +6,7 @@
 
 mod at_most_every;
 mod checkers;
+mod clock_replay;
 mod determinism;
 mod equal;
 mod errors;
@@ -19,6 +20,8 @@ mod late_then;
 mod lifecycle;
 mod nexmark;
 mod operators;
+mod ordered;
+mod processors;
 mod queries;
 mod read;
 mod replay;
@@ -35,4 +38,6 @@ mod tables;
 mod threads;
 mod time;
 mod versioned;
+mod window_models;
+mod window_replays;
 mod windows;

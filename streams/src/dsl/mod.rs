@@ -7,17 +7,20 @@
 
 mod assembly;
 mod at_most_every;
+mod cogroup;
 mod fold;
 mod foreign_join;
 mod global;
 mod grace_join;
 mod join;
 mod listed_types;
+mod process;
 mod repartition;
 mod row_types;
 mod sources;
 mod split;
 mod steps;
+mod stores;
 mod stream;
 mod stream_join;
 mod table;
@@ -32,10 +35,14 @@ mod with_key;
 
 pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
-pub use fold::{Cogroup, Cogrouped, cogroup};
+pub use cogroup::{Cogroup, Cogrouped, CogroupedWindows, Either, cogroup};
 pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
 pub use split::{Split, Ways};
+pub use stores::{
+    KeyValueStore, SessionStore, StoreOptions, TableView, VersionPut, VersionedStore, WindowStore,
+    store,
+};
 pub use stream::Stream;
 pub use table::Table;
 pub use table_group::GroupedTable;

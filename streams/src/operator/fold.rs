@@ -2,20 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::aggregate::Fold;
 use crate::error::Result;
 use crate::processor::Context;
 use crate::record::Headers;
 use crate::time::Stamp;
-
-/// Adds a record's value to what a window has; `None`: it has nothing yet.
-pub(crate) type AddTo<V, A> = Box<dyn Fn(&mut Option<A>, V)>;
 
 /// Adds what a later part of a window has to what an earlier part has.
 pub(crate) type Merge<A> = Box<dyn Fn(&mut A, A)>;
 
 /// How a window becomes a value.
 pub(crate) struct Folds<V, A> {
-    pub(crate) add: AddTo<V, A>,
+    pub(crate) add: Fold<V, A>,
     /// Only sessions merge.
     pub(crate) merge: Option<Merge<A>>,
 }

@@ -21,6 +21,7 @@ mod partitions;
 mod pattern;
 mod refusal;
 mod subtopology;
+mod told;
 mod validate;
 
 pub(crate) use describe::Format;
@@ -28,6 +29,7 @@ pub(crate) use lineage::{Closing, Nature};
 pub(crate) use partitions::{PartitionCounts, partition_counts};
 pub(crate) use pattern::Pattern;
 pub(crate) use subtopology::{SourceDecl, Subtopology};
+pub(crate) use told::Told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -160,6 +162,17 @@ pub(crate) enum Kind {
         join: JoinKind,
         window: JoinWindow,
     },
+    /// A store that processors work on; they are its consumers.
+    Store {
+        store: StoreName,
+        /// Its layout, as a person calls it.
+        what: &'static str,
+    },
+    /// A user's processor; its inputs are a stream, and then the stores and tables that it uses.
+    Process {
+        name: StoreName,
+        timers: Option<StoreName>,
+    },
     /// The right side of a join by foreign key: which left rows name which right one. Its inputs are the
     /// questions of the left side and the right table.
     Subscriptions {
@@ -198,6 +211,8 @@ impl Kind {
             | Self::ForeignJoin { store, .. }
             | Self::GlobalTable { store, .. } => vec![store],
             Self::StreamJoin { left, right, .. } => vec![left, right],
+            Self::Store { store, .. } => vec![store],
+            Self::Process { timers, .. } => timers.iter().collect(),
             Self::VersionedTable { store, history, .. } => vec![store, history],
             _ => Vec::new(),
         }
@@ -225,6 +240,8 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     /// Partitions of the repartition topics for which the user chose them.
     pub(crate) chosen: BTreeMap<String, u32>,
+    /// Repartition topics whose records are taken in the order of source time.
+    pub(crate) ordered: BTreeSet<String>,
     /// Patterns by which topics are read; where none was found, one stands for its topics.
     pub(crate) patterns: BTreeSet<String>,
     /// What becomes of refused records where a step says nothing.
@@ -237,6 +254,7 @@ impl Graph {
             id: id.to_owned(),
             nodes: Vec::new(),
             chosen: BTreeMap::new(),
+            ordered: BTreeSet::new(),
             patterns: BTreeSet::new(),
             on_error: OnError::default(),
         }

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::graph::Graph;
+use super::graph::{Graph, Sink};
 use super::join_model::{self, Rule};
-use super::ops::Matches;
-use super::ops::windows::{Emit, Window};
+use super::ops::windows::{Emit, Shape, Window};
+use super::ops::{Matches, sliding_model};
 use super::values::OracleKey;
 use super::{Found, Input, Row, Step, execute, fk_model};
 use crate::report::{Outcome, Stop, failed};
@@ -35,7 +35,12 @@ const LATE_NEVER_MEETS: &str = "a late record meets nothing, and what has spoken
      its stores still hold, and lets unmatched records speak when it next looks at them";
 
 const NULL_VALUES_COUNT: &str =
-    "source time counts every record that a task reads, also those with a null value";
+    "source time counts every record that a task reads, also those with a null key or value";
+const SESSIONS_TOLD_ANEW: &str = "a session that a record leaves with the same start and end is told anew; Kafka without a record \
+     cache takes it back first";
+const SLIDING_BY_RULE: &str = "a sliding window has every record of its stretch that came before its deadline, and gives its \
+     final result then; Kafka makes a new one from its neighbours, which lack what came too late for them, \
+     loses what its store has dropped, and does not count null values for its time";
 const DELETES_OF_NOTHING: &str = "a delete is passed on where there was a row that was passed on";
 const ONE_CHANGE: &str = "a row that changes by several ways changes once per commit; Kafka passes each way on \
      (KAFKA-6443)";
@@ -56,16 +61,28 @@ pub(super) fn judge<K: OracleKey>(case: &Value, graph: &Graph, steps: &[Step]) -
     if let Some(rule) = by_join_rules(graph, steps, &found) {
         return differs(Differences::from([rule]));
     }
+    let is_sliding = |sink: &Sink| sliding_model::explains(graph, sink, steps, &found);
+    if graph.topics.len() == 1 && graph.sinks.iter().all(|sink| is_sliding(sink) == Some(true)) {
+        return differs(Differences::from([SLIDING_BY_RULE]));
+    }
     if let Some(rules) = by_foreign_join_rules(graph, steps, &found) {
         return differs(rules);
     }
     // Kafka's stream-stream joins count them too.
-    let is_counted = |step: &&Step| !step.has_null_key() || !step.out.is_empty();
+    let is_sliding = |sink: &Sink| {
+        sink.window.is_some_and(|window| matches!(window.shape, Shape::Sliding { .. }))
+    };
+    let skips_nulls = graph.sinks.iter().all(is_sliding);
+    let is_counted = |step: &&Step| {
+        let is_skipped = step.has_null_key() || (skips_nulls && step.null_value_to().is_some());
+        !is_skipped || !step.out.is_empty()
+    };
     let counted: Vec<Step> = steps.iter().filter(is_counted).cloned().collect();
     if !graph.has_stream_join && counted.len() < steps.len() {
         let again = execute::<K>(graph, &counted)?;
         if let Ok(mut differences) = compare(graph, &counted, &again) {
-            differences.insert(NULL_KEYS_COUNT);
+            let reason = if skips_nulls { NULL_VALUES_COUNT } else { NULL_KEYS_COUNT };
+            differences.insert(reason);
             return differs(differences);
         }
     }
@@ -105,6 +122,11 @@ fn compare(graph: &Graph, steps: &[Step], found: &[Found]) -> Result<Differences
             let known = told.entry(topic).or_insert_with(Known::default);
             let (heard, said) = (known.recorded.hear(expected), known.ours.hear(found));
             if is_same(graph.is_unordered, expected, found) {
+                continue;
+            }
+            let once = told_once(sink.window, expected);
+            if once.len() < expected.len() && is_same(graph.is_unordered, &once, found) {
+                differences.insert(SESSIONS_TOLD_ANEW);
                 continue;
             }
             let is_left_out = step.null_key_to().is_some_and(|topic| graph.is_keyed_again(topic));
@@ -190,13 +212,22 @@ fn by_key(rows: &[Row]) -> BTreeMap<String, Vec<&Row>> {
     keys
 }
 
+/// The rows without those that take back a session that is told anew in the same step.
+fn told_once(window: Option<Window>, rows: &[Row]) -> Vec<Row> {
+    let is_session = window.is_some_and(|window| matches!(window.shape, Shape::Session { .. }));
+    let again = |row: &Row| rows.iter().any(|other| other[0] == row[0] && !other[1].is_null());
+    rows.iter().filter(|row| !(is_session && row[1].is_null() && again(row))).cloned().collect()
+}
+
 /// Kafka keeps a window of emit-final for size + grace behind the newest window's start. When one
 /// record takes the time further than that, the window leaves the store before it has spoken.
 fn is_lost_by_kafka(window: Option<Window>, row: &Row, newest: i64) -> bool {
     let (Some(window), Some(start)) = (window, row[0]["start"].as_i64()) else { return false };
-    let size_ms = i64::try_from(window.size_ms).unwrap_or(i64::MAX);
+    let Shape::Time { size, advance } = window.shape else { return false };
+    let (size_ms, advance) =
+        (i64::try_from(size).unwrap_or(i64::MAX), i64::try_from(advance).unwrap_or(i64::MAX));
     let kept_ms = size_ms.saturating_add(i64::try_from(window.grace_ms).unwrap_or(i64::MAX));
-    let newest_start = newest.saturating_sub(newest.rem_euclid(size_ms));
+    let newest_start = newest.saturating_sub(newest.rem_euclid(advance));
     window.emit == Emit::Final && start <= newest_start.saturating_sub(kept_ms)
 }
 

@@ -185,6 +185,9 @@ impl Graph {
             Kind::Source { topic, event_time: true } => {
                 (format!("read {topic}"), vec!["event time from the value".into()])
             }
+            Kind::RepartitionSource { topic } if self.ordered.contains(topic) => {
+                (format!("read {topic}"), vec!["in the order of source time".into()])
+            }
             Kind::Source { topic, .. } | Kind::RepartitionSource { topic } => {
                 (format!("read {topic}"), vec![])
             }
@@ -245,6 +248,11 @@ impl Graph {
             }
             Kind::StreamJoin { left, right, join, window } => {
                 (format!("{} in {left} and {right}", said(*join)), vec![window.to_string()])
+            }
+            Kind::Store { store, what } => (format!("store {store}"), vec![(*what).into()]),
+            Kind::Process { name, timers } => {
+                let timers = timers.iter().map(|_| "timers by key".into()).collect();
+                (format!("process {name}"), timers)
             }
             Kind::SinkOf => ("write to the topic that each record names".into(), vec![]),
             Kind::ForEach => ("for each".into(), vec![]),
