@@ -108,6 +108,30 @@ fn groups_of_a_slow_table_lose_and_double_nothing() {
     }
 }
 
+/// What a slow table says carries the time of its records, and what follows is as far behind as it is.
+#[test]
+fn nothing_that_a_slow_table_says_is_late_for_a_window_behind_it() {
+    const TOTALS: Topic<Windowed<String>, u64> = topic("totals");
+    fn counted(t: &mut Topology) {
+        let slow = t.table(PRICES, "prices").at_most_every(millis(40));
+        let windows = tumbling(millis(20)).grace(millis(5));
+        let all = slow.updates().key_by(|_| String::from("all"));
+        all.window(windows).count("totals").on_close().to(TOTALS);
+        slow.to(SHOWN);
+    }
+    for partitions in 1..=3 {
+        for seed in 0..6 {
+            let mut d = TestDriver::new(counted).partitions(partitions).seed(seed).crash_every(30);
+            send(&mut d, &input(seed, 200));
+            d.advance_to(FAR);
+            let told = d.read_records(SHOWN).iter().filter(|record| record.value.is_some()).count();
+            let total: u64 = d.read(TOTALS).into_iter().map(|(_, n)| n).sum();
+            let story = format!("seed {seed}, {partitions} partitions");
+            assert_eq!((total, d.late()), (u64::try_from(told).unwrap(), 0), "{story}");
+        }
+    }
+}
+
 fn say(d: &mut TestDriver, topic: Topic<String, String>, key: &str, value: &str, at: i64) {
     d.send_at(topic, key.into(), value.into(), at).run().unwrap();
 }

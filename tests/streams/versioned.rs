@@ -145,7 +145,8 @@ fn a_stream_that_waits_finds_what_the_table_heard_late() {
     for partitions in 1..=3 {
         for seed in 0..6 {
             for is_left in [true, false] {
-                let input = input(seed, 150);
+                // Longer than the grace, so that some leave while others come.
+                let input = input(seed, 400);
                 let topology = if is_left { with_grace } else { inner_with_grace };
                 let mut d = TestDriver::new(topology).partitions(partitions).seed(seed);
                 if seed % 2 == 1 {
@@ -157,6 +158,30 @@ fn a_stream_that_waits_finds_what_the_table_heard_late() {
                 let story = format!("seed {seed}, {partitions} partitions, left {is_left}");
                 assert_eq!(told, model_with_grace(&input, is_left), "{story}");
             }
+        }
+    }
+}
+
+/// What follows a join that waits is as far behind as the join: nothing is late for its windows.
+#[test]
+fn nothing_behind_a_join_that_waits_is_late_because_it_waited() {
+    const TOTALS: Topic<Windowed<String>, u64> = topic("totals");
+    fn counted(t: &mut Topology) {
+        let users = t.versioned_table(USERS, "users", hours(1));
+        let seen = t.stream(CLICKS).left_join_with_grace(&users, millis(300), "waiting", said);
+        let windows = tumbling(millis(100)).grace(millis(100));
+        seen.key_by(|_| String::from("all")).window(windows).count("totals").on_close().to(TOTALS);
+    }
+    for partitions in 1..=3 {
+        for seed in 0..4 {
+            let input = input(seed, 300);
+            let mut d = TestDriver::new(counted).partitions(partitions).seed(seed).crash_every(40);
+            send(&mut d, &input);
+            d.advance_to(FAR);
+            let total: u64 = d.read(TOTALS).into_iter().map(|(_, n)| n).sum();
+            let clicks = input.iter().filter(|sent| !sent.is_user && sent.value.is_some()).count();
+            let story = format!("seed {seed}, {partitions} partitions");
+            assert_eq!((total, d.late()), (u64::try_from(clicks).unwrap(), 0), "{story}");
         }
     }
 }

@@ -45,6 +45,9 @@ pub(crate) struct Held<V> {
     headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+/// A held record with the key of its row.
+type HeldRow<V> = (Vec<u8>, Stored<Held<V>>);
+
 /// What both make together; `None`: nothing.
 pub(crate) type Matched<V, T, R> = Box<dyn Fn(V, Option<T>) -> Option<R>>;
 
@@ -118,7 +121,7 @@ impl<K, V: Data, T, R> GraceJoin<K, V, T, R> {
     }
 
     /// Held records up to a time, in their order, some at a time.
-    fn due(&self, to: i64) -> Result<Vec<(Vec<u8>, Stored<Held<V>>)>> {
+    fn due(&self, to: i64) -> Result<Vec<HeldRow<V>>> {
         let end = to.checked_add(1).map(encode_i64);
         let mut due = Vec::new();
         self.rows.scan(&[], end.as_ref().map(|end| &end[..]), &mut |row, held| {

@@ -21,12 +21,15 @@ use crate::key::RecordKey;
 use crate::processor::{Context, Process, Record};
 use crate::store::{StoreError, Stored, View};
 
+type ByValue<V, V2> = Box<dyn Fn(V) -> Option<V2>>;
+type ByKey<K, V, V2> = Box<dyn Fn(&K, V) -> Option<V2>>;
+
 /// What becomes of a row; `None`: it has no part in the table.
 pub(crate) enum RowMap<K, V, V2> {
     /// By its value.
-    Value(Box<dyn Fn(V) -> Option<V2>>),
+    Value(ByValue<V, V2>),
     /// By its key and its value.
-    WithKey(Box<dyn Fn(&K, V) -> Option<V2>>),
+    WithKey(ByKey<K, V, V2>),
 }
 
 /// Passes on what becomes of both values of a change.

@@ -29,6 +29,9 @@ pub(crate) struct Stored<A> {
     pub(crate) value: A,
 }
 
+/// What a scan calls for each row, with its key, until it breaks.
+pub(crate) type VisitRow<'a, A> = dyn FnMut(&[u8], Stored<A>) -> ControlFlow<()> + 'a;
+
 /// The ordered overlay of one store partition, with the committed rows behind it.
 pub(crate) struct OrderedOverlay<A> {
     store: StoreName,
@@ -99,7 +102,7 @@ where
         &self,
         from: &[u8],
         to: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Stored<A>) -> ControlFlow<()>,
+        visit: &mut VisitRow<'_, A>,
     ) -> Result<(), StoreError> {
         if to.is_some_and(|to| from >= to) {
             return Ok(());

@@ -196,9 +196,7 @@ impl Graph {
             Kind::TryMap => ("try map".into(), vec![]),
             Kind::FlatMap => ("flat map".into(), vec![]),
             Kind::Inspect => ("inspect".into(), vec![]),
-            Kind::Branch(Way::First) => ("branch: yes".into(), vec![]),
-            Kind::Branch(Way::Case(number)) => (format!("split: case {number}"), vec![]),
-            Kind::Branch(Way::Rest) => ("branch: the rest".into(), vec![]),
+            Kind::Branch(way) => (way_said(*way), vec![]),
             Kind::KeyBy => ("key by".into(), vec![]),
             Kind::GroupBy => ("group by".into(), vec![]),
             Kind::MapWithKey => ("map with key".into(), vec![]),
@@ -212,11 +210,7 @@ impl Graph {
             }
             Kind::Aggregate { store, what } => (format!("{what} in {store}"), vec![]),
             Kind::WindowAggregate { store, what, window, emit } => {
-                let speaks = match emit {
-                    Emit::OnClose => "one result per closed window",
-                    Emit::OnUpdate => "each changed window once per commit",
-                };
-                (format!("{what} in {store}"), vec![format!("{window}, {speaks}")])
+                (format!("{what} in {store}"), vec![format!("{window}, {}", speaks(*emit))])
             }
             Kind::Late => ("late records".into(), vec![]),
             Kind::Table { store } => (format!("table {store}"), vec![]),
@@ -251,13 +245,27 @@ impl Graph {
             }
             Kind::Store { store, what } => (format!("store {store}"), vec![(*what).into()]),
             Kind::Process { name, timers } => {
-                let timers = timers.iter().map(|_| "timers by key".into()).collect();
-                (format!("process {name}"), timers)
+                (format!("process {name}"), timers.iter().map(|_| "timers by key".into()).collect())
             }
             Kind::SinkOf => ("write to the topic that each record names".into(), vec![]),
             Kind::ForEach => ("for each".into(), vec![]),
             Kind::Print { label } => (format!("print [{label}]"), vec![]),
         }
+    }
+}
+
+fn way_said(way: Way) -> String {
+    match way {
+        Way::First => "branch: yes".to_owned(),
+        Way::Case(number) => format!("split: case {number}"),
+        Way::Rest => "branch: the rest".to_owned(),
+    }
+}
+
+fn speaks(emit: Emit) -> &'static str {
+    match emit {
+        Emit::OnClose => "one result per closed window",
+        Emit::OnUpdate => "each changed window once per commit",
     }
 }
 
