@@ -82,7 +82,7 @@ const STREAMS: &[(&str, &str)] = &[
     ("tool", "ids time error topology broker settings dsl runtime query app at record replay"),
     (
         "prelude",
-        "on_error ids record time error codec key settings topology broker dsl query app testing at read replay",
+        "on_error ids record time error codec key settings topology broker processor operator dsl query app testing at read replay",
     ),
     ("read", "error codec key record at broker dsl operator"),
     (

@@ -58,6 +58,8 @@ fn a_running_job_says_why_its_windows_wait() {
     let status = &json_lines(&succeed(dir.path(), &["status", "--json"]))[0];
     assert_eq!(status["running"]["pid"], job.0.id());
     assert_eq!(status["stores"][0]["rows"], 2);
+    let lookups = ["cache_hits", "cache_misses"].map(|name| status["stores"][0][name].as_u64());
+    assert!(lookups.iter().all(Option::is_some), "{status}");
     let held_by = status["windows"][0]["held_by"].as_u64().unwrap();
     let times = status["sources"].as_array().unwrap().iter().map(|s| s["event_time"].as_i64());
     let least = times.clone().enumerate().min_by_key(|(_, time)| *time).unwrap().0;

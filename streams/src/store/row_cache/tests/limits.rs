@@ -237,3 +237,20 @@ fn a_panic_in_the_flush_thread_is_an_error_and_never_a_wait_without_end() {
         assert_eq!(cache.dirty_rows(), 1);
     }
 }
+
+#[test]
+fn lookups_are_told_apart_by_who_answered() {
+    let mut bench = Bench::new(4);
+    bench.commit(vec![put("a", "1")]);
+    let look = |bench: &mut Bench, key: &str| {
+        let (key, _) = put(key, "");
+        bench.cache.get(&key).unwrap()
+    };
+    assert!(look(&mut bench, "a").is_some());
+    assert_eq!(bench.cache.lookups(), Lookups { hits: 1, misses: 0 });
+    assert_eq!(look(&mut bench, "nothing"), None);
+    assert_eq!(bench.cache.lookups(), Lookups { hits: 1, misses: 1 });
+    bench.cache.flush_all().unwrap();
+    assert!(look(&mut bench, "a").is_some());
+    assert_eq!(bench.cache.lookups(), Lookups { hits: 2, misses: 1 });
+}
