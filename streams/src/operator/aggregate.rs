@@ -1,7 +1,5 @@
 //! Folds the records of each key into one row: count, reduce, aggregate and cogroup without windows.
 //!
-//! Where several streams are folded into one table there is one operator for each, over the same rows.
-//!
 //! Each changed row is passed on once per commit, with its latest value, the largest timestamp of its
 //! records and the largest source time of those of this transaction.
 //!
