@@ -6,6 +6,7 @@
 
 mod checkers;
 mod determinism;
+mod driver_on_disk;
 mod equal;
 mod errors;
 mod failures;

@@ -287,7 +287,7 @@ mod tests {
     fn window(store: &str, minutes: u64, emit: Emit) -> Kind {
         let store = StoreName::new(store).unwrap();
         let window = tumbling(mins(minutes)).grace(secs(10));
-        Kind::WindowAggregate { store, what: "count", window, emit }
+        Kind::WindowAggregate { store, what: "count", window: window.into(), emit }
     }
 
     fn source(g: &mut Graph) -> NodeId {
@@ -324,13 +324,13 @@ mod tests {
         let first = g.add(window("a", 1, Emit::OnClose), &[first]);
         let lags = |ms| BTreeMap::from([("in".to_owned(), ms)]);
         let size = |minutes| tumbling(mins(minutes)).grace(secs(10));
-        let expected = Closing { window: size(1), lags: lags(0) };
+        let expected = Closing { window: size(1).into(), lags: lags(0) };
         assert_eq!(out(g.clone(), first), Nature::Windowed(expected));
         let k = g.add(Kind::KeyBy, &[first]);
         assert_eq!(out(g.clone(), k), Nature::History, "its windows can not be told any more");
         let second = through(&mut g, "q", k);
         let second = g.add(window("b", 5, Emit::OnClose), &[second]);
-        let expected = Closing { window: size(5), lags: lags(70_000) };
+        let expected = Closing { window: size(5).into(), lags: lags(70_000) };
         assert_eq!(out(g.clone(), second), Nature::Windowed(expected));
         let only = |mut g: Graph, from| {
             g.add(Kind::Sink { topic: "out".into() }, &[from]);
