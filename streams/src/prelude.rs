@@ -10,8 +10,13 @@ pub use crate::dsl::{
     GlobalTable, GroupedTable, Sessions, Stream, Table, Topic, Topology, Window, WindowTable,
     WindowedStream, cogroup, topic,
 };
+pub use crate::dsl::{
+    KeyValueStore, SessionStore, TableView, VersionPut, VersionedStore, WindowStore, store,
+};
 pub use crate::key::{Key, NoKey, RecordKey, Windowed};
 pub use crate::on_error::OnError;
+pub use crate::operator::{Ctx, Processed, Processor, StateStore, Tick, Timer, TimerKind, Timers};
+pub use crate::processor::Record;
 pub use crate::query::Store;
 pub use crate::read::Log;
 pub use crate::record::Headers;

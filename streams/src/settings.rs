@@ -15,6 +15,8 @@ use crate::time::InForce;
 const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
 /// Size of the commit records beyond which a snapshot replaces them.
 const COMMITS_BYTES_MAX: u64 = 1 << 20;
+/// What an ordered repartition partition holds back in memory.
+const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 const IDLE_AFTER: Duration = Duration::from_secs(10);
 /// One hour.
@@ -63,6 +65,9 @@ pub struct Limits {
     pub write_buffer_bytes: usize,
     /// Commit records in bytes, before a snapshot replaces them. Default 1 MiB.
     pub commits_bytes_max: u64,
+    /// Records of one partition that an ordered repartition holds back in memory, in bytes. More are read
+    /// again from the topic when it is their turn. Default 32 MiB.
+    pub held_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -71,6 +76,7 @@ impl Default for Limits {
             dirty_rows_max: CacheOptions::default().dirty_rows_max,
             write_buffer_bytes: WRITE_BUFFER_BYTES,
             commits_bytes_max: COMMITS_BYTES_MAX,
+            held_bytes_max: HELD_BYTES_MAX,
         }
     }
 }

@@ -30,6 +30,7 @@ mod json;
 mod log;
 mod report;
 mod self_test;
+mod stores;
 mod streams;
 mod vectors;
 
@@ -43,8 +44,7 @@ use report::{Counts, FileReport, Outcome, failed, unsupported};
 use serde_json::Value;
 
 /// Formats that name cases which nothing here can run, with the reason.
-const NOT_RUN: [(&str, &str, &str); 7] = [
-    ("store-ops/1", "cases", "stores have no public API of their own"),
+const NOT_RUN: [(&str, &str, &str); 6] = [
     ("log-compaction/1", "cases", "compaction"),
     ("assignor-vectors/1", "cases", "consumer assignors (a job assigns its own partitions)"),
     ("txn-scenario/1", "cases", "prose scenarios are translated by hand in tests/log and core-log"),
@@ -154,6 +154,7 @@ fn run_cases(file: &Value) -> Vec<(String, Outcome)> {
     let format = file["format"].as_str().unwrap_or("none");
     match format {
         "streams-trace/1" => each(file, streams::case),
+        "store-ops/1" => each(file, stores::case),
         "log-scenario/1" => each(file, log::scenario),
         "log-files/1" => each(file, log::directory),
         "record-batch-v2/1" => batches::cases(file),

@@ -4,7 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
+mod at_most_every;
 mod checkers;
+mod clock_replay;
 mod determinism;
 mod driver_on_disk;
 mod equal;
@@ -19,6 +21,8 @@ mod late_then;
 mod lifecycle;
 mod nexmark;
 mod operators;
+mod ordered;
+mod processors;
 mod queries;
 mod read;
 mod replay;
@@ -34,4 +38,7 @@ mod table_ops;
 mod tables;
 mod threads;
 mod time;
+mod versioned;
+mod window_models;
+mod window_replays;
 mod windows;

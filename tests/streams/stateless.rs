@@ -211,7 +211,9 @@ fn a_task_names_so_many_topics_and_no_more() {
         t.stream(IN).to_topic_of(Json, |record| format!("n{}", record.value.unwrap_or(0)));
     }
     let mut d = TestDriver::new(job);
-    (0..256).for_each(|n| drop(d.send(IN, k("x"), n)));
+    for n in 0..256 {
+        d.send(IN, k("x"), n);
+    }
     d.run().unwrap();
     let error = d.send(IN, k("x"), 300).run().unwrap_err();
     assert_eq!(error.code(), "S031");

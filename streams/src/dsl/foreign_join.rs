@@ -186,7 +186,7 @@ fn way(
     types: TopicTypes,
 ) -> (usize, Arrival) {
     let topic = repartition_topic(&assembly.borrow().graph.id, format_args!("{store}-{what}"));
-    let Cut { output, node, input } =
+    let Cut { output, node, input, .. } =
         Cut::new(assembly, from, inputs, &topic, Carries::Value, types);
     (output, Arrival { node, input, topic })
 }

@@ -6,15 +6,21 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod at_most_every;
+mod cogroup;
 mod fold;
 mod foreign_join;
 mod global;
+mod grace_join;
 mod join;
+mod listed_types;
+mod process;
 mod repartition;
 mod row_types;
 mod sources;
 mod split;
 mod steps;
+mod stores;
 mod stream;
 mod stream_join;
 mod table;
@@ -23,15 +29,20 @@ mod table_join;
 mod table_map;
 mod to_topic_of;
 mod topic;
+mod versioned;
 mod windowed;
 mod with_key;
 
 pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
-pub use fold::{Cogroup, Cogrouped, cogroup};
+pub use cogroup::{Cogroup, Cogrouped, CogroupedWindows, Either, cogroup};
 pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
 pub use split::{Split, Ways};
+pub use stores::{
+    KeyValueStore, SessionStore, StoreOptions, TableView, VersionPut, VersionedStore, WindowStore,
+    store,
+};
 pub use stream::Stream;
 pub use table::Table;
 pub use table_group::GroupedTable;

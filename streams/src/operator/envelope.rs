@@ -10,7 +10,8 @@
 //!   | tag | zigzag varint                   | value          |
 //!   |     | source time - timestamp         | (tag 0 only)   |
 //!   +-----+---------------------------------+----------------+
-//!   tag: 0 value, 1 null value, 2 no value needed, 3 watermarks
+//!   tag: 0 value, 1 null value, 2 no value needed, 3 watermarks; the first three + 4: the upstream task,
+//!        a varint, stands behind the times (the topic is read in order)
 //!
 //!   tag 3:  count varint, then per upstream task: partition varint, watermark zigzag varint
 //! ```
@@ -25,6 +26,7 @@ const VALUE: u8 = 0;
 const NULL: u8 = 1;
 const KEY_ONLY: u8 = 2;
 const WATERMARKS: u8 = 3;
+const SENT_BY: u8 = 4;
 
 /// What a repartition record holds beside its key and timestamp.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +54,14 @@ pub(crate) fn key_only(stamp: Stamp, out: &mut Vec<u8>) {
     begin(KEY_ONLY, stamp, out);
 }
 
+/// Adds the upstream task to an envelope that has just been started in an empty `out`.
+pub(crate) fn sent_by(upstream: u32, out: &mut Vec<u8>) {
+    if let Some(tag) = out.first_mut() {
+        *tag |= SENT_BY;
+        put_varint(u64::from(upstream), out);
+    }
+}
+
 /// The envelope of watermarks.
 pub(crate) fn watermarks(of: &[(u32, i64)], out: &mut Vec<u8>) {
     out.push(WATERMARKS);
@@ -77,13 +87,35 @@ pub(crate) fn decode(bytes: &[u8], timestamp: i64) -> Result<Envelope<'_>, &'sta
     if tag == WATERMARKS {
         return decode_watermarks(rest);
     }
-    let source_time = timestamp.wrapping_add(unzigzag(take_varint(&mut rest)?));
-    match tag {
+    let (source_time, _upstream) = times(tag, timestamp, &mut rest)?;
+    match tag & !SENT_BY {
         VALUE => Ok(Envelope::Record { source_time, value: Some(rest) }),
         NULL => Ok(Envelope::Record { source_time, value: None }),
         KEY_ONLY => Ok(Envelope::KeyOnly { source_time }),
         _ => Err("the envelope has an unknown tag"),
     }
+}
+
+/// The source time of a record and the task that sent it: its place among those of a partition. Where the
+/// sender did not say who it is, it counts as the first.
+///
+/// # Errors
+///
+/// What does not fit.
+pub(crate) fn order(bytes: &[u8], timestamp: i64) -> Result<(i64, u32), &'static str> {
+    let (&tag, mut rest) = bytes.split_first().ok_or("the envelope is empty")?;
+    if tag == WATERMARKS {
+        return Err("watermarks have no place among records");
+    }
+    times(tag, timestamp, &mut rest)
+}
+
+fn times(tag: u8, timestamp: i64, rest: &mut &[u8]) -> Result<(i64, u32), &'static str> {
+    let source_time = timestamp.wrapping_add(unzigzag(take_varint(rest)?));
+    let upstream = if tag & SENT_BY == 0 { 0 } else { take_varint(rest)? };
+    let upstream =
+        u32::try_from(upstream).map_err(|_e| "an upstream task has a number above 2^32")?;
+    Ok((source_time, upstream))
 }
 
 fn decode_watermarks(mut rest: &[u8]) -> Result<Envelope<'_>, &'static str> {
@@ -167,6 +199,19 @@ mod tests {
             }
             prop_assert_eq!(decode(&again, timestamp), decode(&bytes, timestamp));
         }
+    }
+
+    #[test]
+    fn the_task_that_sent_a_record_stands_behind_its_times() {
+        let mut bytes = Vec::new();
+        begin_value(Stamp { timestamp: 10, source_time: 12 }, &mut bytes);
+        sent_by(300, &mut bytes);
+        bytes.push(7);
+        assert_eq!(bytes, [4, 4, 0xac, 2, 7]);
+        assert_eq!(order(&bytes, 10), Ok((12, 300)));
+        let seven = Envelope::Record { source_time: 12, value: Some(&[7]) };
+        assert_eq!(decode(&bytes, 10), Ok(seven));
+        assert!(decode(&[7, 0, 0], 0).is_err());
     }
 
     #[test]

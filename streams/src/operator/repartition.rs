@@ -7,13 +7,15 @@
 //! * headers travel where values do, a null one included.
 //! * watermarks raise the clock of their input and reach no operator.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::envelope::{self, Envelope};
 use crate::codec::{Bincode, Codec};
 use crate::error::{Error, Result};
-use crate::key::Key;
+use crate::key::RecordKey;
 use crate::processor::{Context, Entry, Next, Process, ProcessKeyed, Record};
 use crate::record::{Headers, RawRecord};
 use crate::time::Stamp;
@@ -24,6 +26,8 @@ pub(crate) struct RepartitionSink<K, V> {
     topic: String,
     output: usize,
     carries: Carries,
+    /// Whether the reader wants to know who sent what.
+    ordered: Rc<Cell<bool>>,
     key: Vec<u8>,
     value: Vec<u8>,
     types: PhantomData<fn() -> (K, V)>,
@@ -31,11 +35,17 @@ pub(crate) struct RepartitionSink<K, V> {
 
 impl<K, V> RepartitionSink<K, V> {
     pub(crate) fn new(topic: String, output: usize, carries: Carries) -> Self {
-        Self { topic, output, carries, key: Vec::new(), value: Vec::new(), types: PhantomData }
+        let (key, value, ordered) = (Vec::new(), Vec::new(), Rc::default());
+        Self { topic, output, carries, ordered, key, value, types: PhantomData }
+    }
+
+    /// The same sink, which says who sent what if the reader asks for it.
+    pub(crate) fn asked_by(self, ordered: Rc<Cell<bool>>) -> Self {
+        Self { ordered, ..self }
     }
 }
 
-impl<K: Key, V> Process<K, V> for RepartitionSink<K, V>
+impl<K: RecordKey, V> Process<K, V> for RepartitionSink<K, V>
 where
     Bincode: Codec<V>,
 {
@@ -55,8 +65,14 @@ where
         match (&record.value, self.carries) {
             (None, _) => envelope::null(record.stamp(), &mut self.value),
             (Some(_), Carries::Key) => envelope::key_only(record.stamp(), &mut self.value),
+            (Some(_), Carries::Value) => envelope::begin_value(record.stamp(), &mut self.value),
+        }
+        if self.ordered.get() {
+            envelope::sent_by(ctx.task.partition, &mut self.value);
+        }
+        match (&record.value, self.carries) {
+            (None, _) | (Some(_), Carries::Key) => {}
             (Some(value), Carries::Value) => {
-                envelope::begin_value(record.stamp(), &mut self.value);
                 Bincode::encode(value, &mut self.value).map_err(|e| Error::Encode {
                     topic: self.topic.clone(),
                     reason: e.to_string(),
@@ -164,7 +180,7 @@ impl<K, V> StreamEntry<K, V> {
     }
 }
 
-impl<K: Key, V> Entry for StreamEntry<K, V>
+impl<K: RecordKey, V> Entry for StreamEntry<K, V>
 where
     Bincode: Codec<V>,
 {

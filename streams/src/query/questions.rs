@@ -111,6 +111,12 @@ pub(crate) struct StoreLine {
     pub(crate) bytes: u64,
     /// The end of the open window that closes first.
     pub(crate) earliest_end: Option<i64>,
+    /// Lookups of single rows since the job started that were answered from memory, and those that went to
+    /// the disk.
+    #[serde(default)]
+    pub(crate) cache_hits: u64,
+    #[serde(default)]
+    pub(crate) cache_misses: u64,
 }
 
 /// Rows, typed.
@@ -189,6 +195,8 @@ pub(super) fn store_lines(catalog: &Catalog, asked: &dyn Asked) -> Result<Vec<St
             has_more: parts.iter().any(|part| part.has_more),
             bytes: parts.iter().map(|part| part.bytes).sum(),
             earliest_end: parts.iter().filter_map(|part| part.earliest_end).min(),
+            cache_hits: parts.iter().map(|part| part.lookups.hits).sum(),
+            cache_misses: parts.iter().map(|part| part.lookups.misses).sum(),
         }
     };
     Ok(catalog.iter().map(line).collect())

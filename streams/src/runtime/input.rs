@@ -10,6 +10,8 @@
 //!
 //!   global positions: count varint, then for each
 //!   | topic id (16) | partition varint | offset zigzag varint |
+//!
+//!   version 3, of an ordered input: global positions, perhaps none, and how far it is ordered (held.rs)
 //! ```
 //!
 //! Why in the metadata: a clock that is not committed with its offset would be behind after a crash,
@@ -24,9 +26,11 @@
 //!   spoken holds it at `i64::MIN`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::{RawRecord, Reader, Records, TopicRef};
+use super::held::{Held, OrderedTo, Place};
+use crate::broker::{Broker, RawRecord, Reader, Records, TopicRef};
 use crate::error::Result;
 use crate::operator::envelope::{put_varint, take_varint, unzigzag, zigzag};
 
@@ -34,6 +38,8 @@ use crate::operator::envelope::{put_varint, take_varint, unzigzag, zigzag};
 const VERSION_OWN: u8 = 1;
 /// With global positions.
 const VERSION_GLOBAL: u8 = 2;
+/// Of an ordered input.
+const VERSION_ORDERED: u8 = 3;
 
 /// How far a task has read one partition of a global table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,24 +55,33 @@ pub(crate) struct InputTime {
     pub(crate) clock: i64,
     pub(crate) watermarks: Vec<i64>,
     pub(crate) globals: Vec<GlobalPosition>,
+    /// How far an ordered input is.
+    pub(crate) ordered: Option<OrderedTo>,
 }
 
 impl InputTime {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let has_globals = !self.globals.is_empty();
-        let mut out = vec![if has_globals { VERSION_GLOBAL } else { VERSION_OWN }];
+        let mut out = vec![match self.ordered {
+            Some(_) => VERSION_ORDERED,
+            None if has_globals => VERSION_GLOBAL,
+            None => VERSION_OWN,
+        }];
         out.extend_from_slice(&self.clock.to_be_bytes());
         put_count(self.watermarks.len(), &mut out);
         for &watermark in &self.watermarks {
             put_varint(zigzag(watermark), &mut out);
         }
-        if has_globals {
+        if has_globals || self.ordered.is_some() {
             put_count(self.globals.len(), &mut out);
             for global in &self.globals {
                 out.extend_from_slice(&global.topic);
                 put_varint(u64::from(global.partition), &mut out);
                 put_varint(zigzag(global.offset), &mut out);
             }
+        }
+        if let Some(ordered) = &self.ordered {
+            ordered.encode(&mut out);
         }
         out
     }
@@ -83,7 +98,7 @@ impl InputTime {
         let mut globals = Vec::new();
         match version {
             VERSION_OWN => {}
-            VERSION_GLOBAL => {
+            VERSION_GLOBAL | VERSION_ORDERED => {
                 for _ in 0..take_varint(&mut rest).ok()? {
                     let (topic, after) = rest.split_first_chunk::<16>()?;
                     rest = after;
@@ -94,8 +109,10 @@ impl InputTime {
             }
             _ => return None,
         }
+        let ordered =
+            if version == VERSION_ORDERED { Some(OrderedTo::decode(&mut rest)?) } else { None };
         let clock = i64::from_be_bytes(*clock);
-        rest.is_empty().then_some(Self { clock, watermarks, globals })
+        rest.is_empty().then_some(Self { clock, watermarks, globals, ordered })
     }
 }
 
@@ -146,6 +163,36 @@ pub(crate) struct Input {
     pub(crate) raised_at: Option<Duration>,
     /// Raises to repeat: each before the record at its offset.
     raises: VecDeque<LoggedRaise>,
+    /// What was read from the clock on the wall, the same way.
+    readings: VecDeque<(i64, i64)>,
+    /// What it holds back, if its records are taken in the order of source time.
+    pub(crate) ordering: Option<Ordering>,
+}
+
+/// What an ordered input has beside its reader.
+pub(crate) struct Ordering {
+    pub(crate) held: Held,
+    /// No record below it comes any more.
+    pub(crate) watermark: i64,
+    /// What had been read when the position was committed.
+    pub(crate) before_to: i64,
+    /// Reads again what was given up.
+    pub(crate) broker: Arc<dyn Broker>,
+}
+
+impl Ordering {
+    pub(crate) fn new(
+        bytes_max: usize,
+        before: Option<OrderedTo>,
+        broker: &Arc<dyn Broker>,
+    ) -> Self {
+        Self {
+            held: Held::new(bytes_max, before),
+            watermark: i64::MIN,
+            before_to: before.map_or(i64::MIN, |before| before.read_to),
+            broker: Arc::clone(broker),
+        }
+    }
 }
 
 impl Input {
@@ -172,6 +219,8 @@ impl Input {
             read_at: now,
             raised_at: None,
             raises: VecDeque::new(),
+            readings: VecDeque::new(),
+            ordering: None,
         }
     }
 
@@ -179,6 +228,22 @@ impl Input {
     pub(crate) fn repeating(self, mut raises: Vec<LoggedRaise>) -> Self {
         raises.sort_unstable();
         Self { raises: raises.into(), ..self }
+    }
+
+    /// The same input, before whose records the clock on the wall is what an earlier run has read:
+    /// (offset, time), in the order in which it did.
+    pub(crate) fn reading(self, readings: Vec<(i64, i64)>) -> Self {
+        Self { readings: readings.into(), ..self }
+    }
+
+    /// The next time on the wall that was read before its next record.
+    pub(crate) fn repeat_reading(&mut self) -> Option<i64> {
+        let &(next_offset, now_ms) = self.readings.front()?;
+        if next_offset > self.position() {
+            return None;
+        }
+        self.readings.pop_front();
+        Some(now_ms)
     }
 
     /// The time up to which it was passed over before its next record.
@@ -239,8 +304,33 @@ impl Input {
         self.has_read = true;
     }
 
+    /// The same input, whose records are taken in the order of source time.
+    pub(crate) fn ordered(self, ordering: Ordering) -> Self {
+        Self { ordering: Some(ordering), ..self }
+    }
+
+    /// The head of an ordered input goes to those that wait.
+    pub(crate) fn take_head(&mut self, place: Place) {
+        if let (Some(ordering), Some(record)) = (&mut self.ordering, self.records.get(self.next)) {
+            ordering.held.take(place, &record);
+        }
+    }
+
     /// Where to go on after a restart.
     pub(crate) fn position(&self) -> i64 {
+        let held = self.ordering.as_ref().and_then(|ordering| ordering.held.first_offset());
+        held.unwrap_or_else(|| self.read_position())
+    }
+
+    /// How far an ordered input is.
+    pub(crate) fn ordered_to(&self) -> Option<OrderedTo> {
+        let ordering = self.ordering.as_ref()?;
+        let read_to = self.read_position().max(ordering.before_to);
+        Some(ordering.held.ordered_to(read_to))
+    }
+
+    /// The offset of the next record to be read.
+    pub(crate) fn read_position(&self) -> i64 {
         self.head().map_or_else(|| self.reader.position(), |record| record.offset)
     }
 
@@ -279,10 +369,12 @@ mod tests {
             clock: i64,
             watermarks: Vec<i64>,
             globals in prop::collection::vec((any::<[u8; 16]>(), any::<u32>(), any::<i64>()), 0..5),
+            read_to: Option<i64>,
         ) {
             let global = |(topic, partition, offset)| GlobalPosition { topic, partition, offset };
             let globals = globals.into_iter().map(global).collect();
-            let time = InputTime { clock, watermarks, globals };
+            let ordered = read_to.map(|read_to| OrderedTo { read_to, released: None });
+            let time = InputTime { clock, watermarks, globals, ordered };
             prop_assert_eq!(InputTime::decode(&time.encode()), Some(time));
         }
 
@@ -296,10 +388,11 @@ mod tests {
 
     #[test]
     fn metadata_without_global_positions_is_what_it_always_was() {
-        let time = InputTime { clock: 1, watermarks: vec![-1], globals: Vec::new() };
+        let ordered = None;
+        let time = InputTime { clock: 1, watermarks: vec![-1], globals: Vec::new(), ordered };
         assert_eq!(time.encode(), [1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]);
         let globals = vec![GlobalPosition { topic: [7; 16], partition: 3, offset: 2 }];
-        let time = InputTime { clock: 1, watermarks: vec![], globals };
+        let time = InputTime { clock: 1, watermarks: vec![], globals, ordered };
         let mut golden = vec![2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1];
         golden.extend_from_slice(&[7; 16]);
         golden.extend_from_slice(&[3, 4]);

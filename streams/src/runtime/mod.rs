@@ -20,6 +20,7 @@
 mod bell;
 mod clock_log;
 mod commit;
+mod held;
 mod input;
 mod late_log;
 mod origin;
@@ -36,7 +37,7 @@ mod threads;
 mod window_times;
 mod worker;
 
-pub(crate) use clock_log::RaiseRecord;
+pub(crate) use clock_log::{RaiseRecord, ReadingRecord};
 pub(crate) use commit::{Committer, Sealed};
 pub(crate) use input::InputTime;
 pub(crate) use late_log::decode_judged;

@@ -32,7 +32,7 @@ use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::key::split_windowed;
-use crate::store::{RowCache, StoreError, layout};
+use crate::store::{Lookups, RowCache, StoreError, layout};
 
 /// Rows that one answer carries at most.
 pub(crate) const ROWS_MAX: usize = 10_000;
@@ -135,6 +135,8 @@ pub(crate) struct StoreReport {
     pub(crate) has_more: bool,
     /// The end of the window that closes first.
     pub(crate) earliest_end: Option<i64>,
+    /// How lookups of single rows went since it was opened.
+    pub(crate) lookups: Lookups,
 }
 
 /// What one task, or one worker, has to say.
@@ -393,6 +395,7 @@ fn report(store: &StoreName, partition: u32, kind: u8, rows: &mut RowCache) -> R
         bytes: 0,
         has_more: false,
         earliest_end: None,
+        lookups: rows.lookups(),
     };
     rows.scan(&[kind], &[kind + 1], &mut |key, row| {
         if report.rows == u64::try_from(LOOKED_AT_MAX).unwrap_or(u64::MAX) {

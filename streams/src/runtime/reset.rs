@@ -141,7 +141,8 @@ impl Reset {
         // Must be BEFORE any end is looked at, or else an older instance could still write behind it.
         let [mut producer, _second] = take_ids(broker, &self.job.settings.id)?;
         let fresh = || {
-            let time = InputTime { clock: i64::MIN, watermarks: vec![], globals: vec![] };
+            let time =
+                InputTime { clock: i64::MIN, watermarks: vec![], globals: vec![], ordered: None };
             time.encode()
         };
         let moved = self.moves.iter().map(|m| Position {

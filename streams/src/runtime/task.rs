@@ -23,20 +23,21 @@
 
 mod clocks;
 mod open;
+mod ordered;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use self::ordered::{Choice, watermarks_in};
 use super::input::{GlobalPosition, Input, InputTime, choose};
 use super::late_log::LateLog;
 use super::plan::JobPlan;
 use crate::broker::{Batch, Broker, Position, TopicRef, Transaction};
 use crate::dsl::Assembly;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::TaskId;
-use crate::operator::envelope::{self, Envelope};
 use crate::processor::{
     Changelog, Context, Counters, Entry, Judge, NamedOutputs, Output, Shared, Stateful, Timed,
 };
@@ -88,10 +89,16 @@ pub(crate) struct Task {
     downstream: Vec<(TopicRef, TimeInputs)>,
     log_id: [u8; 16],
     raised: bool,
+    /// Whether an input is taken in the order of source time.
+    has_ordered: bool,
     /// Where raises of silent inputs are written down, and a batch for them; `None`: no window waits.
     clock_log: Option<(TopicRef, Box<dyn Batch>)>,
     /// Where it is counted what was late then, in a replay.
     late_log: Option<LateLog>,
+    /// Whether the clock on the wall is what an earlier run has written down.
+    repeats_clock: bool,
+    /// The last reading that was written down.
+    logged_reading: i64,
     /// Inputs whose clocks windows depend on.
     timed_inputs: Arc<BTreeSet<usize>>,
     pub(crate) restored: u64,
@@ -105,7 +112,7 @@ impl Task {
         stores: &dyn Stores,
         keep_late_records: bool,
     ) -> Result<Self> {
-        let named = Arc::clone(broker);
+        let shared = broker;
         let broker = broker.as_ref();
         let assembly = plan.assemble()?;
         let membership = assembly.graph.membership();
@@ -131,7 +138,7 @@ impl Task {
         ctx.faults = faults;
         ctx.named = names.map(|graph| {
             let refuses = move |name: &str| graph.refuses_to_write(name);
-            NamedOutputs::new(named, plan.counts[id.subtopology], Box::new(refuses))
+            NamedOutputs::new(Arc::clone(shared), plan.counts[id.subtopology], Box::new(refuses))
         });
         ctx.printer = plan.settings.printer.clone();
         let mut task = Self {
@@ -145,8 +152,11 @@ impl Task {
             downstream: Vec::new(),
             log_id: broker.log_id(),
             raised: false,
+            has_ordered: part.sources.iter().any(|source| source.is_ordered),
             clock_log: plan.clock.clone().map(|topic| (topic, broker.batch())),
             late_log: plan.late.clone().map(|topic| LateLog::new(topic, broker)),
+            repeats_clock: false,
+            logged_reading: i64::MIN,
             timed_inputs: Arc::clone(&plan.timed_inputs),
             restored: 0,
         };
@@ -158,7 +168,7 @@ impl Task {
         }
         let mut carried = Vec::new();
         for source in part.sources.iter().filter(|source| !source.is_global) {
-            carried.extend(task.open_input(plan, source, broker)?);
+            carried.extend(task.open_input(plan, source, shared)?);
         }
         for source in part.sources.iter().filter(|source| source.is_global) {
             task.open_global(plan, source, broker, &carried)?;
@@ -167,6 +177,7 @@ impl Task {
             part.sources.iter().find(|source| source.input == number).map(|source| source.rank)
         };
         task.inputs.sort_by_key(|input| (!input.is_global, rank(input.number), input.number));
+        task.timed.iter().for_each(|step| step.op.borrow_mut().resume(&task.ctx));
         Ok(task)
     }
 
@@ -195,11 +206,12 @@ impl Task {
                 return Ok(true);
             }
             raised |= self.repeat_raises(place);
+            raised |= self.repeat_readings(place)?;
         }
         if raised {
             self.fire()?;
         }
-        Ok(false)
+        Ok(self.has_ordered && self.turn().is_some())
     }
 
     /// Whether there is something to commit.
@@ -220,15 +232,22 @@ impl Task {
             if done > 0 && called.load(Ordering::Relaxed) {
                 return Ok(done);
             }
-            let Some(chosen) = self.choose()? else { return Ok(done) };
-            self.process(chosen)?;
+            match self.choose()? {
+                Choice::Nothing => return Ok(done),
+                Choice::Record(place) => self.process(place)?,
+                Choice::Read(place) => self.read_ordered(place)?,
+                Choice::Release(place) => self.release(place)?,
+            }
         }
         Ok(budget)
     }
 
-    fn choose(&mut self) -> Result<Option<usize>> {
+    fn choose(&mut self) -> Result<Choice> {
+        if self.has_ordered {
+            return self.choose_ordered();
+        }
         if let [input] = &mut self.inputs[..] {
-            return Ok(input.fill()?.then_some(0));
+            return Ok(if input.fill()? { Choice::Record(0) } else { Choice::Nothing });
         }
         self.heads.clear();
         for (place, input) in self.inputs.iter_mut().enumerate() {
@@ -236,7 +255,7 @@ impl Task {
             let head = if input.fill()? { input.head() } else { None };
             // A global table is whole before anything looks it up: Kafka's bootstrap.
             if input.is_global && head.is_some() {
-                return Ok(Some(place));
+                return Ok(Choice::Record(place));
             }
             self.heads.push(match (head, &mut self.entries[number]) {
                 (Some(record), Some(entry)) => Some(entry.timestamp(&self.ctx, number, &record)?),
@@ -244,33 +263,26 @@ impl Task {
                 (None, _) => None,
             });
         }
-        Ok(choose(&self.heads))
+        Ok(choose(&self.heads).map_or(Choice::Nothing, Choice::Record))
     }
 
     fn process(&mut self, chosen: usize) -> Result<()> {
         self.repeat_raises(chosen);
+        self.repeat_readings(chosen)?;
         let input = &mut self.inputs[chosen];
         let number = input.number;
         let record = input.head().expect("an input with a record was chosen");
         if input.watermarks.is_some() && record.key.is_none() {
-            let bytes = record.value.unwrap_or_default();
-            let said = match envelope::decode(bytes, record.timestamp) {
-                Ok(Envelope::Watermarks(said)) => said,
-                Ok(_) | Err(_) => {
-                    return Err(Error::Internal {
-                        topic: input.topic.name.to_string(),
-                        partition: input.partition,
-                        offset: record.offset,
-                        reason: "a record without a key is no watermark",
-                    });
-                }
-            };
+            let said = watermarks_in(input, &record)?;
             self.ctx.clocks[number] = input.heard(&said);
         } else if let Some(entry) = &mut self.entries[number] {
             let is_copy = input.is_global && self.id.partition > 0;
             self.ctx.faults.begin_record(number, input.partition, is_copy, &record);
             entry.process(&mut self.ctx, number, &record)?;
             self.ctx.faults.end_record();
+            if self.ctx.has_read_clock.take() && self.logged_reading != self.ctx.now_ms {
+                self.log_reading(chosen)?;
+            }
         } else {
             self.ctx.observe(number, record.timestamp);
         }
@@ -356,7 +368,8 @@ impl Task {
                 topic: input.topic.id,
                 partition: input.partition,
                 offset: input.position(),
-                metadata: InputTime { clock, watermarks, globals }.encode(),
+                metadata: InputTime { clock, watermarks, globals, ordered: input.ordered_to() }
+                    .encode(),
             }
         });
         positions.collect()

@@ -104,6 +104,7 @@ impl Checkpoint {
 }
 
 /// The key of a row, as a row cache takes it.
+#[cfg(test)]
 pub(crate) fn row_key(key: &[u8], out: &mut Vec<u8>) {
     key_of(KIND_ROW, key, out);
 }

@@ -16,7 +16,10 @@
 //!
 //! On crash: gone; the changelog's tail and the input after the committed offsets bring it back.
 
+mod scan;
+
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 
@@ -27,6 +30,8 @@ use super::{BrokenFlush, Checkpoint, RowCache, StoreError, Stored, layout};
 use crate::codec::{Bincode, Codec};
 use crate::ids::StoreName;
 use crate::time::Stamp;
+
+pub(crate) use scan::VisitRow;
 
 /// A row as the running transaction sees it.
 pub(crate) struct Row<A> {
@@ -98,6 +103,16 @@ pub(crate) trait View<A> {
     /// The row as those who take the changes know it: without the changes that are still to be passed
     /// on. Only for whoever takes them: nobody else has it kept.
     fn passed_on(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError>;
+
+    /// The row as it was at a time, where that is kept; else as it is.
+    fn get_as_of(&self, key: &[u8], _timestamp: i64) -> Result<Option<Stored<A>>, StoreError> {
+        self.get(key)
+    }
+
+    /// How far back rows are kept as they were, in milliseconds; `None`: they are not.
+    fn history_ms(&self) -> Option<i64> {
+        None
+    }
 }
 
 impl<A: Clone> View<A> for RefCell<Overlay<A>>
@@ -138,9 +153,12 @@ impl<A, T: View<A>> View<A> for Rc<T> {
 /// The overlay of one store partition, with the committed rows behind it.
 pub(crate) struct Overlay<A> {
     store: StoreName,
+    kind: u8,
     hasher: DefaultHashBuilder,
     places: HashTable<usize>,
     rows: Vec<Row<A>>,
+    /// The same rows in the order of their keys, from the first scan on.
+    ordered: Option<BTreeMap<Box<[u8]>, usize>>,
     behind: Option<RowCache>,
     keeps_old: Option<fn(&A) -> A>,
     scratch: Vec<u8>,
@@ -153,17 +171,29 @@ where
     pub(crate) fn new(store: StoreName) -> Self {
         Self {
             store,
+            kind: layout::KIND_ROW,
             hasher: DefaultHashBuilder::default(),
             places: HashTable::new(),
             rows: Vec::new(),
+            ordered: None,
             behind: None,
             keeps_old: None,
             scratch: Vec::new(),
         }
     }
 
+    /// Rows that are scanned while a job runs: behind the transaction they are kept in order.
+    pub(crate) fn listed(store: StoreName) -> Self {
+        Self { kind: layout::KIND_LISTED, ..Self::new(store) }
+    }
+
     pub(crate) fn store(&self) -> &StoreName {
         &self.store
+    }
+
+    /// The kind under which the rows lie; see `Stateful::row_kind`.
+    pub(crate) fn kind(&self) -> u8 {
+        self.kind
     }
 
     /// From now on each row remembers its value before the transaction.
@@ -200,6 +230,9 @@ where
         let row = self.load(key)?;
         let place = self.rows.len();
         self.rows.push(row);
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(Box::from(key), place);
+        }
         let (rows, hasher) = (&self.rows, &self.hasher);
         self.places.insert_unique(hash, place, |&place| hasher.hash_one(&*rows[place].key));
         Ok(place)
@@ -207,7 +240,7 @@ where
 
     fn load(&mut self, key: &[u8]) -> Result<Row<A>, StoreError> {
         self.scratch.clear();
-        layout::row_key(key, &mut self.scratch);
+        layout::key_of(self.kind, key, &mut self.scratch);
         let behind = self.behind.as_mut().expect("a store is opened before its first record");
         let mut row = Row {
             key: Box::from(key),
@@ -245,7 +278,7 @@ where
         let behind = self.behind.as_mut().expect("a store is opened before its first record");
         for row in self.rows.iter().filter(|row| row.changed) {
             let mut key = Vec::with_capacity(row.key.len() + 1);
-            layout::row_key(&row.key, &mut key);
+            layout::key_of(self.kind, &row.key, &mut key);
             if let Some(value) = &row.value {
                 let head = encode(&self.store, row.timestamp, value, &mut self.scratch)?;
                 changelog(row.timestamp, &row.key, Some(&self.scratch[head..]))?;
@@ -257,6 +290,9 @@ where
         }
         self.rows.clear();
         self.places.clear();
+        if let Some(ordered) = &mut self.ordered {
+            ordered.clear();
+        }
         Ok(())
     }
 
@@ -279,7 +315,7 @@ where
         let behind = self.behind.as_mut().expect("a store is opened before its first record");
         for row in self.rows.iter().filter(|row| row.changed) {
             let mut key = Vec::new();
-            layout::row_key(&row.key, &mut key);
+            layout::key_of(self.kind, &row.key, &mut key);
             let Some(value) = &row.value else { continue };
             if encode(&self.store, row.timestamp, value, &mut self.scratch).is_ok() {
                 behind.prepare(key.into(), Some(Bytes::copy_from_slice(&self.scratch)));

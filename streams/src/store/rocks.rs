@@ -225,6 +225,25 @@ impl ByteStore for RocksStore {
         rows.status().map_err(|error| self.error("scan", &error))
     }
 
+    fn scan_back(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        let family = self.family("scan")?;
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(to);
+        let mut rows = self.database.raw_iterator_cf_opt(&family, options);
+        rows.seek_to_last();
+        while let Some((key, value)) = rows.item() {
+            if let ControlFlow::Break(()) = visit(key, value) {
+                return Ok(());
+            }
+            rows.prev();
+        }
+        rows.status().map_err(|error| self.error("scan", &error))
+    }
+
     fn write(&self, rows: &[(Bytes, Option<Bytes>)]) -> Result<(), StoreError> {
         let family = self.family("write")?;
         // With room for all of it, or else it is copied each time that it has doubled.

@@ -289,6 +289,10 @@ impl Engine {
     /// Steps until everything is read, processed and committed.
     fn settle(&mut self, running: &mut Running, mut raise: Option<i64>) -> Result<Happened> {
         loop {
+            let now_ms = self.log.now_ms();
+            for worker in &mut running.workers {
+                worker.tick(now_ms)?;
+            }
             let mut went = 0;
             while self.step(running, &mut went)? {
                 if self.is_told_to_crash() || self.crash_is_due(went) {

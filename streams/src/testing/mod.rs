@@ -22,6 +22,7 @@ mod engine;
 mod files;
 #[cfg(test)]
 mod join_stores;
+mod limits;
 mod random;
 mod record;
 mod results;

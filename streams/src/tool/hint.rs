@@ -108,6 +108,8 @@ mod tests {
             has_more: false,
             bytes: 10,
             earliest_end: (rows > 0).then_some(1_763_546_640_000),
+            cache_hits: 0,
+            cache_misses: 0,
         };
         let window = WindowLine {
             store: "per-page".into(),

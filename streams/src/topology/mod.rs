@@ -122,6 +122,17 @@ pub(crate) enum Kind {
     Table {
         store: StoreName,
     },
+    /// The same, with what the rows were.
+    VersionedTable {
+        store: StoreName,
+        history: StoreName,
+        history_ms: i64,
+    },
+    /// A table whose rows change at most once in a period.
+    AtMostEvery {
+        store: StoreName,
+        every_ms: i64,
+    },
     /// A topic that each task reads whole, from all of its partitions.
     GlobalTable {
         topic: String,
@@ -131,6 +142,13 @@ pub(crate) enum Kind {
     TableJoin {
         store: StoreName,
         join: JoinKind,
+    },
+    /// A stream waits, in a store, before it looks a versioned table up; its inputs are both.
+    GraceJoin {
+        store: StoreName,
+        table: StoreName,
+        join: JoinKind,
+        grace_ms: i64,
     },
     /// Two tables by their key; its inputs are the left and the right one, its result is a table.
     TableTableJoin {
@@ -143,6 +161,17 @@ pub(crate) enum Kind {
         right: StoreName,
         join: JoinKind,
         window: JoinWindow,
+    },
+    /// A store that processors work on; they are its consumers.
+    Store {
+        store: StoreName,
+        /// Its layout, as a person calls it.
+        what: &'static str,
+    },
+    /// A user's processor; its inputs are a stream, and then the stores and tables that it uses.
+    Process {
+        name: StoreName,
+        timers: Option<StoreName>,
     },
     /// The right side of a join by foreign key: which left rows name which right one. Its inputs are the
     /// questions of the left side and the right table.
@@ -175,11 +204,16 @@ impl Kind {
             Self::Aggregate { store, .. }
             | Self::WindowAggregate { store, .. }
             | Self::Table { store }
+            | Self::AtMostEvery { store, .. }
+            | Self::GraceJoin { store, .. }
             | Self::TableTableJoin { store, .. }
             | Self::Subscriptions { store }
             | Self::ForeignJoin { store, .. }
             | Self::GlobalTable { store, .. } => vec![store],
             Self::StreamJoin { left, right, .. } => vec![left, right],
+            Self::Store { store, .. } => vec![store],
+            Self::Process { timers, .. } => timers.iter().collect(),
+            Self::VersionedTable { store, history, .. } => vec![store, history],
             _ => Vec::new(),
         }
     }
@@ -206,6 +240,8 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     /// Partitions of the repartition topics for which the user chose them.
     pub(crate) chosen: BTreeMap<String, u32>,
+    /// Repartition topics whose records are taken in the order of source time.
+    pub(crate) ordered: BTreeSet<String>,
     /// Patterns by which topics are read; where none was found, one stands for its topics.
     pub(crate) patterns: BTreeSet<String>,
     /// What becomes of refused records where a step says nothing.
@@ -218,6 +254,7 @@ impl Graph {
             id: id.to_owned(),
             nodes: Vec::new(),
             chosen: BTreeMap::new(),
+            ordered: BTreeSet::new(),
             patterns: BTreeSet::new(),
             on_error: OnError::default(),
         }

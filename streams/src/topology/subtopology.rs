@@ -27,6 +27,8 @@ pub(crate) struct SourceDecl {
     pub(crate) chosen: Option<u32>,
     /// Every task reads all of its partitions, before anything else.
     pub(crate) is_global: bool,
+    /// Its records are taken in the order of source time.
+    pub(crate) is_ordered: bool,
     /// At equal timestamps the input of the smallest rank is read first.
     pub(crate) rank: usize,
     /// Inputs of one group meet each other's records by key.
@@ -99,6 +101,7 @@ impl Graph {
                 upstream,
                 chosen: self.chosen.get(topic).copied(),
                 is_global: matches!(self.nodes[id].kind, Kind::GlobalTable { .. }),
+                is_ordered: self.ordered.contains(topic),
                 rank: ranks[id],
                 group: groups[id],
             });

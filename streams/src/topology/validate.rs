@@ -53,6 +53,16 @@ impl Graph {
                 }
             }
         }
+        for (id, node) in self.iter() {
+            if let Kind::Store { store, .. } = &node.kind
+                && !self.nodes.iter().any(|other| other.inputs.contains(&id))
+            {
+                return refuse(
+                    &format!("no processor uses store `{store}`"),
+                    "list it in the processor's `fn stores(&self)`, or leave it out",
+                );
+            }
+        }
         for node in &self.nodes {
             if let Kind::Sink { topic } = &node.kind
                 && read.contains(topic)

@@ -4,11 +4,15 @@
 //! * a store is brought up to its changelog before the operator that owns it sees a record.
 //! * an input begins at its committed position, with the clock that was committed beside it.
 
+use std::sync::Arc;
+
 use super::{StorePartition, Stores, Task};
-use crate::broker::{Broker, Scope};
-use crate::error::Result;
+use crate::broker::{Broker, Scope, TopicRef};
+use crate::error::{Error, Result};
 use crate::processor::{Shared, Stateful};
-use crate::runtime::input::{GlobalPosition, Input, LoggedRaise, global_position, smallest};
+use crate::runtime::input::{
+    GlobalPosition, Input, LoggedRaise, Ordering, global_position, smallest,
+};
 use crate::runtime::plan::JobPlan;
 use crate::runtime::restore::{ChangelogPlace, restore};
 use crate::topology::{NodeId, SourceDecl, changelog_topic};
@@ -37,7 +41,7 @@ impl Task {
         &mut self,
         plan: &JobPlan,
         source: &SourceDecl,
-        broker: &dyn Broker,
+        broker: &Arc<dyn Broker>,
     ) -> Result<Vec<GlobalPosition>> {
         let topic = plan.topic(&source.topic)?.clone();
         if self.id.partition >= topic.partitions {
@@ -55,6 +59,9 @@ impl Task {
         };
         let watermarks = plan.watermarks(source, time.as_ref());
         self.ctx.clocks[source.input] = match (&watermarks, &time) {
+            // What is held back has not been passed.
+            (Some(_), Some(time)) if source.is_ordered => time.clock,
+            (Some(_), None) if source.is_ordered => i64::MIN,
             (Some(watermarks), _) => smallest(watermarks),
             (None, Some(time)) => time.clock,
             (None, None) => i64::MIN,
@@ -63,8 +70,23 @@ impl Task {
         let now = broker.monotonic();
         let raises = broker.logged_raises(&topic, partition).into_iter();
         let raises = raises.map(|(next_offset, raised_to)| LoggedRaise { next_offset, raised_to });
+        let before = time.as_ref().and_then(|time| time.ordered);
+        let ordering = source.is_ordered.then(|| {
+            let limit = plan.settings.limits.held_bytes_max;
+            let said = watermarks.as_deref().unwrap_or_default();
+            Ordering::new(limit, before, broker).with_watermarks(said)
+        });
+        if before.is_some() && ordering.is_none() {
+            return Err(was_ordered(&topic));
+        }
+        let readings = broker.logged_readings(&topic, partition);
+        self.repeats_clock |= readings.is_some();
         let input = Input::new(source.input, topic, partition, watermarks, reader, now);
-        self.inputs.push(input.repeating(raises.collect()));
+        let input = input.repeating(raises.collect()).reading(readings.unwrap_or_default());
+        self.inputs.push(match ordering {
+            Some(ordering) => input.ordered(ordering).holding_again()?,
+            None => input,
+        });
         Ok(time.map_or_else(Vec::new, |time| time.globals))
     }
 
@@ -88,5 +110,13 @@ impl Task {
             self.inputs.push(input.global());
         }
         Ok(())
+    }
+}
+
+/// Some of what lies behind the committed position was taken before what lies in front of it.
+fn was_ordered(topic: &TopicRef) -> Error {
+    Error::Topology {
+        reason: format!("topic `{}` was read in order, and is not any more", topic.name),
+        help: "keep `.ordered()`, or give the repartition another name".to_owned(),
     }
 }

@@ -28,6 +28,7 @@ use serde::Serialize;
 use super::{Carries, Emit, Graph, JoinKind, Kind, Node, NodeId, Way, changelog_topic};
 use crate::ids::StoreName;
 use crate::on_error::OnError;
+use crate::time::Ms;
 
 /// How a topology is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +185,9 @@ impl Graph {
             Kind::Source { topic, event_time: true } => {
                 (format!("read {topic}"), vec!["event time from the value".into()])
             }
+            Kind::RepartitionSource { topic } if self.ordered.contains(topic) => {
+                (format!("read {topic}"), vec!["in the order of source time".into()])
+            }
             Kind::Source { topic, .. } | Kind::RepartitionSource { topic } => {
                 (format!("read {topic}"), vec![])
             }
@@ -216,6 +220,17 @@ impl Graph {
             }
             Kind::Late => ("late records".into(), vec![]),
             Kind::Table { store } => (format!("table {store}"), vec![]),
+            Kind::VersionedTable { store, history, history_ms } => {
+                let kept = format!("what rows were for {} in {history}", Ms(*history_ms));
+                (format!("table {store}"), vec![kept])
+            }
+            Kind::AtMostEvery { store, every_ms } => {
+                (format!("at most every {}", Ms(*every_ms)), vec![format!("what waits in {store}")])
+            }
+            Kind::GraceJoin { store, table, join, grace_ms } => {
+                let waits = format!("as of each record's time, after {} in {store}", Ms(*grace_ms));
+                (format!("{} {table}", said(*join)), vec![waits])
+            }
             Kind::GlobalTable { topic, store } => {
                 let whole = format!("all partitions of {topic}, in every task");
                 (format!("global table {store}"), vec![whole])
@@ -233,6 +248,11 @@ impl Graph {
             }
             Kind::StreamJoin { left, right, join, window } => {
                 (format!("{} in {left} and {right}", said(*join)), vec![window.to_string()])
+            }
+            Kind::Store { store, what } => (format!("store {store}"), vec![(*what).into()]),
+            Kind::Process { name, timers } => {
+                let timers = timers.iter().map(|_| "timers by key".into()).collect();
+                (format!("process {name}"), timers)
             }
             Kind::SinkOf => ("write to the topic that each record names".into(), vec![]),
             Kind::ForEach => ("for each".into(), vec![]),
