@@ -161,7 +161,8 @@ fn demo() -> Outcome<bool> {
         let Visit { pages, cents } = visit;
         say(&format!("the longest: {visitor}, {pages} pages in {minutes} minutes, {cents} cents"));
     }
-    let visitors = found.keys().map(|(visitor, ..)| visitor).collect::<std::collections::BTreeSet<_>>();
+    let visitors =
+        found.keys().map(|(visitor, ..)| visitor).collect::<std::collections::BTreeSet<_>>();
     let is_right = run.killed && lost == 0 && wrong == 0 && twice == 0 && found == expected;
     let word = if is_right { "verified" } else { "wrong" };
     say(&format!(

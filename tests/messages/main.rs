@@ -104,7 +104,10 @@ fn mistakes_are_answered_with_what_to_do() {
 #[test]
 fn every_message_says_what_is_wrong_and_what_to_do() {
     for (case, wanted) in [
-        ("window_without_key", "this stream has no key, so it cannot be grouped, windowed or joined"),
+        (
+            "window_without_key",
+            "this stream has no key, so it cannot be grouped, windowed or joined",
+        ),
         ("count_without_key", "choose one first: `.key_by(|click| click.user.clone())`"),
         ("join_without_key", "needs a key"),
         ("windows_that_do_not_speak", "a windowed result must say when it speaks"),
@@ -114,7 +117,10 @@ fn every_message_says_what_is_wrong_and_what_to_do() {
         ("value_that_is_no_record", "add `#[derive(Serialize, Deserialize, Clone)]` to it"),
         ("key_that_is_none", "is not implemented for `f64`"),
         ("key_that_is_none", "keys are String, u64, u32, i64, i32"),
-        ("wrong_sink", "expected `Topic<Windowed<String>, u64, _>`, found `Topic<Windowed<String>, i32>`"),
+        (
+            "wrong_sink",
+            "expected `Topic<Windowed<String>, u64, _>`, found `Topic<Windowed<String>, i32>`",
+        ),
         ("table_of_another_key", "expected `&Table<String, _>`, found `&Table<u64, String>`"),
         ("stream_that_is_dropped", "a stream does nothing until it reaches"),
     ] {

@@ -160,13 +160,13 @@ fn on_disk(topology: fn(&mut Topology)) -> Outputs {
     }
     let log = Log::open(dir.path()).unwrap();
     let mut counts = BTreeMap::new();
-    for record in log.read(COUNTS).map(Result::unwrap) {
+    for record in log.read(COUNTS).into_iter().map(Result::unwrap) {
         counts.insert(record.key.unwrap(), record.value.unwrap());
     }
     // A topic that this job does not write is not there.
     let is_there = |code: &streams::Error| code.code() != "S004";
-    let out = log.read(OUT).map(Result::unwrap);
-    let closed = log.read(CLOSED).filter(|r| r.as_ref().err().is_none_or(is_there));
+    let out = log.read(OUT).into_iter().map(Result::unwrap);
+    let closed = log.read(CLOSED).into_iter().filter(|r| r.as_ref().err().is_none_or(is_there));
     let closed = closed.map(Result::unwrap);
     Outputs {
         out: told(out.map(|r| (r.key, r.value, r.timestamp, r.headers))),
