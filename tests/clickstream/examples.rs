@@ -6,8 +6,15 @@ use std::sync::OnceLock;
 
 use crate::{stderr, stdout};
 
-const NAMES: [&str; 6] =
-    ["enrichment", "fraud", "inventory", "orders_and_payments", "time_travel", "word_count"];
+const NAMES: [&str; 7] = [
+    "enrichment",
+    "fraud",
+    "inventory",
+    "orders_and_payments",
+    "sessions",
+    "time_travel",
+    "word_count",
+];
 
 /// The directory with the binaries, built if they are not there or older than their sources.
 fn binaries() -> &'static Path {
@@ -100,4 +107,14 @@ fn words_are_counted_once_although_the_job_is_killed() {
     assert!(text.contains("verified: "), "{text}");
     let row = succeed("word_count", dir.path(), &["state", "get", "counts-by-word", "sea"]);
     assert!(row.trim().chars().any(|c| c.is_ascii_digit()), "{row}");
+}
+
+#[test]
+fn each_visit_is_told_once_although_the_job_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("sessions", dir.path(), &[]);
+    assert!(text.contains("verified: "), "{text}");
+    assert!(text.contains("0 lost \\u{b7} 0 wrong \\u{b7} 0 twice"), "{text}");
+    let rows = succeed("sessions", dir.path(), &["tail", "visits", "-o", "-1"]);
+    assert!(rows.contains("pages"), "{rows}");
 }

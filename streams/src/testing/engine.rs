@@ -97,6 +97,8 @@ pub(super) struct Engine {
     /// The step at which to crash, once.
     pub(super) crash_at: Option<u64>,
     pub(super) steps: u64,
+    /// Records that tasks have processed, those of crashed transactions included.
+    pub(super) processed: u64,
     pub(super) crashes: u64,
     pub(super) restored: u64,
     pub(super) commits: u64,
@@ -130,6 +132,7 @@ impl Engine {
             until_crash: 0,
             crash_at: None,
             steps: 0,
+            processed: 0,
             crashes: 0,
             restored: 0,
             commits: 0,
@@ -453,6 +456,7 @@ impl Engine {
             let records = running.workers[w].step_task(t, budget)?;
             if records > 0 {
                 *went = u64::try_from(records).expect("a count fits 64 bits");
+                self.processed += *went;
                 if self.random.below(4) == 0 {
                     running.workers[w].flush()?;
                 }
