@@ -28,6 +28,8 @@
 #[path = "support/killed.rs"]
 mod killed;
 mod support;
+#[path = "support/undisturbed.rs"]
+mod undisturbed;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +37,8 @@ use std::process::ExitCode;
 
 use killed::{run_and_kill, run_child};
 use streams::prelude::*;
-use support::{Outcome, dir_of, new_log, run_to_the_end, say, write};
+use support::{Outcome, dir_of, new_log, say, write};
+use undisturbed::run_to_the_end;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Product {

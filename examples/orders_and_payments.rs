@@ -18,12 +18,15 @@
 //! ```
 
 mod support;
+#[path = "support/undisturbed.rs"]
+mod undisturbed;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use streams::prelude::*;
-use support::{Outcome, PARTITIONS, dir_of, new_log, run_to_the_end, say, write};
+use support::{Outcome, PARTITIONS, dir_of, new_log, say, write};
+use undisturbed::run_to_the_end;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Order {

@@ -1,4 +1,4 @@
-//! What the small examples share: a log of their own, typed writing, and a run to the end of the input.
+//! What the small examples share: a log of their own, and typed writing.
 //!
 //! Why not part of `streams`: a user's program has its input already.
 //!
@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use core_log::{BatchBuilder, Durability, NO_HEADERS, TopicSettings};
-use streams::Progress;
-use streams::prelude::{App, Codec, Data, Key, RecordKey, Topic, millis};
+use streams::prelude::{App, Codec, Data, Key, RecordKey, Topic};
 
 /// Partitions of every topic that an example writes.
 pub(crate) const PARTITIONS: u32 = 4;
@@ -111,12 +110,4 @@ pub(crate) fn write<K: Key, V: Data, C: Codec<V>>(
         }
     }
     Ok(())
-}
-
-/// Runs a job until it has read everything there is and committed it.
-pub(crate) fn run_to_the_end(app: App) -> Outcome<Progress> {
-    let handle = app.start()?;
-    while !handle.is_idle_for(millis(50)) && !handle.wait_timeout(millis(5)) {}
-    handle.stop();
-    Ok(handle.wait()?)
 }
