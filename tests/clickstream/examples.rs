@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use crate::{stderr, stdout};
 
-const NAMES: [&str; 5] = ["enrichment", "fraud", "inventory", "orders_and_payments", "time_travel"];
+const NAMES: [&str; 6] =
+    ["enrichment", "fraud", "inventory", "orders_and_payments", "sessions", "time_travel"];
 
 /// The directory with the binaries, built if they are not there or older than their sources.
 fn binaries() -> &'static Path {
@@ -89,4 +90,14 @@ fn a_warehouse_is_priced_and_counted_although_it_was_killed() {
     let listed = ["state", "range", "priced-subscriptions", "--limit", "3"];
     let rows = succeed("inventory", dir.path(), &listed);
     assert!(rows.contains("p-000"), "{rows}");
+}
+
+#[test]
+fn each_visit_is_told_once_although_the_job_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("sessions", dir.path(), &[]);
+    assert!(text.contains("verified: "), "{text}");
+    assert!(text.contains("0 lost \u{b7} 0 wrong \u{b7} 0 twice"), "{text}");
+    let rows = succeed("sessions", dir.path(), &["tail", "visits", "-o", "-1"]);
+    assert!(rows.contains("pages"), "{rows}");
 }
