@@ -68,12 +68,12 @@ const STREAMS: &[(&str, &str)] = &[
         "ids record time error codec key store topology broker settings processor operator dsl",
     ),
     (
-        "testing",
-        "ids record time error codec key store topology broker settings processor operator dsl runtime on_error letter printer",
-    ),
-    (
         "query",
         "ids record time error codec key shape store topology broker settings processor operator dsl runtime",
+    ),
+    (
+        "testing",
+        "ids record time error codec key store topology broker settings processor operator dsl runtime on_error letter printer query",
     ),
     (
         "app",

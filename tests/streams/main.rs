@@ -8,6 +8,7 @@ mod at_most_every;
 mod checkers;
 mod clock_replay;
 mod determinism;
+mod driver_on_disk;
 mod equal;
 mod errors;
 mod failures;

@@ -97,6 +97,8 @@ pub(super) struct Engine {
     /// The step at which to crash, once.
     pub(super) crash_at: Option<u64>,
     pub(super) steps: u64,
+    /// Records that tasks have processed, those of crashed transactions included.
+    pub(super) processed: u64,
     pub(super) crashes: u64,
     pub(super) restored: u64,
     pub(super) commits: u64,
@@ -130,28 +132,13 @@ impl Engine {
             until_crash: 0,
             crash_at: None,
             steps: 0,
+            processed: 0,
             crashes: 0,
             restored: 0,
             commits: 0,
             counters: Counters::default(),
             late: Vec::new(),
         }
-    }
-
-    /// How many rows of each kind a store has on its disk, checkpoints apart.
-    #[cfg(test)]
-    pub(super) fn rows_on_disk(&mut self, store: &str) -> Result<BTreeMap<u8, usize>> {
-        let name = crate::ids::StoreName::new(store)?;
-        let mut rows = BTreeMap::new();
-        for store in self.stores.open(&[name])? {
-            store.scan(&[], &[0xff; 5], &mut |key, _| {
-                if key[4] != crate::store::layout::KIND_CHECKPOINT {
-                    *rows.entry(key[4]).or_default() += 1;
-                }
-                std::ops::ControlFlow::Continue(())
-            })?;
-        }
-        Ok(rows)
     }
 
     /// The partitions that a source topic has, or gets.
@@ -453,6 +440,7 @@ impl Engine {
             let records = running.workers[w].step_task(t, budget)?;
             if records > 0 {
                 *went = u64::try_from(records).expect("a count fits 64 bits");
+                self.processed += *went;
                 if self.random.below(4) == 0 {
                     running.workers[w].flush()?;
                 }

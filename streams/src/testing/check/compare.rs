@@ -25,6 +25,8 @@ pub(super) struct Outcome {
     /// Late, skipped, dead letters.
     counts: [(&'static str, u64); 3],
     pub(super) crashes: u64,
+    /// Records that its tasks have processed.
+    pub(super) processed: u64,
     /// The first row that is in a store and not as its changelog says, if there is one.
     apart: Option<String>,
 }
@@ -44,13 +46,13 @@ impl Outcome {
             ("skipped records", counters.skipped),
             ("dead letters", counters.dead_letters),
         ];
-        let crashes = driver.engine.crashes;
+        let (crashes, processed) = (driver.engine.crashes, driver.engine.processed);
         let mut apart = None;
         for (store, held, folded) in driver.engine.stores_and_changelogs()? {
             let types = assembly.types.get(&changelog_topic(&assembly.graph.id, &store));
             apart = apart.or_else(|| rows_apart(store.as_str(), types, &held, &folded));
         }
-        Ok(Self { assembly, told, outputs, counts, crashes, apart })
+        Ok(Self { assembly, told, outputs, counts, crashes, processed, apart })
     }
 
     /// Topics of which nothing is compared.
