@@ -114,7 +114,7 @@ fn each_visit_is_told_once_although_the_job_was_killed() {
     let dir = tempfile::tempdir().unwrap();
     let text = succeed("sessions", dir.path(), &[]);
     assert!(text.contains("verified: "), "{text}");
-    assert!(text.contains("0 lost \\u{b7} 0 wrong \\u{b7} 0 twice"), "{text}");
+    assert!(text.contains("0 lost \u{b7} 0 wrong \u{b7} 0 twice"), "{text}");
     let rows = succeed("sessions", dir.path(), &["tail", "visits", "-o", "-1"]);
     assert!(rows.contains("pages"), "{rows}");
 }

@@ -141,22 +141,6 @@ impl Engine {
         }
     }
 
-    /// How many rows of each kind a store has on its disk, checkpoints apart.
-    #[cfg(test)]
-    pub(super) fn rows_on_disk(&mut self, store: &str) -> Result<BTreeMap<u8, usize>> {
-        let name = crate::ids::StoreName::new(store)?;
-        let mut rows = BTreeMap::new();
-        for store in self.stores.open(&[name])? {
-            store.scan(&[], &[0xff; 5], &mut |key, _| {
-                if key[4] != crate::store::layout::KIND_CHECKPOINT {
-                    *rows.entry(key[4]).or_default() += 1;
-                }
-                std::ops::ControlFlow::Continue(())
-            })?;
-        }
-        Ok(rows)
-    }
-
     /// The partitions that a source topic has, or gets.
     pub(super) fn partitions_for(&self, topic: &str) -> u32 {
         self.partitions_of.get(topic).copied().unwrap_or(self.partitions)

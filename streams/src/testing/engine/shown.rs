@@ -71,6 +71,16 @@ impl Engine {
         Ok(image)
     }
 
+    /// How many rows of each kind a store has on its disk, checkpoints apart.
+    #[cfg(test)]
+    pub(in crate::testing) fn rows_on_disk(&mut self, store: &str) -> Result<BTreeMap<u8, usize>> {
+        let mut rows = BTreeMap::new();
+        for key in self.image(&StoreName::new(store)?)?.keys() {
+            *rows.entry(key[4]).or_default() += 1;
+        }
+        Ok(rows)
+    }
+
     /// Every store after a clean stop, and as its changelog alone makes it.
     pub(in crate::testing) fn stores_and_changelogs(
         &mut self,

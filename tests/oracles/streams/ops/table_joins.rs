@@ -3,11 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ::streams::prelude::*;
 use serde_json::Value;
 
 use super::super::build::{Building, Built};
 use super::super::graph::{Graph, op};
-use super::super::values::{OracleKey, Val};
+use super::super::values::{Joiner, OracleKey, Val};
 use super::{Matches, joiner_of, matches_of};
 use crate::report::{Outcome, unsupported};
 
@@ -27,17 +28,37 @@ pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outc
 
 fn tables<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
     let (matches, join) = (matches_of(node)?, joiner_of(node)?);
-    let (left, right) = (b.table(node, "left")?, b.table(node, "right")?);
-    let store = b.store();
-    Ok(Built::Table(Rc::new(match matches {
-        Matches::Inner => left.join(&right, &store, move |l, r| join(&l, &r)),
-        Matches::Left => {
-            left.left_join(&right, &store, move |l, r| join(&l, &r.unwrap_or_default()))
+    let (left, right) = (b.before(node, "left")?, b.before(node, "right")?);
+    match (left, right) {
+        (Built::Windows(left), Built::Windows(right)) => {
+            let (left, right) = (left.speak().table(&b.store()), right.speak().table(&b.store()));
+            let both = joined(&left, &right, &b.store(), matches, join);
+            Ok(Built::WindowedTable(Rc::new(both)))
         }
-        Matches::Outer => left.outer_join(&right, &store, move |l: Option<Val>, r: Option<Val>| {
+        (Built::Table(left), Built::Table(right)) => {
+            Ok(Built::Table(Rc::new(joined(&left, &right, &b.store(), matches, join))))
+        }
+        (Built::Table(_), _) => Err(b.no(node, "right", "a table")),
+        _ => Err(b.no(node, "left", "a table")),
+    }
+}
+
+fn joined<K: Key>(
+    left: &Table<K, Val>,
+    right: &Table<K, Val>,
+    store: &str,
+    matches: Matches,
+    join: Joiner,
+) -> Table<K, Val> {
+    match matches {
+        Matches::Inner => left.join(right, store, move |l, r| join(&l, &r)),
+        Matches::Left => {
+            left.left_join(right, store, move |l, r: Option<Val>| join(&l, &r.unwrap_or_default()))
+        }
+        Matches::Outer => left.outer_join(right, store, move |l: Option<Val>, r: Option<Val>| {
             join(&l.unwrap_or_default(), &r.unwrap_or_default())
         }),
-    })))
+    }
 }
 
 fn with_table<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
