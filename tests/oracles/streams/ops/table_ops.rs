@@ -3,7 +3,6 @@
 
 use std::rc::Rc;
 
-use ::streams::prelude::*;
 use serde_json::Value;
 
 use super::super::build::{Building, Built};
