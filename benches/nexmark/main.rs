@@ -32,7 +32,7 @@ use queries::people::{LocalItems, NewUsers};
 use queries::prices::{CategoryPrices, SellerPrices};
 use queries::query::{Query, Said};
 use queries::single::{Currency, PassThrough, Selection};
-use queries::windows::HighestBid;
+use queries::windows::{HighestBid, HotItems};
 use streams::prelude::*;
 
 const PARTITIONS: u32 = 4;
@@ -105,6 +105,7 @@ fn main() {
     measure::<Selection>(input, threads, runs);
     measure::<LocalItems>(input, threads, runs);
     measure::<CategoryPrices>(input, threads, runs);
+    measure::<HotItems>(input, threads, runs);
     measure::<SellerPrices>(input, threads, runs);
     measure::<HighestBid>(input, threads, runs);
     measure::<NewUsers>(input, threads, runs);

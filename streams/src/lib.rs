@@ -37,6 +37,7 @@ pub mod broker;
 mod codec;
 mod dsl;
 mod error;
+pub mod guide;
 mod ids;
 mod key;
 mod letter;
@@ -62,8 +63,9 @@ pub use app::{App, Handle};
 pub use at::{At, Moment, ago};
 pub use codec::{Bincode, Codec, CodecError, Data, Json};
 pub use dsl::{
-    Cogroup, Cogrouped, GlobalTable, GroupedTable, SaysWhen, Sessions, Spans, Split, Stream, Table,
-    Topic, TopicTypes, Topology, Ways, Window, WindowTable, WindowedStream, cogroup, topic,
+    Cogroup, Cogrouped, CogroupedWindows, Either, GlobalTable, GroupedTable, SaysWhen, Sessions,
+    Spans, Split, Stream, Table, Topic, TopicTypes, Topology, Ways, Window, WindowTable,
+    WindowedStream, cogroup, topic,
 };
 pub use dsl::{
     KeyValueStore, SessionStore, StoreOptions, TableView, VersionPut, VersionedStore, WindowStore,

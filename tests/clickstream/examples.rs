@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::{stderr, stdout};
 
-const NAMES: [&str; 4] = ["enrichment", "fraud", "orders_and_payments", "time_travel"];
+const NAMES: [&str; 5] = ["enrichment", "fraud", "inventory", "orders_and_payments", "time_travel"];
 
 /// The directory with the binaries, built if they are not there or older than their sources.
 fn binaries() -> &'static Path {
@@ -76,4 +76,17 @@ fn a_mended_job_is_compared_with_what_was_written() {
     assert!(text.contains("verified: "), "{text}");
     let again = run("time_travel", dir.path(), &["replay", "--from", "start", "--compare"]);
     assert_eq!(again.status.code(), Some(4), "{}", stderr(&again));
+}
+
+#[test]
+fn a_warehouse_is_priced_and_counted_although_it_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("inventory", dir.path(), &[]);
+    assert!(text.contains("killed (SIGKILL on purpose)"), "{text}");
+    assert!(text.contains("verified: "), "{text}");
+    let row = succeed("inventory", dir.path(), &["state", "get", "shelves", "p-017"]);
+    assert!(row.contains("reserved"), "{row}");
+    let listed = ["state", "range", "priced-subscriptions", "--limit", "3"];
+    let rows = succeed("inventory", dir.path(), &listed);
+    assert!(rows.contains("p-000"), "{rows}");
 }

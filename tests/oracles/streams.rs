@@ -98,6 +98,14 @@ impl Step {
         Ok(Self { index, input, out })
     }
 
+    /// The topic of a record without a value.
+    fn null_value_to(&self) -> Option<&str> {
+        match &self.input {
+            Input::Record { topic, value: Value::Null, .. } => Some(topic),
+            _ => None,
+        }
+    }
+
     fn has_null_key(&self) -> bool {
         self.null_key_to().is_some()
     }
@@ -151,8 +159,11 @@ fn execute_on<K: OracleKey>(
     stores: impl Fn(TestDriver) -> TestDriver,
 ) -> Outcome<Vec<Found>> {
     let ports: Ports<K> = ports(graph);
-    // A silent input is raised to the largest at once: Kafka's rule.
-    let mut driver = stores(TestDriver::new(ports.topology).idle_after(Duration::ZERO));
+    // A silent input is raised to the largest at once: Kafka's rule, but where streams are folded
+    // together: there each has a time of its own, as our source time is.
+    let own_times = graph.has_windowed_cogroup_that_updates;
+    let idle_after = if own_times { Duration::MAX } else { Duration::ZERO };
+    let mut driver = stores(TestDriver::new(ports.topology).idle_after(idle_after));
     // Builds the topology, and shows whether it can be built.
     let started = driver.run();
     if let Some(stop) = ports.stop.get() {

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
+mod at_most_every;
 mod checkers;
 mod clock_replay;
 mod determinism;
@@ -36,4 +37,7 @@ mod table_ops;
 mod tables;
 mod threads;
 mod time;
+mod versioned;
+mod window_models;
+mod window_replays;
 mod windows;

@@ -12,7 +12,7 @@ use queries::people::{LocalItems, NewUsers};
 use queries::prices::{CategoryPrices, SellerPrices};
 use queries::query::{Query, Said};
 use queries::single::{Currency, PassThrough, Selection};
-use queries::windows::HighestBid;
+use queries::windows::{HighestBid, HotItems};
 use streams::prelude::*;
 
 /// 100 seconds of event time: ten windows of those queries that have some.
@@ -72,6 +72,11 @@ fn each_local_item_is_suggested_once() {
 #[test]
 fn each_category_has_its_average_price() {
     is_as_the_loop_says::<CategoryPrices>();
+}
+
+#[test]
+fn each_window_has_its_hot_items() {
+    is_as_the_loop_says::<HotItems>();
 }
 
 #[test]

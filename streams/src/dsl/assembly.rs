@@ -93,7 +93,7 @@ fn show_timer_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
     }
 }
 
-fn show_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
+pub(super) fn show_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
     let shown = K::decode(bytes).ok().and_then(|key| serde_json::to_value(key).ok());
     match (shown, bytes) {
         (_, None) => Value::Null,
@@ -102,7 +102,7 @@ fn show_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
     }
 }
 
-fn show_value<V: Data, C: Codec<V>>(bytes: Option<&[u8]>) -> Result<Value, String> {
+pub(super) fn show_value<V: Data, C: Codec<V>>(bytes: Option<&[u8]>) -> Result<Value, String> {
     let Some(bytes) = bytes else { return Ok(Value::Null) };
     let value = C::decode(bytes).map_err(|e| e.to_string())?;
     serde_json::to_value(value).map_err(|e| e.to_string())

@@ -6,10 +6,14 @@
 //! * these types only build: they never see records, offsets, files or threads.
 
 mod assembly;
+mod at_most_every;
+mod cogroup;
 mod fold;
 mod foreign_join;
 mod global;
+mod grace_join;
 mod join;
+mod listed_types;
 mod process;
 mod repartition;
 mod row_types;
@@ -25,12 +29,13 @@ mod table_join;
 mod table_map;
 mod to_topic_of;
 mod topic;
+mod versioned;
 mod windowed;
 mod with_key;
 
 pub(crate) use assembly::Assembly;
 pub use assembly::{TopicTypes, Topology};
-pub use fold::{Cogroup, Cogrouped, cogroup};
+pub use cogroup::{Cogroup, Cogrouped, CogroupedWindows, Either, cogroup};
 pub use global::GlobalTable;
 pub(crate) use row_types::RowTypes;
 pub use split::{Split, Ways};

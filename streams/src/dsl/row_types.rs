@@ -68,6 +68,19 @@ impl RowTypes {
         }
     }
 
+    /// Rows with more in their keys than a key of the user.
+    pub(super) fn of_listed<K: RecordKey, V: Data>(shape: fn() -> (String, String)) -> Self {
+        let no_key = |_: &str| {
+            Err("its rows are found by no key: state range without --from, --to".to_owned())
+        };
+        Self {
+            ids: || (TypeId::of::<JoinRowOf<K>>(), TypeId::of::<JoinRowOf<V>>()),
+            shape,
+            key: no_key,
+            inner_key: no_key,
+        }
+    }
+
     /// Whether these are the types.
     pub(crate) fn are<K: RecordKey, V: Data>(&self) -> bool {
         (self.ids)() == (TypeId::of::<K>(), TypeId::of::<V>())

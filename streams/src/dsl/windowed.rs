@@ -83,6 +83,9 @@ pub struct WindowTable<K, A> {
 )]
 pub trait SaysWhen {}
 
+/// What a step needs of a value, and how it is read where it was carried through a repartition topic.
+type Carried<V, V2> = (fn(V) -> V2, fn(Option<&[u8]>) -> Result<V2, String>);
+
 impl<K: Key, V: Data, G> WindowedStream<K, V, G> {
     pub(super) fn new(stream: Stream<K, V>, windows: Windows) -> Self {
         Self { stream, windows, late: None, grouping: PhantomData }
@@ -164,7 +167,7 @@ impl<K: Key, V: Data, G> WindowedStream<K, V, G> {
         store: &str,
         what: &'static str,
         carries: Carries,
-        (convert, decode): (fn(V) -> V2, fn(Option<&[u8]>) -> Result<V2, String>),
+        (convert, decode): Carried<V, V2>,
         folds: Folds<V2, A>,
     ) -> WindowTable<K, A> {
         let assembly = Rc::clone(&self.stream.assembly);

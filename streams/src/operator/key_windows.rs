@@ -43,6 +43,8 @@ pub use sliding::{KeptRecord, KeptRecords};
 pub(crate) struct Taken<V> {
     /// The record, if a window of its own had closed without it.
     pub(crate) late: Option<V>,
+    /// Whether the row took it all the same, or was in time for all of it.
+    pub(crate) is_kept: bool,
     /// An end that comes before all others of the row.
     pub(crate) first_end: Option<i64>,
 }
@@ -71,6 +73,9 @@ pub(crate) trait KeyWindows<V, A>: Data + Default {
 
     /// What has changed since it was last told.
     fn updates(&mut self, windows: Windows, folds: &Folds<V, A>, say: &mut Vec<Said<A>>);
+
+    /// Whether nothing is open.
+    fn is_empty(&self) -> bool;
 
     /// The end that comes first; `None`: nothing is left.
     fn first_end(&self, windows: Windows) -> Option<i64>;
@@ -103,8 +108,10 @@ impl<K: Key, V: Clone, A: Data, R: KeyWindows<V, A>> KeyedWindows<K, V, A, R> {
         let row = self.rows.at(place);
         let mut windows = row.value.take().unwrap_or_default();
         let taken = windows.take(self.step.windows, value, stamp, &self.folds);
-        if windows.first_end(self.step.windows).is_some() {
+        if !windows.is_empty() {
             row.value = Some(windows);
+        }
+        if taken.is_kept {
             row.touch(stamp);
         }
         if let Some(end) = taken.first_end {

@@ -6,6 +6,7 @@
 //! * no operator reads a clock, an offset or a file.
 
 mod aggregate;
+mod at_most_every;
 mod branch;
 mod children;
 mod due;
@@ -16,6 +17,7 @@ mod fold;
 mod for_each;
 mod foreign_join;
 mod global;
+mod grace_join;
 mod inspect;
 mod join_buffer;
 pub(crate) mod join_row;
@@ -40,10 +42,12 @@ mod table_map;
 mod table_table_join;
 mod timers;
 mod try_map;
+mod versioned;
 mod window_aggregate;
 mod with_key;
 
 pub(crate) use aggregate::{Aggregate, Fold};
+pub(crate) use at_most_every::{AtMostEvery, SaidView, Waiting, split_waiting};
 pub(crate) use branch::Branch;
 pub(crate) use children::{Children, SharedNext};
 pub(crate) use filter::Filter;
@@ -52,6 +56,7 @@ pub(crate) use fold::{Folds, LateTo, WithHeaders};
 pub(crate) use for_each::ForEach;
 pub(crate) use foreign_join::{Answer, AskRight, Joined, LeftRows, Subscription, TakeAnswer};
 pub(crate) use global::GlobalEntry;
+pub(crate) use grace_join::{GraceJoin, Held, Matched, Patience, split_held};
 pub(crate) use inspect::Inspect;
 pub(crate) use join_buffer::JoinBuffer;
 pub(crate) use kept::{Ages, Kept, Now};
@@ -80,6 +85,7 @@ pub(crate) use table_table_join::{JoinView, LeftChanges, RightChanges, RowOf, Ta
 pub use timers::TimerKind;
 pub(crate) use timers::{TimerRows, split_timer};
 pub(crate) use try_map::TryMap;
+pub(crate) use versioned::{VersionStore, VersionedView, VersionedWriter};
 pub(crate) use window_aggregate::{WindowAggregate, WindowStep, decode_key};
 pub(crate) use with_key::{
     FilterWithKey, FlatMapValuesWithKey, FlatMapWithKey, ForEachWithKey, InspectWithKey,

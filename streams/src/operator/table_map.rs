@@ -99,4 +99,12 @@ impl<K: RecordKey, V, V2> View<V2> for MapView<K, V, V2> {
     fn passed_on(&self, key: &[u8]) -> Result<Option<Stored<V2>>, StoreError> {
         self.map(key, self.rows.passed_on(key)?)
     }
+
+    fn get_as_of(&self, key: &[u8], timestamp: i64) -> Result<Option<Stored<V2>>, StoreError> {
+        self.map(key, self.rows.get_as_of(key, timestamp)?)
+    }
+
+    fn history_ms(&self) -> Option<i64> {
+        self.rows.history_ms()
+    }
 }

@@ -147,11 +147,11 @@ impl<K: Key, V: Clone, A: Data> WindowAggregate<K, V, A> {
             }
         }
         let mut value = Some(value);
-        for at in late..windows.len() {
+        for (at, span) in windows.iter().enumerate().skip(late) {
             let place = self.row(key, &windows, at)?;
             let row = self.rows.at(place);
             if row.value.is_none() && !self.step.windows.never_close() {
-                self.index.add(windows[at].end, row.key());
+                self.index.add(span.end, row.key());
             }
             let given = if at + 1 == windows.len() { value.take() } else { value.clone() };
             let given = given.expect("the last window takes what the others were given copies of");

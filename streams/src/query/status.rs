@@ -270,11 +270,14 @@ impl crate::topology::Graph {
                 Kind::WindowAggregate { window, .. } => window.lag_ms(),
                 Kind::StreamJoin { window, join: JoinKind::Inner, .. } => window.inner_lag_ms(),
                 Kind::StreamJoin { window, .. } => window.lag_ms(),
+                Kind::AtMostEvery { every_ms: lag_ms, .. }
+                | Kind::GraceJoin { grace_ms: lag_ms, .. } => *lag_ms,
                 _ => 0,
             };
             let node = &self.nodes[id.0];
             // What a stream looks up does not count.
-            let counting = if matches!(node.kind, Kind::TableJoin { .. }) { 1 } else { usize::MAX };
+            let looks_up = matches!(node.kind, Kind::TableJoin { .. } | Kind::GraceJoin { .. });
+            let counting = if looks_up { 1 } else { usize::MAX };
             let next = node.inputs.iter().take(counting);
             above.extend(next.map(|&input| (input, lag.saturating_add(own))));
         }

@@ -176,6 +176,14 @@ impl Query {
         drop(self.reply.send(Reply::Workers { workers, commits }));
     }
 
+    /// The whole answer, where one place has all rows.
+    pub(crate) fn answer_whole(self, commits: u64, told: impl FnOnce(&Question) -> Result<Told>) {
+        let told = told(&self.question);
+        self.told(1, commits);
+        // Whoever asked may have given up.
+        drop(self.reply.send(Reply::Part(told)));
+    }
+
     /// A worker's answer.
     pub(super) fn answer(self, worker: &Worker) {
         let told = worker.tell(&self.question);
@@ -211,7 +219,7 @@ impl std::fmt::Debug for Desk {
 
 impl Desk {
     /// From now on questions are passed on like this; `false`: they cannot be any more.
-    pub(super) fn open(&self, pass_on: impl Fn(Query) -> bool + Send + 'static) {
+    pub(crate) fn open(&self, pass_on: impl Fn(Query) -> bool + Send + 'static) {
         self.turn(Hours::Open(Box::new(pass_on)));
     }
 
@@ -275,7 +283,7 @@ fn next(replies: &Receiver<Reply>) -> Result<Reply> {
 
 impl Worker {
     /// What its tasks have committed.
-    fn tell(&self, question: &Question) -> Result<Told> {
+    pub(crate) fn tell(&self, question: &Question) -> Result<Told> {
         let mut all = Told::default();
         for task in self.tasks() {
             task.tell(question, &mut all)?;

@@ -103,6 +103,16 @@ pub(crate) trait View<A> {
     /// The row as those who take the changes know it: without the changes that are still to be passed
     /// on. Only for whoever takes them: nobody else has it kept.
     fn passed_on(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError>;
+
+    /// The row as it was at a time, where that is kept; else as it is.
+    fn get_as_of(&self, key: &[u8], _timestamp: i64) -> Result<Option<Stored<A>>, StoreError> {
+        self.get(key)
+    }
+
+    /// How far back rows are kept as they were, in milliseconds; `None`: they are not.
+    fn history_ms(&self) -> Option<i64> {
+        None
+    }
 }
 
 impl<A: Clone> View<A> for RefCell<Overlay<A>>

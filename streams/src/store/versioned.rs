@@ -74,8 +74,9 @@ impl<V: Data> Versions<V> {
         Self { rows, history_ms, time: i64::MIN, time_moved: false, dropped_to: i64::MIN }
     }
 
-    pub(crate) fn store(&self) -> &StoreName {
-        self.rows.store()
+    /// How far back versions are kept, in milliseconds.
+    pub(crate) fn history_ms(&self) -> i64 {
+        self.history_ms
     }
 
     /// The kind under which the rows lie; see `Stateful::row_kind`.

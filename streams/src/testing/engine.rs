@@ -13,6 +13,7 @@
 //! Invariants
 //! * all randomness comes from the seed; the clock is moved by hand.
 
+pub(super) mod shown;
 mod silence;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,6 @@ use std::time::Duration;
 use super::random::Random;
 use super::stores::Stores;
 use crate::broker::{Broker, Call, SimulatedLog};
-use crate::dsl::Topology;
 use crate::error::Result;
 use crate::printer::Printer;
 use crate::processor::{Counters, LateRecord};
@@ -94,6 +94,9 @@ pub(super) struct Engine {
     running: Option<Running>,
     crash_every: Option<u64>,
     until_crash: u64,
+    /// The step at which to crash, once.
+    pub(super) crash_at: Option<u64>,
+    pub(super) steps: u64,
     pub(super) crashes: u64,
     pub(super) restored: u64,
     pub(super) commits: u64,
@@ -125,6 +128,8 @@ impl Engine {
             running: None,
             crash_every: None,
             until_crash: 0,
+            crash_at: None,
+            steps: 0,
             crashes: 0,
             restored: 0,
             commits: 0,
@@ -236,8 +241,7 @@ impl Engine {
     }
 
     fn open(&mut self) -> Result<Running> {
-        let on_error = self.settings.on_error;
-        let sources = Topology::build(&self.settings.id, i64::MAX, on_error, &|t| (self.build)(t))?;
+        let sources = self.assembly()?;
         for part in sources.graph.subtopologies() {
             let is_named = |topic: &String| !sources.graph.patterns.contains(topic);
             let named = part.sources.iter().filter(|source| source.upstream.is_none());
@@ -288,7 +292,7 @@ impl Engine {
             }
             let mut went = 0;
             while self.step(running, &mut went)? {
-                if self.crash_is_due(went) {
+                if self.is_told_to_crash() || self.crash_is_due(went) {
                     return Ok(Happened::Crashed);
                 }
                 went = 0;
@@ -378,6 +382,9 @@ impl Engine {
     /// The next thing that happens to the commit on its way.
     fn advance(&mut self, running: &mut Running) -> Result<Happened> {
         let Some(mut on_its_way) = running.on_its_way.take() else { return Ok(Happened::Went) };
+        if self.is_told_to_crash() {
+            return Ok(Happened::Crashed);
+        }
         let crash_at = match self.crash_every {
             Some(_) if self.until_crash == 0 => Some(self.random.below(4)),
             _ => None,
@@ -391,7 +398,7 @@ impl Engine {
                 }
                 on_its_way.stage = Stage::Committed((0..running.workers.len()).collect());
                 self.committed(&mut on_its_way);
-                if crash_at == Some(2) {
+                if crash_at == Some(2) || self.is_told_to_crash() {
                     return Ok(Happened::Crashed);
                 }
                 on_its_way.sealed.purge()?;
@@ -457,6 +464,12 @@ impl Engine {
             appended |= worker.flush()?;
         }
         Ok(appended)
+    }
+
+    /// Counts a step at which a job can crash; whether it is the one that a test has named.
+    fn is_told_to_crash(&mut self) -> bool {
+        self.steps += 1;
+        self.crash_at == Some(self.steps)
     }
 
     fn crash_is_due(&mut self, records: u64) -> bool {

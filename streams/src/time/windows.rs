@@ -4,6 +4,7 @@
 //!              a record at t is in                           key shows           e: closes at e + grace
 //!   tumbling   [n size, (n + 1) size)                        [start, end)        end
 //!   hopping    [n step, n step + size), each that covers t   [start, end)        end
+//!              not before 1970 if t is not
 //!   since      [start, for ever)                             [start, i64::MAX]   never
 //!   sliding    [s, s + difference], s = u - difference       [start, end]        end + 1
 //!              or u + 1 for a record at u, where not empty
@@ -128,7 +129,10 @@ impl Windows {
                 let last = i128::from(timestamp.div_euclid(step)) * i128::from(step);
                 // Starts lie in (timestamp - size, last].
                 let way = i128::from(size) - 1 - (i128::from(timestamp) - last);
-                let before = way.div_euclid(i128::from(step)).max(-1);
+                let mut before = way.div_euclid(i128::from(step)).max(-1);
+                if timestamp >= 0 {
+                    before = before.min(last.div_euclid(i128::from(step)));
+                }
                 (last - before * i128::from(step), step, before + 1, size)
             }
             Shape::Since { start } if timestamp >= start => (i128::from(start), 0, 1, i64::MAX),
@@ -300,8 +304,9 @@ pub fn tumbling(size: Duration) -> Tumbling {
 
 /// Windows of this size that begin every `step`: `[0, size)`, `[step, step + size)`, and so on.
 ///
-/// A record is in each window that covers it, `size / step` of them and at most 10 000 (S018). It counts
-/// as late, once, if one of them had closed without it.
+/// A record is in each window that covers it, `size / step` of them and at most 10 000 (S018). As with
+/// Kafka, windows of records from 1970 on do not begin before 1970. A record counts as late, once, if one of
+/// its windows had closed without it.
 ///
 /// ```
 /// use streams::prelude::*;
@@ -480,7 +485,8 @@ mod tests {
             let (wide, size) = (i128::from(t), i128::from(size));
             let first = (wide - size).div_euclid(i128::from(step)) - 1;
             let starts = (0..2 * size + 4).map(|n| (first + n) * i128::from(step));
-            let covering = starts.filter(|s| *s <= wide && wide < s + size);
+            let since = if t < 0 { i128::MIN } else { 0 };
+            let covering = starts.filter(|s| *s <= wide && wide < s + size && *s >= since);
             let expected: Vec<Span> =
                 covering.map(|s| Span { start: clamp(s), end: clamp(s + size) }).collect();
             prop_assert_eq!(found, expected);

@@ -104,7 +104,9 @@ impl Graph {
         let mut fills = false;
         while let Some(id) = open.pop() {
             match &self.nodes[id.0].kind {
-                Kind::Table { .. } | Kind::GlobalTable { .. } => fills = true,
+                Kind::Table { .. } | Kind::VersionedTable { .. } | Kind::GlobalTable { .. } => {
+                    fills = true;
+                }
                 Kind::RepartitionSink { topic, .. } => {
                     let of = |(_, node): &(NodeId, &Node)| matches!(&node.kind, Kind::RepartitionSource { topic: t } if t == topic);
                     open.extend(self.iter().filter(of).map(|(id, _)| id));

@@ -21,6 +21,7 @@ mod partitions;
 mod pattern;
 mod refusal;
 mod subtopology;
+mod told;
 mod validate;
 
 pub(crate) use describe::Format;
@@ -28,6 +29,7 @@ pub(crate) use lineage::{Closing, Nature};
 pub(crate) use partitions::{PartitionCounts, partition_counts};
 pub(crate) use pattern::Pattern;
 pub(crate) use subtopology::{SourceDecl, Subtopology};
+pub(crate) use told::Told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,6 +122,17 @@ pub(crate) enum Kind {
     Table {
         store: StoreName,
     },
+    /// The same, with what the rows were.
+    VersionedTable {
+        store: StoreName,
+        history: StoreName,
+        history_ms: i64,
+    },
+    /// A table whose rows change at most once in a period.
+    AtMostEvery {
+        store: StoreName,
+        every_ms: i64,
+    },
     /// A topic that each task reads whole, from all of its partitions.
     GlobalTable {
         topic: String,
@@ -129,6 +142,13 @@ pub(crate) enum Kind {
     TableJoin {
         store: StoreName,
         join: JoinKind,
+    },
+    /// A stream waits, in a store, before it looks a versioned table up; its inputs are both.
+    GraceJoin {
+        store: StoreName,
+        table: StoreName,
+        join: JoinKind,
+        grace_ms: i64,
     },
     /// Two tables by their key; its inputs are the left and the right one, its result is a table.
     TableTableJoin {
@@ -184,6 +204,8 @@ impl Kind {
             Self::Aggregate { store, .. }
             | Self::WindowAggregate { store, .. }
             | Self::Table { store }
+            | Self::AtMostEvery { store, .. }
+            | Self::GraceJoin { store, .. }
             | Self::TableTableJoin { store, .. }
             | Self::Subscriptions { store }
             | Self::ForeignJoin { store, .. }
@@ -191,6 +213,7 @@ impl Kind {
             Self::StreamJoin { left, right, .. } => vec![left, right],
             Self::Store { store, .. } => vec![store],
             Self::Process { timers, .. } => timers.iter().collect(),
+            Self::VersionedTable { store, history, .. } => vec![store, history],
             _ => Vec::new(),
         }
     }

@@ -26,7 +26,10 @@ impl Graph {
         let mut before: BTreeSet<(usize, usize)> = BTreeSet::new();
         for node in &self.nodes {
             let (
-                Kind::TableJoin { .. } | Kind::Subscriptions { .. } | Kind::Process { .. },
+                Kind::TableJoin { .. }
+                | Kind::GraceJoin { .. }
+                | Kind::Subscriptions { .. }
+                | Kind::Process { .. },
                 &[stream, ref tables @ ..],
             ) = (&node.kind, &node.inputs[..])
             else {
@@ -55,9 +58,10 @@ impl Graph {
         for (id, node) in self.iter() {
             let taken = match (&node.kind, &node.inputs[..]) {
                 // What is looked up is not passed on.
-                (Kind::TableJoin { .. } | Kind::Process { .. }, [stream, ..]) => {
-                    std::slice::from_ref(stream)
-                }
+                (
+                    Kind::TableJoin { .. } | Kind::GraceJoin { .. } | Kind::Process { .. },
+                    [stream, ..],
+                ) => std::slice::from_ref(stream),
                 (_, inputs) => inputs,
             };
             let is_late = |input: &NodeId| {
@@ -65,11 +69,15 @@ impl Graph {
                 let is_table = matches!(
                     kind,
                     Kind::Table { .. }
+                        | Kind::VersionedTable { .. }
                         | Kind::Aggregate { .. }
                         | Kind::TableTableJoin { .. }
                         | Kind::ForeignJoin { .. }
                 );
-                is_table || behind.contains(input)
+                // One that never closes passes its rows on as a table does.
+                let never =
+                    matches!(kind, Kind::WindowAggregate { window, .. } if window.never_close());
+                is_table || never || behind.contains(input)
             };
             if taken.iter().any(is_late) {
                 behind.insert(id);

@@ -31,6 +31,8 @@ pub(super) struct Graph {
     pub(super) sinks: Vec<Sink>,
     /// Whether two streams meet somewhere.
     pub(super) has_stream_join: bool,
+    /// Whether streams are folded together in windows that speak at each change.
+    pub(super) has_windowed_cogroup_that_updates: bool,
     nodes: BTreeMap<String, Value>,
 }
 
@@ -104,8 +106,14 @@ impl Graph {
             topics: BTreeMap::new(),
             sinks: Vec::new(),
             has_stream_join: list.iter().any(|node| op(node) == "stream_stream_join"),
+            has_windowed_cogroup_that_updates: false,
             nodes: by_id.map(|(id, node)| (id, node.clone())).collect(),
         };
+        graph.has_windowed_cogroup_that_updates = list.iter().any(|node| {
+            op(node) == "windowed"
+                && node["emit"] != "final"
+                && graph.op_before(node, "from") == "cogroup"
+        });
         graph.check_known(list)?;
         for node in list.iter().filter(|node| SOURCES.contains(&op(node))) {
             let key_type = json::text(node, "key")?;
@@ -174,7 +182,11 @@ impl Graph {
         let depth = depth.checked_sub(1).ok_or_else(|| unsupported("format: a ring"))?;
         let node = self.node(id)?;
         let nulls_are_values = match op(node) {
-            kind if FOLDS.contains(&kind) => self.op_before(node, "from") == "windowed",
+            kind if FOLDS.contains(&kind) => {
+                let before = self.before(node, "from")?;
+                // Sliding windows skip them too.
+                op(before) == "windowed" && before["window"]["type"] != "sliding"
+            }
             "windowed"
             | "group_by_key"
             | "group_by"
@@ -230,6 +242,20 @@ impl Graph {
     /// Whether a step's topic is given its keys again.
     pub(super) fn is_keyed_again(&self, topic: &str) -> bool {
         self.topics.get(topic).is_some_and(|input| input.carries_key)
+    }
+
+    /// The topic of a stream that waits before it looks a table up.
+    pub(super) fn waiting_topic(&self) -> Option<&str> {
+        let waits = |node: &&Value| op(node) == "stream_table_join" && node["grace_ms"].is_number();
+        self.nodes.values().find(waits).and_then(|node| self.topic_of(node, "left"))
+    }
+
+    /// Whether a node gives what two tables make together.
+    pub(super) fn joins_tables(&self, id: &str) -> bool {
+        self.node(id).is_ok_and(|node| match op(node) {
+            "to_stream" => self.op_before(node, "from") == "table_table_join",
+            op => op == "table_table_join",
+        })
     }
 
     /// The stream-stream join, if there is nothing else.

@@ -102,7 +102,7 @@ impl<V: Clone, A: Data> KeyWindows<V, A> for OpenSessions<A> {
             span = Span { start: span.start.min(session.start), end: span.end.max(session.end) };
         }
         if windows.is_late(span, stamp.source_time) {
-            return Taken { late: Some(value), first_end: None };
+            return Taken { late: Some(value), is_kept: false, first_end: None };
         }
         let mut whole: Option<A> = None;
         let (mut at, mut untold) = (0, true);
@@ -131,7 +131,7 @@ impl<V: Clone, A: Data> KeyWindows<V, A> for OpenSessions<A> {
             self.sessions.insert(place, session);
         }
         let first = self.first().filter(|&first| before.is_none_or(|before| first < before));
-        Taken { late: None, first_end: first }
+        Taken { late: None, is_kept: true, first_end: first }
     }
 
     fn close(&mut self, _: Windows, end: i64, emit: Emit, _: &Folds<V, A>, say: &mut Vec<Said<A>>) {
@@ -158,7 +158,86 @@ impl<V: Clone, A: Data> KeyWindows<V, A> for OpenSessions<A> {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
     fn first_end(&self, _: Windows) -> Option<i64> {
         self.first()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{millis, session};
+
+    fn counting() -> Folds<(), u64> {
+        let add = |n: &mut Option<u64>, ()| *n = Some(n.unwrap_or(0) + 1);
+        Folds { add: Box::new(add), merge: Some(Box::new(|n, other| *n += other)) }
+    }
+
+    fn windows() -> Windows {
+        session(millis(10)).grace(millis(5)).into()
+    }
+
+    /// Takes records at (timestamp, source time); answers which were late.
+    fn take(row: &mut OpenSessions<u64>, at: &[(i64, i64)]) -> Vec<i64> {
+        let folds = counting();
+        let late = at.iter().filter(|&&(timestamp, source_time)| {
+            row.take(windows(), (), Stamp { timestamp, source_time }, &folds).late.is_some()
+        });
+        late.map(|(timestamp, _)| *timestamp).collect()
+    }
+
+    fn spans(row: &OpenSessions<u64>) -> Vec<(i64, i64, u64)> {
+        row.sessions.iter().map(|s| (s.start, s.end, s.value)).collect()
+    }
+
+    #[test]
+    fn a_record_joins_what_is_within_the_gap_and_nothing_that_is_further() {
+        let mut row = OpenSessions::default();
+        assert!(take(&mut row, &[(0, 0), (10, 10), (21, 21)]).is_empty());
+        assert_eq!(spans(&row), [(0, 10, 2), (21, 21, 1)]);
+        take(&mut row, &[(15, 21)]);
+        assert_eq!(spans(&row), [(0, 21, 4)]);
+    }
+
+    #[test]
+    fn a_closed_session_takes_no_more_although_another_partition_holds_it_open() {
+        let mut row = OpenSessions::default();
+        take(&mut row, &[(0, 0)]);
+        // The partition of the next record has passed 0 + 10 + 1 + 5.
+        assert_eq!(take(&mut row, &[(0, 16), (8, 16), (5, 15)]), [0]);
+        assert_eq!(spans(&row), [(0, 8, 3)], "that at 5 came when its own partition was at 15");
+    }
+
+    #[test]
+    fn what_was_told_and_is_no_more_is_taken_back_once() {
+        let (mut row, folds) = (OpenSessions::default(), counting());
+        let told = |row: &mut OpenSessions<u64>| {
+            let mut said: Vec<Said<u64>> = Vec::new();
+            KeyWindows::<(), u64>::updates(row, windows(), &folds, &mut said);
+            said.into_iter().map(|s| (s.span.start, s.span.end, s.value)).collect::<Vec<_>>()
+        };
+        take(&mut row, &[(0, 0), (15, 15)]);
+        assert_eq!(told(&mut row), [(0, 0, Some(1)), (15, 15, Some(1))]);
+        take(&mut row, &[(8, 15), (9, 15)]);
+        assert_eq!(told(&mut row), [(0, 0, None), (15, 15, None), (0, 15, Some(4))]);
+        take(&mut row, &[(3, 15)]);
+        assert_eq!(told(&mut row), [(0, 15, Some(5))], "its ends are as they were");
+        assert_eq!(told(&mut row), []);
+    }
+
+    #[test]
+    fn a_session_at_the_end_of_time_takes_its_records() {
+        let mut row = OpenSessions::default();
+        assert!(take(&mut row, &[(i64::MAX, i64::MAX), (i64::MAX - 3, i64::MAX)]).is_empty());
+        assert_eq!(spans(&row), [(i64::MAX - 3, i64::MAX, 2)]);
+        let mut row = OpenSessions::default();
+        assert!(
+            take(&mut row, &[(i64::MIN, i64::MIN), (i64::MIN + 3, 0)]).contains(&(i64::MIN + 3))
+        );
+        assert_eq!(spans(&row), [(i64::MIN, i64::MIN, 1)]);
     }
 }

@@ -116,10 +116,11 @@ impl<V: Clone> KeptRecords<V> {
         fresh.iter().any(|record| record.is_in(span, windows)) || !told.iter().any(makes)
     }
 
-    /// The open windows that may be there, in the order of time, each once.
-    fn open(&self, windows: Windows) -> Vec<Span> {
+    /// The open windows that may be there and end no later than that, in the order of time, each once.
+    fn open(&self, windows: Windows, end: i64) -> Vec<Span> {
         let made = self.records.iter().flat_map(|record| record.makes(windows));
-        let mut open: Vec<Span> = made.filter(|span| self.is_open(*span)).collect();
+        let mut open: Vec<Span> =
+            made.filter(|span| span.end <= end && self.is_open(*span)).collect();
         open.sort_unstable();
         open.dedup();
         open
@@ -133,14 +134,14 @@ impl<V: Data, A: Data> KeyWindows<V, A> for KeptRecords<V> {
         // The last window that has a say in it, or it in that.
         let last = timestamp.checked_add(1).map(|start| span_from(start, windows));
         if last.is_some_and(|last| windows.is_late(last, source_time)) {
-            return Taken { late: Some(record.value), first_end: None };
+            return Taken { late: Some(record.value), is_kept: false, first_end: None };
         }
         let is_late = windows.is_late(ending_with(timestamp, windows), source_time);
         let late = is_late.then(|| record.value.clone());
         let first_end = record.makes(windows).map(|span| span.end).min();
         self.records.push(record);
         self.fresh += 1;
-        Taken { late, first_end }
+        Taken { late, is_kept: true, first_end }
     }
 
     fn close(
@@ -151,7 +152,7 @@ impl<V: Data, A: Data> KeyWindows<V, A> for KeptRecords<V> {
         folds: &Folds<V, A>,
         say: &mut Vec<Said<A>>,
     ) {
-        for span in self.open(windows).into_iter().take_while(|span| span.end <= end) {
+        for span in self.open(windows, end) {
             if emit == Emit::OnClose || self.is_unsent(span, windows) {
                 say.extend(self.said(span, windows, folds));
             }
@@ -165,7 +166,7 @@ impl<V: Data, A: Data> KeyWindows<V, A> for KeptRecords<V> {
     }
 
     fn updates(&mut self, windows: Windows, folds: &Folds<V, A>, say: &mut Vec<Said<A>>) {
-        for span in self.open(windows) {
+        for span in self.open(windows, i64::MAX) {
             if self.is_unsent(span, windows) {
                 say.extend(self.said(span, windows, folds));
             }
@@ -173,8 +174,113 @@ impl<V: Data, A: Data> KeyWindows<V, A> for KeptRecords<V> {
         self.fresh = 0;
     }
 
+    fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     fn first_end(&self, windows: Windows) -> Option<i64> {
         let made = self.records.iter().flat_map(|record| record.makes(windows));
         made.filter(|span| self.is_open(*span)).map(|span| span.end).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{millis, sliding};
+
+    fn listing() -> Folds<i64, Vec<i64>> {
+        let add = |all: &mut Option<Vec<i64>>, value| all.get_or_insert_default().push(value);
+        Folds { add: Box::new(add), merge: None }
+    }
+
+    fn windows() -> Windows {
+        sliding(millis(10)).grace(millis(5)).into()
+    }
+
+    fn take(row: &mut KeptRecords<i64>, timestamp: i64, source_time: i64) -> Taken<i64> {
+        row.take(windows(), timestamp, Stamp { timestamp, source_time }, &listing())
+    }
+
+    type Told = Vec<(i64, i64, i64, Vec<i64>)>;
+
+    fn told(said: Vec<Said<Vec<i64>>>) -> Told {
+        let flat = |s: Said<Vec<i64>>| (s.span.start, s.span.end, s.timestamp, s.value.unwrap());
+        said.into_iter().map(flat).collect()
+    }
+
+    fn updates(row: &mut KeptRecords<i64>) -> Told {
+        let mut said = Vec::new();
+        row.updates(windows(), &listing(), &mut said);
+        told(said)
+    }
+
+    fn close(row: &mut KeptRecords<i64>, end: i64) -> Told {
+        let mut said = Vec::new();
+        row.close(windows(), end, Emit::OnClose, &listing(), &mut said);
+        told(said)
+    }
+
+    #[test]
+    fn there_is_a_window_for_each_set_of_records_and_none_without_any() {
+        let mut row = KeptRecords::default();
+        take(&mut row, 20, 20);
+        assert_eq!(updates(&mut row), [(10, 20, 20, vec![20])]);
+        take(&mut row, 25, 25);
+        assert_eq!(updates(&mut row), [(15, 25, 25, vec![20, 25]), (21, 31, 25, vec![25])]);
+        take(&mut row, 18, 25);
+        let expected =
+            [(8, 18, 18, vec![18]), (10, 20, 20, vec![20, 18]), (15, 25, 25, vec![20, 25, 18])];
+        // The one behind 18 is there because of it.
+        let behind = (19, 29, 25, vec![20, 25]);
+        assert_eq!(updates(&mut row), [&expected[..], &[behind]].concat());
+        assert_eq!(updates(&mut row), []);
+    }
+
+    #[test]
+    fn windows_close_in_order_once_and_records_go_when_nothing_needs_them() {
+        let mut row = KeptRecords::default();
+        take(&mut row, 20, 20);
+        take(&mut row, 25, 25);
+        assert_eq!(KeyWindows::<i64, Vec<i64>>::first_end(&row, windows()), Some(20));
+        assert_eq!(close(&mut row, 20), [(10, 20, 20, vec![20])]);
+        assert_eq!(close(&mut row, 24), []);
+        let rest = [(15, 25, 25, vec![20, 25]), (21, 31, 25, vec![25])];
+        assert_eq!(close(&mut row, 31), rest);
+        assert_eq!(row.records.len(), 1, "the window behind 25 is still open");
+        assert_eq!(close(&mut row, 36), []);
+        assert!(row.records.is_empty());
+    }
+
+    #[test]
+    fn a_record_is_in_the_windows_that_it_is_in_time_for() {
+        let mut row = KeptRecords::default();
+        take(&mut row, 20, 20);
+        // 12 ends a window that closed at 18, and is in time for [10, 20] until 26.
+        let taken = take(&mut row, 12, 25);
+        assert_eq!((taken.late, taken.is_kept), (Some(12), true));
+        assert_eq!(updates(&mut row), [(10, 20, 20, vec![20, 12]), (13, 23, 20, vec![20])]);
+        let taken = take(&mut row, 12, 29);
+        assert_eq!((taken.late, taken.is_kept), (Some(12), false));
+    }
+
+    #[test]
+    fn windows_do_not_begin_before_1970_for_records_that_do_not() {
+        let mut row = KeptRecords::default();
+        take(&mut row, 3, 3);
+        take(&mut row, -2, 3);
+        let told = updates(&mut row);
+        assert_eq!(told, [(-12, -2, -2, vec![-2]), (-1, 9, 3, vec![3]), (0, 10, 3, vec![3])]);
+    }
+
+    #[test]
+    fn times_at_the_ends_of_the_range_are_times() {
+        for at in [i64::MIN, i64::MAX] {
+            let mut row = KeptRecords::default();
+            assert!(take(&mut row, at, at).late.is_none());
+            let told = updates(&mut row);
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert_eq!((told[0].2, &told[0].3), (at, &vec![at]));
+        }
     }
 }

@@ -28,6 +28,7 @@ use serde::Serialize;
 use super::{Carries, Emit, Graph, JoinKind, Kind, Node, NodeId, Way, changelog_topic};
 use crate::ids::StoreName;
 use crate::on_error::OnError;
+use crate::time::Ms;
 
 /// How a topology is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,6 +220,17 @@ impl Graph {
             }
             Kind::Late => ("late records".into(), vec![]),
             Kind::Table { store } => (format!("table {store}"), vec![]),
+            Kind::VersionedTable { store, history, history_ms } => {
+                let kept = format!("what rows were for {} in {history}", Ms(*history_ms));
+                (format!("table {store}"), vec![kept])
+            }
+            Kind::AtMostEvery { store, every_ms } => {
+                (format!("at most every {}", Ms(*every_ms)), vec![format!("what waits in {store}")])
+            }
+            Kind::GraceJoin { store, table, join, grace_ms } => {
+                let waits = format!("as of each record's time, after {} in {store}", Ms(*grace_ms));
+                (format!("{} {table}", said(*join)), vec![waits])
+            }
             Kind::GlobalTable { topic, store } => {
                 let whole = format!("all partitions of {topic}, in every task");
                 (format!("global table {store}"), vec![whole])

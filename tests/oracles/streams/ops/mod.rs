@@ -18,6 +18,7 @@
 pub(super) mod cogroup;
 pub(super) mod fk;
 pub(super) mod folds;
+pub(super) mod sliding_model;
 pub(super) mod sources;
 pub(super) mod stateless;
 pub(super) mod stream_joins;

@@ -1,6 +1,7 @@
 //! Topics: `stream`, `table` (kv or versioned), `global_table`.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,13 +13,19 @@ use crate::report::Outcome;
 
 pub(super) const OPS: &[&str] = &["stream", "table", "global_table"];
 
-pub(super) fn missing(_: &Graph, node: &Value) -> Option<String> {
-    (node["store"] == "versioned").then(|| "versioned table".to_owned())
+pub(super) fn missing(_: &Graph, _: &Value) -> Option<String> {
+    None
 }
 
 pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
     let topic = b.topic(node)?;
     match op(node) {
+        "table" if node["store"] == "versioned" => {
+            let history = json::number(node, "history_retention_ms")?;
+            let history = Duration::from_millis(history.try_into().unwrap_or_default());
+            let store = b.store();
+            Ok(Built::Table(Rc::new(b.t.versioned_table(topic, &store, history))))
+        }
         "table" => {
             let store = b.store();
             Ok(Built::Table(Rc::new(b.t.table(topic, &store))))

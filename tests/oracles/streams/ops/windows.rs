@@ -90,6 +90,14 @@ impl<K: OracleKey> Windows<K> {
         Self { emit, speak: Box::new(speak) }
     }
 
+    /// Results that say themselves how they speak.
+    pub(super) fn speaking(
+        emit: Emit,
+        speak: impl FnOnce(Emit) -> Stream<Windowed<K>, Val> + 'static,
+    ) -> Self {
+        Self { emit, speak: Box::new(speak) }
+    }
+
     /// The same, speaking at another time.
     pub(super) fn when(self, emit: Emit) -> Self {
         Self { emit, ..self }
