@@ -38,6 +38,7 @@ mod table_ops;
 mod tables;
 mod threads;
 mod time;
+mod timers;
 mod versioned;
 mod window_models;
 mod window_replays;

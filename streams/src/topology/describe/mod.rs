@@ -221,28 +221,19 @@ impl Graph {
             Kind::AtMostEvery { store, every_ms } => {
                 (format!("at most every {}", Ms(*every_ms)), vec![format!("what waits in {store}")])
             }
-            Kind::GraceJoin { store, table, join, grace_ms } => {
-                let waits = format!("as of each record's time, after {} in {store}", Ms(*grace_ms));
-                (format!("{} {table}", said(*join)), vec![waits])
-            }
             Kind::GlobalTable { topic, store } => {
                 let whole = format!("all partitions of {topic}, in every task");
                 (format!("global table {store}"), vec![whole])
-            }
-            Kind::TableJoin { store, join } => (format!("{} {store}", said(*join)), vec![]),
-            Kind::TableTableJoin { store, join } => {
-                (format!("{} of tables in {store}", said(*join)), vec![])
             }
             Kind::Subscriptions { store } => (
                 format!("subscriptions in {store}"),
                 vec!["answers who names a row, now and at each change".into()],
             ),
-            Kind::ForeignJoin { store, join } => {
-                (format!("{} by foreign key in {store}", said(*join)), vec![])
-            }
-            Kind::StreamJoin { left, right, join, window } => {
-                (format!("{} in {left} and {right}", said(*join)), vec![window.to_string()])
-            }
+            joins @ (Kind::GraceJoin { .. }
+            | Kind::TableJoin { .. }
+            | Kind::TableTableJoin { .. }
+            | Kind::ForeignJoin { .. }
+            | Kind::StreamJoin { .. }) => joined(joins),
             Kind::Store { store, what } => (format!("store {store}"), vec![(*what).into()]),
             Kind::Process { name, timers } => {
                 (format!("process {name}"), timers.iter().map(|_| "timers by key".into()).collect())
@@ -266,6 +257,23 @@ fn speaks(emit: Emit) -> &'static str {
     match emit {
         Emit::OnClose => "one result per closed window",
         Emit::OnUpdate => "each changed window once per commit",
+    }
+}
+
+/// The words for a join.
+fn joined(kind: &Kind) -> (String, Vec<String>) {
+    match kind {
+        Kind::GraceJoin { store, table, join, grace_ms } => {
+            let waits = format!("as of each record's time, after {} in {store}", Ms(*grace_ms));
+            (format!("{} {table}", said(*join)), vec![waits])
+        }
+        Kind::TableJoin { store, join } => (format!("{} {store}", said(*join)), vec![]),
+        Kind::TableTableJoin { store, join } => {
+            (format!("{} of tables in {store}", said(*join)), vec![])
+        }
+        Kind::ForeignJoin { store, join } => {
+            (format!("{} by foreign key in {store}", said(*join)), vec![])
+        }
     }
 }
 
