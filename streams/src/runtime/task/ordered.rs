@@ -14,7 +14,7 @@
 //! * nothing is released before everything that had been read at the last commit has been read again.
 
 use super::Task;
-use crate::broker::{RawRecord, Reader, Scope};
+use crate::broker::{RawRecord, Scope};
 use crate::error::{Error, Result};
 use crate::operator::envelope::{self, Envelope};
 use crate::runtime::input::{Input, Ordering, smallest};
