@@ -10,6 +10,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+#[path = "support/compare.rs"]
+mod compare;
 #[path = "support/cost.rs"]
 mod cost;
 #[path = "support/hand_loop.rs"]
@@ -20,8 +22,9 @@ mod job;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use compare::{Work, in_turn, report};
 use core_log::RecordRef;
-use cost::{Cost, Work, in_turn, is_chosen, report, setting};
+use cost::{Cost, is_chosen, setting};
 use hand_loop::Out;
 use job::Written;
 use streams::prelude::*;

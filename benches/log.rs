@@ -15,6 +15,8 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and opens raw files")]
 
+#[path = "support/compare.rs"]
+mod compare;
 #[path = "support/cost.rs"]
 mod cost;
 
@@ -24,11 +26,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use compare::{Work, in_turn, report};
 use core_log::{
     BatchBuilder, BatchHeader, Durability, FetchBound, HEADER_LEN, Log, NO_HEADERS,
     PartitionReader, Topic, TopicSettings,
 };
-use cost::{Cost, Work, in_turn, is_chosen, measured, report, setting, spread};
+use cost::{Cost, is_chosen, measured, setting, spread};
 
 const CHUNK: usize = 64 * 1024;
 const PRODUCERS: usize = 64;

@@ -1,7 +1,7 @@
-//! What the whole-process benchmarks share: the cost of a piece of work, and how figures are printed.
+//! What the whole-process benchmarks share: the cost of a piece of work, and what is to be run.
 //!
 //! Why CPU-seconds: wall-clock time on a shared machine says how busy the others are. A figure is the
-//! median of the runs, with the least and the largest beside it, and a raw loop in the same command.
+//! median of the runs, with the least and the largest beside it.
 
 use std::time::Instant;
 
@@ -43,34 +43,4 @@ pub(crate) fn is_chosen(part: &str) -> bool {
 pub(crate) fn spread(mut figures: Vec<f64>) -> (f64, f64, f64) {
     figures.sort_by(f64::total_cmp);
     (figures[figures.len() / 2], figures[0], figures[figures.len() - 1])
-}
-
-/// Prints a line for `count` records that cost this much each time; answers millions per CPU-second.
-pub(crate) fn report(name: &str, count: f64, costs: &[Cost]) -> f64 {
-    // The clock of a process ticks a hundred times a second.
-    let (per_cpu, low, high) =
-        spread(costs.iter().map(|c| count / c.cpu.max(0.01) / 1e6).collect());
-    let (per_second, ..) = spread(costs.iter().map(|c| count / c.wall / 1e6).collect());
-    println!(
-        "{name:<42} {per_second:>8.2} M/s {per_cpu:>8.2} M per CPU-second (min {low:.2}, max {high:.2})"
-    );
-    per_cpu
-}
-
-/// One of several pieces of work that are compared.
-pub(crate) type Work<'a> = Box<dyn FnMut() -> Cost + 'a>;
-
-/// Runs each in turn, once to warm up and then `runs` times, so that a busy moment of the machine
-/// falls on all of them.
-pub(crate) fn in_turn<const N: usize>(runs: u64, mut works: [Work<'_>; N]) -> [Vec<Cost>; N] {
-    let mut costs = [const { Vec::new() }; N];
-    for run in 0..=runs {
-        for (work, costs) in works.iter_mut().zip(&mut costs) {
-            let cost = work();
-            if run > 0 {
-                costs.push(cost);
-            }
-        }
-    }
-    costs
 }

@@ -52,13 +52,14 @@ pub(crate) fn write(
     log.close().expect("a clean close");
 }
 
-/// Runs a job until it has read so many records, and stops it cleanly.
+/// Runs a job until it has read so many records and everything that follows from them is committed, and
+/// stops it cleanly.
 pub(crate) fn run(app: App, dir: &Path, records: u64) -> Cost {
     measured(|| {
         let handle = app.log(dir).start().expect("the job starts");
-        while handle.progress().records_in < records
-            && !handle.wait_timeout(Duration::from_millis(1))
-        {}
+        let is_done =
+            || handle.progress().records_in >= records && handle.is_idle_for(Duration::ZERO);
+        while !is_done() && !handle.wait_timeout(Duration::from_millis(1)) {}
         handle.stop();
         handle.wait().expect("a clean stop");
     })

@@ -25,7 +25,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::broker::{Broker, Durability, EmbeddedBroker, open_log, own_log};
 use crate::codec::Data;
-use crate::dsl::{Assembly, RowTypes, Topology};
+use crate::dsl::{Assembly, Topology};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::key::RecordKey;
@@ -427,17 +427,8 @@ impl Handle {
     /// * S030: the job has no such store.
     /// * S033: it has, with other types.
     pub fn store<K: RecordKey, V: Data>(&self, name: &str) -> Result<Store<K, V>> {
-        let (name, types) = self.inspector.catalog.find(name)?;
-        if !types.rows.are::<K, V>() {
-            let (key, value) = types.rows.shape();
-            let (asked_key, asked_value) = RowTypes::of::<K, V>().shape();
-            return Err(Error::StoreTypes {
-                store: name.to_string(),
-                held: format!("{key} -> {value}"),
-                asked: format!("{asked_key} -> {asked_value}"),
-            });
-        }
-        Ok(Store::new(name.clone(), Arc::clone(&self.shared.control)))
+        let name = self.inspector.catalog.typed::<K, V>(name)?;
+        Ok(Store::new(name, Arc::clone(&self.shared.control)))
     }
 
     /// Why windows wait, as of the last commit: the source partitions that are furthest behind, while

@@ -10,10 +10,12 @@
 //! * a length that bytes claim never sizes an allocation beyond [`BINCODE_BYTES_MAX`].
 //! * what [`Bincode`] encodes it can decode again: values above the limit are refused at encoding.
 //!
-//! It is the only file that names the `bincode` crate.
+//! It is the only file that names the `bincode` crate, which writes; `decoder.rs` reads the same layout.
+
+mod decoder;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use bincode::error::{DecodeError, EncodeError};
+use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -135,34 +137,13 @@ impl<T: Data> Codec<T> for Bincode {
     }
 
     fn decode(bytes: &[u8]) -> Result<T, CodecError> {
-        let (value, consumed) =
-            bincode::serde::decode_from_slice(bytes, BINCODE).map_err(|e| decode_reason(&e))?;
-        if consumed != bytes.len() {
-            return Err(CodecError::new(format!(
-                "{} bytes follow the value, which ends at byte {consumed}",
-                bytes.len() - consumed
-            )));
-        }
-        Ok(value)
+        decoder::decode(bytes)
     }
 }
 
 fn encode_reason(error: &EncodeError) -> CodecError {
     match error {
         EncodeError::OtherString(reason) => CodecError::new(reason.clone()),
-        other => CodecError::new(other.to_string()),
-    }
-}
-
-fn decode_reason(error: &DecodeError) -> CodecError {
-    match error {
-        DecodeError::OtherString(reason) => CodecError::new(reason.clone()),
-        DecodeError::LimitExceeded => CodecError::new(format!(
-            "the bytes claim a value above the limit of {BINCODE_BYTES_MAX}"
-        )),
-        DecodeError::UnexpectedEnd { additional } => {
-            CodecError::new(format!("the bytes end {additional} short of a whole value"))
-        }
         other => CodecError::new(other.to_string()),
     }
 }

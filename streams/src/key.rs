@@ -47,9 +47,10 @@ pub struct NoKey;
 pub struct Windowed<K> {
     /// The key that was counted or aggregated.
     pub key: K,
-    /// The first millisecond of the window.
+    /// The first millisecond of the window; of a session, the time of its first record.
     pub start: i64,
-    /// The first millisecond after the window.
+    /// The first millisecond after a tumbling or hopping window. The last millisecond of a sliding one, and
+    /// the time of a session's last record: both are in it. `i64::MAX` for a window since a moment.
     pub end: i64,
 }
 

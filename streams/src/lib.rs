@@ -37,6 +37,7 @@ pub mod broker;
 mod codec;
 mod dsl;
 mod error;
+pub mod guide;
 mod ids;
 mod key;
 mod letter;
@@ -62,14 +63,23 @@ pub use app::{App, Handle};
 pub use at::{At, Moment, ago};
 pub use codec::{Bincode, Codec, CodecError, Data, Json};
 pub use dsl::{
-    GlobalTable, SaysWhen, Split, Stream, Table, Topic, TopicTypes, Topology, Ways, WindowTable,
-    WindowedStream, topic,
+    Cogroup, Cogrouped, CogroupedWindows, Either, GlobalTable, GroupedTable, SaysWhen, Sessions,
+    Spans, Split, Stream, Table, Topic, TopicTypes, Topology, Ways, Window, WindowTable,
+    WindowedStream, cogroup, topic,
+};
+pub use dsl::{
+    KeyValueStore, SessionStore, StoreOptions, TableView, VersionPut, VersionedStore, WindowStore,
+    store,
 };
 pub use error::{Error, Result};
 pub use ids::{InvalidName, StoreName, TaskId};
 pub use key::{Key, KeyError, NoKey, RecordKey, Windowed};
 pub use letter::{DeadLetter, LetterValue};
 pub use on_error::OnError;
+pub use operator::{
+    BoxError, Ctx, Processed, Processor, StateStore, StoreLink, Tick, Timer, TimerKind, Timers,
+};
+pub use operator::{KeptRecord, KeptRecords, OpenSession, OpenSessions};
 pub use processor::Record;
 pub use query::{Rows, Store, TextKey};
 pub use read::{Log, LogRecord, LogRecords, ReadStream, Reading};
@@ -77,4 +87,7 @@ pub use record::RecordPosition;
 pub use replay::{Compared, Comparison, Difference, Replay, Report, Stretch};
 pub use runtime::{HoldingBack, Progress};
 pub use store::StoreError;
-pub use time::{JoinWindow, Tumbling, days, hours, millis, mins, secs, tumbling, within};
+pub use time::{
+    Hopping, JoinWindow, Session, Since, Sliding, Tumbling, Windows, days, hopping, hours, millis,
+    mins, secs, session, since, sliding, tumbling, within,
+};

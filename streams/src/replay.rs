@@ -210,7 +210,7 @@ impl Replay {
         };
         let view = View::of(self.app.log_dir());
         let broker = ReplayBroker::new(log, view, found.clone(), &outputs, &self.suffix)?;
-        let broker = Arc::new(broker.repeating(sources::logged_raises(&self.app)?));
+        let broker = Arc::new(broker.repeating(sources::logged_clock(&self.app)?));
         // By the clock on the wall a partition is silent as soon as its stretch has been read.
         let app = self.app.clone().log(scratch.dir()).idle_after(Duration::MAX).judging(then);
         let job = Job { app, broker: Arc::clone(&broker) };

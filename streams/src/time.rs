@@ -8,6 +8,8 @@
 //!   closes:  operator time >= window end + grace      (the smallest clock of all inputs)
 //! ```
 //!
+//! For windows that end with a record (sliding, session) the exclusive end lies behind it; see `windows`.
+//!
 //! The operator's time is never above the source time of a record that can still come, so a record
 //! that arrives after its window has closed is late by the first rule.
 //!
@@ -19,10 +21,15 @@
 //! Reference: Kafka `TimeWindows`; lateness by source time is ours.
 
 mod in_force;
+mod windows;
 
 use std::time::Duration;
 
 pub(crate) use in_force::{InForce, Period};
+pub(crate) use windows::Shape;
+pub use windows::{
+    Hopping, Session, Since, Sliding, Tumbling, Windows, hopping, session, since, sliding, tumbling,
+};
 
 /// A duration of `n` seconds.
 #[must_use]
@@ -67,88 +74,6 @@ pub(crate) struct Stamp {
     pub(crate) timestamp: i64,
     /// The clock of its source partition when it was read.
     pub(crate) source_time: i64,
-}
-
-/// Windows of one size that follow each other without gap, from 0 on: `[0, size)`, `[size, 2 size)`.
-///
-/// Grace is 0 unless [`grace`](Tumbling::grace) is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tumbling {
-    size_ms: i64,
-    grace_ms: i64,
-}
-
-/// Tumbling windows of this size (milliseconds are the unit; at least 1).
-///
-/// ```
-/// use streams::prelude::*;
-/// let window = tumbling(mins(1)).grace(secs(10));
-/// assert_eq!(window.to_string(), "tumbling 1m, grace 10s");
-/// ```
-#[must_use]
-pub fn tumbling(size: Duration) -> Tumbling {
-    Tumbling { size_ms: duration_ms(size), grace_ms: 0 }
-}
-
-impl Tumbling {
-    /// How much later than a window's end, by the clock of its own source partition, a record is
-    /// still counted.
-    #[must_use]
-    pub fn grace(self, grace: Duration) -> Self {
-        Self { grace_ms: duration_ms(grace), ..self }
-    }
-
-    /// Windows of this size and grace; `None`: there can be none.
-    pub(crate) fn of_ms(size_ms: i64, grace_ms: i64) -> Option<Self> {
-        (size_ms > 0 && grace_ms >= 0).then_some(Self { size_ms, grace_ms })
-    }
-
-    /// Size in milliseconds.
-    #[must_use]
-    pub fn size_ms(&self) -> i64 {
-        self.size_ms
-    }
-
-    /// Grace in milliseconds.
-    #[must_use]
-    pub fn grace_ms(&self) -> i64 {
-        self.grace_ms
-    }
-
-    /// The window that a timestamp belongs to.
-    pub(crate) fn window_of(&self, timestamp: i64) -> Span {
-        // Divided in 64 bits, as a division of 128 is a call; only the product needs more.
-        let (index, size) = (timestamp.div_euclid(self.size_ms), i128::from(self.size_ms));
-        let start = i128::from(index) * size;
-        Span { start: clamp(start), end: clamp(start + size) }
-    }
-
-    /// The time at which a window closes and from which on its records are late.
-    pub(crate) fn deadline(&self, span: Span) -> i128 {
-        let end = if span.end == i64::MAX {
-            i128::from(span.start) + i128::from(self.size_ms)
-        } else {
-            i128::from(span.end)
-        };
-        end + i128::from(self.grace_ms)
-    }
-
-    /// Whether a record with this source time is late for the window.
-    pub(crate) fn is_late(&self, span: Span, source_time: i64) -> bool {
-        i128::from(source_time) >= self.deadline(span)
-    }
-
-    /// By how much the watermark behind this window lags the operator's time: its results carry the
-    /// largest timestamp of their records, which may be as small as the start of an open window.
-    pub(crate) fn lag_ms(&self) -> i64 {
-        self.size_ms.saturating_add(self.grace_ms)
-    }
-}
-
-impl std::fmt::Display for Tumbling {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "tumbling {}, grace {}", Ms(self.size_ms), Ms(self.grace_ms))
-    }
 }
 
 /// How far apart in event time two records may be that a stream-stream join brings together.
@@ -333,34 +258,6 @@ pub(crate) fn lagged(clock: i64, lag: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn windows_tile_the_whole_range_of_timestamps() {
-        let w = tumbling(mins(1));
-        for t in [i64::MIN, i64::MIN + 1, -60_001, -60_000, -1, 0, 59_999, 60_000, i64::MAX] {
-            let s = w.window_of(t);
-            assert!(s.start <= t && (t < s.end || s.end == i64::MAX), "{t}: {s:?}");
-        }
-        assert_eq!(w.window_of(-1), Span { start: -60_000, end: 0 });
-        assert_eq!(w.window_of(i64::MIN).start, i64::MIN);
-        assert_eq!(w.window_of(i64::MAX).end, i64::MAX);
-    }
-
-    #[test]
-    fn a_window_past_the_last_timestamp_takes_its_records_and_never_closes() {
-        let w = tumbling(mins(1)).grace(secs(10));
-        let s = w.window_of(i64::MAX);
-        assert!(!w.is_late(s, i64::MAX));
-        assert!(w.deadline(s) > i128::from(i64::MAX));
-    }
-
-    #[test]
-    fn late_begins_exactly_at_end_plus_grace() {
-        let w = tumbling(secs(60)).grace(secs(10));
-        let s = w.window_of(5);
-        assert!(!w.is_late(s, 69_999));
-        assert!(w.is_late(s, 70_000));
-    }
 
     #[test]
     fn an_operator_is_as_far_as_its_slowest_input() {

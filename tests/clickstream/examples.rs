@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use crate::{stderr, stdout};
 
-const NAMES: [&str; 4] = ["enrichment", "orders_and_payments", "time_travel", "word_count"];
+const NAMES: [&str; 6] =
+    ["enrichment", "fraud", "inventory", "orders_and_payments", "time_travel", "word_count"];
 
 /// The directory with the binaries, built if they are not there or older than their sources.
 fn binaries() -> &'static Path {
@@ -57,6 +58,15 @@ fn each_order_is_settled_once() {
 }
 
 #[test]
+fn cards_raise_each_alarm_once_although_the_job_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("fraud", dir.path(), &[]);
+    assert!(text.contains("killed (SIGKILL on purpose)") && text.contains("verified: "), "{text}");
+    let stores = succeed("fraud", dir.path(), &["state", "list"]);
+    assert!(stores.contains("open-payments") && stores.contains("fraud-timers"), "{stores}");
+}
+
+#[test]
 fn a_mended_job_is_compared_with_what_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let text = succeed("time_travel", dir.path(), &[]);
@@ -67,6 +77,19 @@ fn a_mended_job_is_compared_with_what_was_written() {
     assert!(text.contains("verified: "), "{text}");
     let again = run("time_travel", dir.path(), &["replay", "--from", "start", "--compare"]);
     assert_eq!(again.status.code(), Some(4), "{}", stderr(&again));
+}
+
+#[test]
+fn a_warehouse_is_priced_and_counted_although_it_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = succeed("inventory", dir.path(), &[]);
+    assert!(text.contains("killed (SIGKILL on purpose)"), "{text}");
+    assert!(text.contains("verified: "), "{text}");
+    let row = succeed("inventory", dir.path(), &["state", "get", "shelves", "p-017"]);
+    assert!(row.contains("reserved"), "{row}");
+    let listed = ["state", "range", "priced-subscriptions", "--limit", "3"];
+    let rows = succeed("inventory", dir.path(), &listed);
+    assert!(rows.contains("p-000"), "{rows}");
 }
 
 #[test]

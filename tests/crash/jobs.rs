@@ -11,6 +11,9 @@
 //!
 //!   clicks --even pages, by user--> left join users --left join within 8 s--> meetings
 //!     `------odd pages, by user------------------------------'
+//!
+//!   clicks --by user--> last click of each user --left join by the click's page--> places
+//!     `------even pages, by page--> clicks of each page --'
 //! ```
 //!
 //! Invariants
@@ -46,6 +49,8 @@ pub(crate) const TOTALS: Topic<String, u64> = topic("page-totals");
 pub(crate) const USERS: Topic<String, String> = topic("users");
 /// What is said of two clicks, or of one, is its own key: the order of what is said of a user is free.
 pub(crate) const MEETINGS: Topic<String, u64> = topic("meetings");
+/// Where each user was last, and how often that page was clicked.
+pub(crate) const PLACES: Topic<String, String> = topic("places");
 
 pub(crate) const PARTITIONS: u32 = 4;
 const MINUTE: i64 = 60_000;
@@ -67,6 +72,8 @@ pub(crate) enum Job {
     TwoHops,
     /// A stream-table join behind a repartition, and a stream-stream join of what comes of it.
     Joins,
+    /// Two tables behind repartitions, and their join by foreign key.
+    ForeignKeys,
 }
 
 /// What a store's rows are like.
@@ -78,20 +85,21 @@ pub(crate) enum Layout {
     Side(bool),
 }
 
+pub(crate) const ALL_JOBS: [Job; 4] =
+    [Job::Clickstream, Job::TwoHops, Job::Joins, Job::ForeignKeys];
+
 impl Job {
     pub(crate) fn id(self) -> &'static str {
         match self {
             Self::Clickstream => "clickstream",
             Self::TwoHops => "two-hops",
             Self::Joins => "joins",
+            Self::ForeignKeys => "foreign-keys",
         }
     }
 
     pub(crate) fn named(id: &str) -> Self {
-        [Self::Clickstream, Self::TwoHops, Self::Joins]
-            .into_iter()
-            .find(|job| job.id() == id)
-            .unwrap()
+        ALL_JOBS.into_iter().find(|job| job.id() == id).unwrap()
     }
 
     /// `work`: a filter that says yes, after as long as it likes.
@@ -100,6 +108,7 @@ impl Job {
             Self::Clickstream => clickstream(t, work),
             Self::TwoHops => two_hops(t, work),
             Self::Joins => joins(t, work),
+            Self::ForeignKeys => foreign_keys(t, work),
         }
     }
 
@@ -109,6 +118,7 @@ impl Job {
             Self::Clickstream => &["page-counts"],
             Self::TwoHops => &["activity"],
             Self::Joins => &["meetings"],
+            Self::ForeignKeys => &[],
         }
     }
 
@@ -117,6 +127,7 @@ impl Job {
         match self {
             Self::Clickstream | Self::Joins => &[],
             Self::TwoHops => &["page-totals"],
+            Self::ForeignKeys => &["places"],
         }
     }
 
@@ -134,6 +145,12 @@ impl Job {
                 ("visits-left", Layout::Side(true)),
                 ("visits-right", Layout::Side(false)),
             ],
+            Self::ForeignKeys => &[
+                ("totals", Layout::Plain),
+                ("last-click", Layout::Plain),
+                ("places-subscriptions", Layout::Plain),
+                ("places", Layout::Plain),
+            ],
         }
     }
 
@@ -143,6 +160,9 @@ impl Job {
             Self::Clickstream => &["clicks-per-page"],
             Self::TwoHops => &["clicks-per-user", "users-by-activity", "totals"],
             Self::Joins => &["clicks-users", "visits-right"],
+            Self::ForeignKeys => {
+                &["totals", "last-click", "places-subscription", "places-response"]
+            }
         }
     }
 
@@ -228,6 +248,44 @@ fn joins(t: &mut Topology, work: fn(&Click) -> bool) {
         .key_by(|text| text.clone())
         .map(|_| 1)
         .to(MEETINGS);
+}
+
+/// Of two clicks the later one, whichever comes first.
+fn later(a: Click, b: Click) -> Click {
+    if (a.at, &a.page) >= (b.at, &b.page) { a } else { b }
+}
+
+fn place(click: &Click, clicks: Option<u64>) -> String {
+    let clicks = clicks.map_or_else(|| "nobody counts".to_owned(), |n| format!("{n} clicks"));
+    format!("{} at {}: {clicks}", click.page, click.at)
+}
+
+fn foreign_keys(t: &mut Topology, work: fn(&Click) -> bool) {
+    let even = t.stream(CLICKS).event_time(|c| c.at).filter(is_left);
+    let totals = even.key_by(|c| c.page.clone()).count("totals");
+    let last = t.stream(CLICKS).filter(work).key_by(|c| c.user.clone()).reduce("last-click", later);
+    let page = |c: &Click| (c.page != LAST_PAGE).then(|| c.page.clone());
+    last.left_join_on(&totals, page, "places", |click, n| place(&click, n)).to(PLACES);
+}
+
+/// Clicks of the even pages, and where each user was last.
+fn model_of_foreign_keys(input: &[Placed]) -> Expected {
+    let mut expected = Expected::default();
+    let mut last: BTreeMap<&str, &Click> = BTreeMap::new();
+    for (_, click) in input {
+        let user = last.entry(&click.user).or_insert(click);
+        if (click.at, &click.page) > (user.at, &user.page) {
+            *user = click;
+        }
+        if is_left(click) {
+            *expected.totals.entry(click.page.clone()).or_default() += 1;
+        }
+    }
+    for (user, click) in last {
+        let text = place(click, expected.totals.get(&click.page).copied());
+        expected.places.insert(user.to_owned(), text);
+    }
+    expected
 }
 
 /// What is said, how often, and how many clicks are late: by pairs, with the clocks of their partitions.
@@ -333,6 +391,8 @@ pub(crate) struct Expected {
     pub(crate) totals: BTreeMap<String, u64>,
     /// How often each meeting is told.
     pub(crate) meetings: BTreeMap<String, u64>,
+    /// Where each user was last.
+    pub(crate) places: BTreeMap<String, String>,
     /// Clicks that came after their window had closed; those of bots only count in the second job.
     pub(crate) late: u64,
     /// Clicks that the filter of the first job drops.
@@ -340,8 +400,11 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// What stands in the output topics.
-    pub(crate) fn without_counters(self) -> Self {
+    /// What stands in the output topics of a job.
+    pub(crate) fn written_by(mut self, job: Job) -> Self {
+        if job != Job::TwoHops {
+            self.totals.clear();
+        }
         Self { late: 0, filtered: 0, ..self }
     }
 }
@@ -352,6 +415,9 @@ pub(crate) fn model(job: Job, input: &[Placed]) -> Expected {
     if job == Job::Joins {
         (expected.meetings, expected.late) = model_of_joins(input);
         return expected;
+    }
+    if job == Job::ForeignKeys {
+        return model_of_foreign_keys(input);
     }
     let mut clocks: BTreeMap<u32, i64> = BTreeMap::new();
     let mut users: BTreeMap<(String, i64), (u64, i64)> = BTreeMap::new();
@@ -370,7 +436,7 @@ pub(crate) fn model(job: Job, input: &[Placed]) -> Expected {
         }
         let (rows, key) = match job {
             Job::Clickstream => (&mut expected.counts, &click.page),
-            Job::TwoHops | Job::Joins => (&mut users, &click.user),
+            _ => (&mut users, &click.user),
         };
         let row = rows.entry((key.clone(), start)).or_insert((0, i64::MIN));
         *row = (row.0 + 1, row.1.max(click.at));

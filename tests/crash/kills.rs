@@ -23,7 +23,7 @@ use core_log::{Clock, SystemClock};
 use crate::child::{Child, Spec, number};
 use crate::compare::verify;
 use crate::directory::{create, extend, open};
-use crate::jobs::{Clicks, Job, Placed, last_clicks};
+use crate::jobs::{ALL_JOBS, Clicks, Job, Placed, last_clicks};
 use crate::random::Random;
 use crate::stores::{Inspection, inspect, unaccounted};
 
@@ -266,8 +266,7 @@ fn jobs_killed_in_their_first_starts_begin_as_if_they_had_not_been() {
     let mut random = Random::new(seed);
     let mut kills = 0;
     while kills < variable(KILLS_VARIABLE).unwrap_or(12) {
-        let job =
-            [Job::Clickstream, Job::TwoHops, Job::Joins][usize::try_from(random.below(3)).unwrap()];
+        let job = ALL_JOBS[usize::try_from(random.below(4)).unwrap()];
         let dir = tempfile::tempdir().unwrap();
         let mut input = Clicks::of_seed(random.next()).more(500);
         input.extend(last_clicks(&input));
@@ -301,4 +300,9 @@ fn two_repartitions_in_a_row_killed_at_random_lose_and_double_nothing() {
 #[test]
 fn joins_with_a_table_and_with_a_stream_killed_at_random_lose_and_double_nothing() {
     kill(Job::Joins, Program::Busy);
+}
+
+#[test]
+fn a_join_by_foreign_key_killed_at_random_loses_and_doubles_nothing() {
+    kill(Job::ForeignKeys, Program::Busy);
 }

@@ -24,6 +24,7 @@ mod jobs;
 mod kills;
 mod letters;
 mod owner;
+mod processors;
 mod random;
 mod replay;
 mod reset;

@@ -221,11 +221,11 @@ pub(crate) fn unaccounted(log: &Log, job: Job, input: &[Placed]) -> Option<Strin
                     let (page, times) = key.split_at(key.len() - 16);
                     add(page, be_i64(times) ^ i64::MIN, count);
                 }
-                Job::TwoHops | Job::Joins => add(&key, 0, count),
+                _ => add(&key, 0, count),
             }
         }
     }
-    if job == Job::TwoHops {
+    if matches!(job, Job::TwoHops | Job::ForeignKeys) {
         let wanted = expected.totals.into_iter().map(|(page, n)| ((page, 0), n)).collect();
         return first_difference(&wanted, &found);
     }

@@ -1,7 +1,8 @@
 //! Traces that were recorded from Kafka Streams, replayed through the public API.
 //!
 //! ```text
-//!   case --> plan (what is asked, or what is missing) --> TestDriver, one partition, seed 0
+//!   case --> graph (what is asked, or what is missing) --> TestDriver, one partition, seed 0,
+//!                                                          in memory, and again on RocksDB
 //!        --> each step: one record, one commit --> its outputs, compared with the recorded ones
 //! ```
 //!
@@ -13,23 +14,27 @@
 //!   headers. Order is that within a topic: a transaction has none between topics.
 
 mod build;
+mod fk_model;
+mod graph;
 mod join_model;
 mod judge;
-mod plan;
+mod ops;
+mod ports;
 mod values;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ::streams::prelude::*;
 use serde_json::{Value, json};
 
-use self::build::{Ports, build};
+use self::graph::Graph;
 use self::judge::judge;
-use self::plan::Plan;
+use self::ports::{Ports, ports};
 use self::values::OracleKey;
 use crate::json;
-use crate::report::{Outcome, failed, unsupported};
+use crate::report::{Outcome, failed, same, unsupported};
 
 /// Key, value, timestamp, headers.
 type Row = [Value; 4];
@@ -39,12 +44,12 @@ type Found = BTreeMap<&'static str, Vec<Row>>;
 
 /// One case of streams-trace/1.
 pub(crate) fn case(case: &Value) -> Outcome {
-    let plan = Plan::of(case)?;
+    let graph = Graph::of(case)?;
     let steps = Step::all(case)?;
-    match plan.key_type.as_str() {
-        "string" => judge::<String>(case, &plan, &steps),
-        "i32" => judge::<i32>(case, &plan, &steps),
-        "i64" => judge::<i64>(case, &plan, &steps),
+    match graph.key_type.as_str() {
+        "string" => judge::<String>(case, &graph, &steps),
+        "i32" => judge::<i32>(case, &graph, &steps),
+        "i64" => judge::<i64>(case, &graph, &steps),
         other => Err(unsupported(format!("keys of type {other}"))),
     }
 }
@@ -93,6 +98,14 @@ impl Step {
         Ok(Self { index, input, out })
     }
 
+    /// The topic of a record without a value.
+    fn null_value_to(&self) -> Option<&str> {
+        match &self.input {
+            Input::Record { topic, value: Value::Null, .. } => Some(topic),
+            _ => None,
+        }
+    }
+
     fn has_null_key(&self) -> bool {
         self.null_key_to().is_some()
     }
@@ -125,10 +138,38 @@ fn headers_of(headers: &Value) -> Headers {
 }
 
 /// Replays the steps; answers what each led to.
-fn execute<K: OracleKey>(plan: &Plan, steps: &[Step]) -> Outcome<Vec<Found>> {
-    let ports: Ports<K> = build(plan);
-    // A silent input is raised to the largest at once: Kafka's rule.
-    let mut driver = TestDriver::new(ports.topology).idle_after(Duration::ZERO);
+fn execute<K: OracleKey>(graph: &Graph, steps: &[Step]) -> Outcome<Vec<Found>> {
+    let in_memory = execute_on::<K>(graph, steps, |driver| driver)?;
+    let on_disk = execute_on::<K>(graph, steps, |driver| driver.stores_on_disk(scratch()))?;
+    for (step, (in_memory, on_disk)) in steps.iter().zip(in_memory.iter().zip(&on_disk)) {
+        same(&format!("step {}: on RocksDB, not as in memory", step.index), in_memory, on_disk)?;
+    }
+    Ok(in_memory)
+}
+
+/// Where nobody waits for a disk, if there is such a place: what is asked here is not what survives.
+fn scratch() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
+fn execute_on<K: OracleKey>(
+    graph: &Graph,
+    steps: &[Step],
+    stores: impl Fn(TestDriver) -> TestDriver,
+) -> Outcome<Vec<Found>> {
+    let ports: Ports<K> = ports(graph);
+    // A silent input is raised to the largest at once: Kafka's rule, but where streams are folded
+    // together: there each has a time of its own, as our source time is.
+    let own_times = graph.has_windowed_cogroup_that_updates;
+    let idle_after = if own_times { Duration::MAX } else { Duration::ZERO };
+    let mut driver = stores(TestDriver::new(ports.topology).idle_after(idle_after));
+    // Builds the topology, and shows whether it can be built.
+    let started = driver.run();
+    if let Some(stop) = ports.stop.get() {
+        return Err(stop.clone());
+    }
+    started.map_err(|error| failed(format!("the job did not start: {error}")))?;
     let mut all = Vec::new();
     for step in steps {
         match &step.input {

@@ -4,18 +4,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
+mod at_most_every;
 mod checkers;
+mod clock_replay;
 mod determinism;
 mod equal;
 mod errors;
 mod failures;
+mod folds;
+mod foreign_joins;
 mod fused;
 mod global_tables;
 mod jobs;
 mod late_then;
 mod lifecycle;
+mod nexmark;
 mod operators;
 mod ordered;
+mod processors;
 mod queries;
 mod read;
 mod replay;
@@ -26,6 +32,12 @@ mod silence;
 mod state;
 mod stateless;
 mod stream_joins;
+mod table_joins;
+mod table_ops;
 mod tables;
 mod threads;
 mod time;
+mod versioned;
+mod window_models;
+mod window_replays;
+mod windows;

@@ -32,7 +32,7 @@ pub(crate) use core_log::{LogView, Topic as LogTopic};
 pub use embedded::{Durability, EmbeddedBroker};
 pub(crate) use embedded::{open_log, own_log, partition_for};
 pub(crate) use places::{Located, extent, first_not_older, locate, timestamp_at, whole};
-pub(crate) use replay::{LoggedRaises, ReplayBroker, SourceSpan, SourceTopic};
+pub(crate) use replay::{LoggedClock, ReplayBroker, SourceSpan, SourceTopic};
 pub(crate) use scratch::{LOCK, ScratchLog, hold};
 pub(crate) use stretch::{Merged, Span, Stretches};
 pub(crate) use view::{View, committed, find_topic, has_left, topics_of};
@@ -259,6 +259,11 @@ pub trait Broker: Send + Sync {
     /// offset, to this time. None, unless the job runs again.
     fn logged_raises(&self, _topic: &TopicRef, _partition: u32) -> Vec<(i64, i64)> {
         Vec::new()
+    }
+    /// What was read from the clock on the wall, each before the record at an offset of a partition: (offset,
+    /// time). `None`: the clock is to be looked at; nothing else unless the job runs again.
+    fn logged_readings(&self, _topic: &TopicRef, _partition: u32) -> Option<Vec<(i64, i64)>> {
+        None
     }
     /// Gives up records before `offset`, when that is worth it.
     ///

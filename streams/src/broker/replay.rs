@@ -57,7 +57,16 @@ pub(crate) struct SourceTopic {
 
 /// Raises of silent partitions, as the live job has written them down: by topic and partition, the next
 /// offset and the time.
-pub(crate) type LoggedRaises = BTreeMap<(String, u32), Vec<(i64, i64)>>;
+pub(crate) type LoggedTimes = BTreeMap<(String, u32), Vec<(i64, i64)>>;
+
+/// What the live job has taken from the clock on the wall.
+#[derive(Debug, Default)]
+pub(crate) struct LoggedClock {
+    /// Raises of silent partitions.
+    pub(crate) raises: LoggedTimes,
+    /// What processors have read.
+    pub(crate) readings: LoggedTimes,
+}
 
 struct Source {
     topic: Topic,
@@ -98,7 +107,7 @@ pub(crate) struct ReplayBroker {
     scratch: ScratchLog,
     sources: Arc<Vec<Source>>,
     outputs: Arc<Names>,
-    raises: LoggedRaises,
+    clock: LoggedClock,
     describe: String,
     reading: Arc<Mutex<Reading>>,
     turns: Arc<AtomicU64>,
@@ -132,17 +141,26 @@ impl ReplayBroker {
             scratch,
             sources: Arc::new(sources),
             outputs: Arc::new(outputs.iter().map(full).collect()),
-            raises: LoggedRaises::new(),
+            clock: LoggedClock::default(),
             describe,
             reading: Arc::new(Mutex::new(reading)),
             turns,
         })
     }
 
-    /// Repeats these raises; those behind the stretch are left out.
-    pub(crate) fn repeating(mut self, raises: LoggedRaises) -> Self {
-        self.raises = raises;
+    /// Repeats what was taken from the clock; what lies behind the stretch is left out.
+    pub(crate) fn repeating(mut self, clock: LoggedClock) -> Self {
+        self.clock = clock;
         self
+    }
+
+    /// Of those times, the ones inside the stretch of a partition.
+    fn inside(&self, times: &LoggedTimes, topic: &TopicRef, partition: u32) -> Vec<(i64, i64)> {
+        let Ok(Some(SourceSpan { span, .. })) = self.span(topic, partition) else {
+            return Vec::new();
+        };
+        let times = times.get(&(topic.name.to_string(), partition)).into_iter().flatten();
+        times.filter(|(next_offset, _)| *next_offset <= span.end).copied().collect()
     }
 
     /// Whether streams are being read: all tables are where they were.
@@ -281,13 +299,11 @@ impl Broker for ReplayBroker {
     }
 
     fn logged_raises(&self, topic: &TopicRef, partition: u32) -> Vec<(i64, i64)> {
-        let Ok(Some(SourceSpan { span, .. })) = self.span(topic, partition) else {
-            return Vec::new();
-        };
-        let raises = self.raises.get(&(topic.name.to_string(), partition));
-        let inside =
-            raises.into_iter().flatten().filter(|(next_offset, _)| *next_offset <= span.end);
-        inside.copied().collect()
+        self.inside(&self.clock.raises, topic, partition)
+    }
+
+    fn logged_readings(&self, topic: &TopicRef, partition: u32) -> Option<Vec<(i64, i64)>> {
+        Some(self.inside(&self.clock.readings, topic, partition))
     }
 
     fn purge(&self, topic: &TopicRef, partition: u32, offset: i64) -> Result<()> {

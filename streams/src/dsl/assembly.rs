@@ -24,8 +24,8 @@ use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::on_error::OnError;
 use crate::operator::envelope::{self, Envelope};
-use crate::operator::join_row;
-use crate::operator::{Children, Combines, SourceEntry, SourceSettings};
+use crate::operator::{Children, Combines, Now, SourceEntry, SourceSettings};
+use crate::operator::{join_row, split_timer};
 use crate::processor::{Entry, FallibleStep, Faults, Next, Shared, Stateful, Timed};
 use crate::time::TimeInputs;
 use crate::topology::{Graph, Kind, NodeId, Pattern};
@@ -55,6 +55,15 @@ impl TopicTypes {
         }
     }
 
+    /// The changelog of the timers of a processor.
+    pub(crate) fn of_timers<K: RecordKey>() -> Self {
+        Self {
+            key: show_timer_key::<K>,
+            value: show_value::<i64, Bincode>,
+            rows: RowTypes::of_timers::<K>(),
+        }
+    }
+
     pub(crate) fn of_repartition<K: RecordKey, V: Data>() -> Self {
         Self { key: show_key::<K>, value: show_envelope::<V>, rows: RowTypes::of::<K, V>() }
     }
@@ -75,7 +84,16 @@ fn show_join_value<V: Data>(bytes: Option<&[u8]>) -> Result<Value, String> {
     Ok(serde_json::json!({ "value": value, "matched": head.matched }))
 }
 
-fn show_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
+fn show_timer_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
+    match bytes.and_then(split_timer) {
+        None => show_key::<Vec<u8>>(bytes),
+        Some((kind, due, key)) => {
+            serde_json::json!({ "timer": kind, "due": due, "key": show_key::<K>(Some(key)) })
+        }
+    }
+}
+
+pub(super) fn show_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
     let shown = K::decode(bytes).ok().and_then(|key| serde_json::to_value(key).ok());
     match (shown, bytes) {
         (_, None) => Value::Null,
@@ -84,7 +102,7 @@ fn show_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
     }
 }
 
-fn show_value<V: Data, C: Codec<V>>(bytes: Option<&[u8]>) -> Result<Value, String> {
+pub(super) fn show_value<V: Data, C: Codec<V>>(bytes: Option<&[u8]>) -> Result<Value, String> {
     let Some(bytes) = bytes else { return Ok(Value::Null) };
     let value = C::decode(bytes).map_err(|e| e.to_string())?;
     serde_json::to_value(value).map_err(|e| e.to_string())
@@ -137,6 +155,8 @@ pub(crate) struct Assembly {
     /// What gathers records before they leave, and the node whose records it takes.
     pub(crate) combiners: Vec<(NodeId, Shared<dyn Combines>)>,
     pub(crate) types: BTreeMap<String, TopicTypes>,
+    /// The time at which processors work, and their stores with them.
+    pub(crate) now: Rc<Now>,
     ahead_max_ms: Rc<Cell<i64>>,
     sources: BTreeMap<String, Source>,
     mistake: Option<Error>,
@@ -156,6 +176,7 @@ impl Assembly {
             repartitions: Vec::new(),
             combiners: Vec::new(),
             types: BTreeMap::new(),
+            now: Rc::default(),
             ahead_max_ms: Rc::new(Cell::new(ahead_max_ms)),
             sources: BTreeMap::new(),
             mistake: None,

@@ -12,14 +12,14 @@ use crate::ids::StoreName;
 use crate::key::{Key, RecordKey};
 use crate::operator::{Combines, CountSink, Keyed, RepartitionEntry, decode_count};
 use crate::processor::Shared;
-use crate::time::{TimeInputs, Tumbling};
+use crate::time::{TimeInputs, Windows};
 use crate::topology::{Carries, repartition_topic};
 
 impl<K: RecordKey, V: Data> Stream<K, V> {
     /// A place for an operator that adds up how many records there are of each key. Where the key has
     /// changed, records of one key, and of one of these windows, are counted in front of the repartition
     /// topic already.
-    pub(super) fn counted(self, store: &StoreName, window: Option<Tumbling>) -> Placed<u64>
+    pub(super) fn counted(self, store: &StoreName, window: Option<Windows>) -> Placed<u64>
     where
         K: Key,
     {

@@ -38,6 +38,13 @@ pub struct GlobalTable<K, V> {
     key: std::marker::PhantomData<fn() -> K>,
 }
 
+impl<K, V: Data> GlobalTable<K, V> {
+    /// Its place, and where its rows are looked up.
+    pub(super) fn parts(&self) -> (NodeId, Rc<dyn View<V>>) {
+        (self.node, Rc::<RefCell<_>>::clone(&self.rows) as _)
+    }
+}
+
 impl Topology {
     /// The latest value of each key of a topic, whole in every task: streams look it up by any key,
     /// whatever its partitions and theirs.

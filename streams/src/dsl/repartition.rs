@@ -183,10 +183,16 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
         self.through(topic)
     }
 
-    fn through(self, topic: String) -> Self
-    where
-        K: Key,
-    {
+    /// The same for a stream that only then shows whether it has keys: one without any has not changed it.
+    pub(super) fn by_any_key(self, name: &StoreName) -> Self {
+        if !self.rekeyed {
+            return self;
+        }
+        let topic = repartition_topic(&self.assembly.borrow().graph.id, name);
+        self.through(topic)
+    }
+
+    fn through(self, topic: String) -> Self {
         let types = TopicTypes::of_repartition::<K, V>();
         let carries = Carries::Value;
         let cut = Cut::new(&self.assembly, self.node, self.inputs, &topic, carries, types);

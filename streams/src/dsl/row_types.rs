@@ -19,6 +19,9 @@ use crate::shape::shape_of;
 /// What shows that a key is one of a window.
 const WINDOWED: &str = "Windowed{";
 
+/// What shows that a value lists sessions.
+const SESSIONS: &str = "OpenSessions{";
+
 /// Functions that know the types of a topic's keys and values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowTypes {
@@ -52,6 +55,32 @@ impl RowTypes {
         }
     }
 
+    /// The timers of a processor: by kind and time, and only then by key.
+    pub(crate) fn of_timers<K: RecordKey>() -> Self {
+        let no_key = |_: &str| {
+            Err("its rows are timers, found by no key: state range without --from, --to".to_owned())
+        };
+        Self {
+            ids: || (TypeId::of::<TimerOf<K>>(), TypeId::of::<i64>()),
+            shape: || (shape_of::<K>() + " and time", shape_of::<i64>()),
+            key: no_key,
+            inner_key: no_key,
+        }
+    }
+
+    /// Rows with more in their keys than a key of the user.
+    pub(super) fn of_listed<K: RecordKey, V: Data>(shape: fn() -> (String, String)) -> Self {
+        let no_key = |_: &str| {
+            Err("its rows are found by no key: state range without --from, --to".to_owned())
+        };
+        Self {
+            ids: || (TypeId::of::<JoinRowOf<K>>(), TypeId::of::<JoinRowOf<V>>()),
+            shape,
+            key: no_key,
+            inner_key: no_key,
+        }
+    }
+
     /// Whether these are the types.
     pub(crate) fn are<K: RecordKey, V: Data>(&self) -> bool {
         (self.ids)() == (TypeId::of::<K>(), TypeId::of::<V>())
@@ -76,6 +105,11 @@ impl RowTypes {
         (self.shape)().0.starts_with(WINDOWED)
     }
 
+    /// Whether a row lists the open sessions of its key.
+    pub(crate) fn lists_sessions(&self) -> bool {
+        (self.shape)().1.starts_with(SESSIONS)
+    }
+
     /// The type of the key that a person types: of a windowed key, the one inside.
     pub(crate) fn typed_key(&self) -> String {
         let shape = (self.shape)().0;
@@ -98,6 +132,7 @@ impl RowTypes {
 
 /// No type that a user could ask for.
 struct JoinRowOf<T>(PhantomData<T>);
+struct TimerOf<T>(PhantomData<T>);
 
 /// What a text says, as a text key and as JSON.
 fn readings(text: &str) -> impl Iterator<Item = Value> {

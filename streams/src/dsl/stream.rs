@@ -3,21 +3,22 @@
 //! Why a chain of closures: each step knows how to attach what comes after it, so the operators of a
 //! task are nested from the end to the source, without queues between them.
 
+use std::fmt::Display;
 use std::rc::Rc;
 
 use super::assembly::{Assembly, TopicTypes};
 use super::repartition::Cut;
-use super::{Table, Topic, WindowedStream};
+use super::{Topic, Window, WindowedStream};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::Error;
 use crate::ids::StoreName;
 use crate::key::{Key, RecordKey};
 use crate::operator::{
-    Aggregate, Filter, FlatMap, ForEach, KeyBy, Keyed, Map, RepartitionEntry, RepartitionSink,
-    SharedNext, Sink, SourceSettings,
+    Filter, FlatMap, ForEach, KeyBy, Keyed, Map, RepartitionEntry, RepartitionSink, SharedNext,
+    Sink, SourceSettings,
 };
 use crate::processor::{Next, ProcessKeyed, Shared};
-use crate::time::{TimeInputs, Tumbling};
+use crate::time::TimeInputs;
 use crate::topology::{Carries, Kind, NodeId, repartition_topic};
 
 /// The sources directly in front of a stream: their nodes, and what may still be said of them.
@@ -173,66 +174,21 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
         (self.attach)(Box::new(Sink::<K, V, C>::new(topic.name().to_owned(), output)));
     }
 
-    /// Groups the records of each key into windows of event time.
-    pub fn window(self, window: Tumbling) -> WindowedStream<K, V>
+    /// Groups the records of each key into windows of event time: [`tumbling`](crate::tumbling),
+    /// [`hopping`](crate::hopping), [`sliding`](crate::sliding), [`session`](crate::session) or
+    /// [`since`](crate::since).
+    pub fn window<W: Window>(self, window: W) -> WindowedStream<K, V, W::Grouping>
     where
         K: Key,
     {
-        WindowedStream { stream: self, window }
-    }
-
-    /// Counts the records of each key. A null value is counted as such and skipped.
-    pub fn count(self, store: &str) -> Table<K, u64>
-    where
-        K: Key,
-    {
-        let place = store_name(&self.assembly, store).map(|name| {
-            let place = self.counted(&name, None);
-            (name, place)
-        });
-        Self::finish(place, "count", |n: &mut u64, more: u64| *n = n.saturating_add(more))
-    }
-
-    /// Folds the records of each key into a value that starts from `A::default()`.
-    pub fn aggregate<A: Data + Default>(
-        self,
-        store: &str,
-        add: impl Fn(&mut A, V) + Send + 'static,
-    ) -> Table<K, A>
-    where
-        K: Key,
-    {
-        let place = store_name(&self.assembly, store).map(|name| {
-            let place = self.keyed(&name, Carries::Value, |v| v, decode_carried::<V>);
-            (name, place)
-        });
-        Self::finish(place, "aggregate", add)
-    }
-
-    fn finish<V2: 'static, A: Data + Default>(
-        place: Result<(StoreName, Placed<V2>), Shared<Assembly>>,
-        what: &'static str,
-        add: impl Fn(&mut A, V2) + 'static,
-    ) -> Table<K, A>
-    where
-        K: Key,
-    {
-        match place {
-            Err(assembly) => Table::nowhere(assembly),
-            Ok((store, (assembly, place))) => {
-                let kind = Kind::Aggregate { store: store.clone(), what };
-                Table::behind(assembly, place, store, kind, |rows| {
-                    Box::new(Aggregate::<V2, A>::new(Box::new(add), rows))
-                })
-            }
-        }
+        WindowedStream::new(self, window.into())
     }
 
     /// Puts an operator that works on encoded keys behind this stream: directly, or behind a
-    /// repartition topic when the key has changed.
+    /// repartition topic, called after this name, when the key has changed.
     pub(crate) fn keyed<V2: 'static>(
         self,
-        store: &StoreName,
+        name: impl Display,
         carries: Carries,
         convert: fn(V) -> V2,
         decode: fn(Option<&[u8]>) -> Result<V2, String>,
@@ -249,7 +205,7 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
             };
             return (self.assembly, place);
         }
-        let topic = repartition_topic(&self.assembly.borrow().graph.id, store);
+        let topic = repartition_topic(&self.assembly.borrow().graph.id, name);
         let types = TopicTypes::of_repartition::<K, V>();
         let cut = Cut::new(&self.assembly, self.node, self.inputs, &topic, carries, types);
         attach(Box::new(RepartitionSink::<K, V>::new(topic.clone(), cut.output, carries)));

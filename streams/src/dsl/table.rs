@@ -96,6 +96,23 @@ impl<K: RecordKey, V: Data> Stream<K, V> {
     }
 }
 
+impl Assembly {
+    /// Adds the node of a table, and its store with what it is made of.
+    pub(super) fn table<K: Key, V: Data>(
+        &mut self,
+        kind: Kind,
+        inputs: &[NodeId],
+        kept: TableStore<K, V>,
+    ) -> NodeId {
+        let node = self.graph.add(kind, inputs);
+        let topic = changelog_topic(&self.graph.id, kept.store());
+        self.types.insert(topic, TopicTypes::of::<K, V, Bincode>());
+        let stateful: Shared<dyn Stateful> = Rc::new(RefCell::new(kept));
+        self.stateful.push((node, stateful));
+        node
+    }
+}
+
 impl<K: RecordKey, V: Data> Table<K, V> {
     /// Puts a table in place, with the operator that writes its rows.
     pub(super) fn behind<V2>(
@@ -108,20 +125,28 @@ impl<K: RecordKey, V: Data> Table<K, V> {
     where
         K: Key,
     {
+        let (table, rows) = Self::written_by(assembly, &[place.node], place.inputs, store, kind);
+        (place.attach)(writer(rows));
+        table
+    }
+
+    /// A table whose rows these nodes write.
+    pub(super) fn written_by(
+        assembly: Shared<Assembly>,
+        nodes: &[NodeId],
+        inputs: TimeInputs,
+        store: StoreName,
+        kind: Kind,
+    ) -> (Self, Shared<Overlay<V>>)
+    where
+        K: Key,
+    {
         let changes = Children::new();
         let rows = Rc::new(RefCell::new(Overlay::new(store.clone())));
-        let node = {
-            let mut assembly = assembly.borrow_mut();
-            let node = assembly.graph.add(kind, &[place.node]);
-            let topic = changelog_topic(&assembly.graph.id, &store);
-            assembly.types.insert(topic, TopicTypes::of::<K, V, Bincode>());
-            let kept = TableStore::<K, V>::new(store.clone(), Rc::clone(&rows), changes.clone());
-            let stateful: Shared<dyn Stateful> = Rc::new(RefCell::new(kept));
-            assembly.stateful.push((node, stateful));
-            node
-        };
-        (place.attach)(writer(Rc::clone(&rows)));
-        Self { assembly, node, inputs: place.inputs, store, rows, changes }
+        let kept = TableStore::<K, V>::new(store.clone(), Rc::clone(&rows), changes.clone());
+        let node = assembly.borrow_mut().table(kind, nodes, kept);
+        let seen: Rc<dyn View<V>> = Rc::<RefCell<_>>::clone(&rows) as _;
+        (Self { assembly, node, inputs, store, rows: seen, changes }, rows)
     }
 
     /// What stands for a table whose name or topic was refused.

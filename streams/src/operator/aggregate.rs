@@ -1,4 +1,6 @@
-//! Folds the records of each key into one row: count and aggregate without windows.
+//! Folds the records of each key into one row: count, reduce, aggregate and cogroup without windows.
+//!
+//! Where several streams are folded into one table there is one operator for each, over the same rows.
 //!
 //! Each changed row is passed on once per commit, with its latest value, the largest timestamp of its
 //! records and the largest source time of those of this transaction.
@@ -12,22 +14,22 @@ use crate::processor::{Context, ProcessKeyed, Shared};
 use crate::store::Overlay;
 use crate::time::Stamp;
 
-/// How a value is added to a row.
-pub(crate) type Add<V, A> = Box<dyn Fn(&mut A, V)>;
+/// How a value is added to what may be no row yet; there must be one afterwards.
+pub(crate) type Fold<V, A> = Box<dyn Fn(&mut Option<A>, V)>;
 
 /// One row per key.
 pub(crate) struct Aggregate<V, A> {
-    add: Add<V, A>,
+    fold: Fold<V, A>,
     rows: Shared<Overlay<A>>,
 }
 
 impl<V, A> Aggregate<V, A> {
-    pub(crate) fn new(add: Add<V, A>, rows: Shared<Overlay<A>>) -> Self {
-        Self { add, rows }
+    pub(crate) fn new(fold: Fold<V, A>, rows: Shared<Overlay<A>>) -> Self {
+        Self { fold, rows }
     }
 }
 
-impl<V, A: Data + Default> ProcessKeyed<V> for Aggregate<V, A> {
+impl<V, A: Data> ProcessKeyed<V> for Aggregate<V, A> {
     fn process(
         &mut self,
         ctx: &mut Context,
@@ -42,7 +44,7 @@ impl<V, A: Data + Default> ProcessKeyed<V> for Aggregate<V, A> {
         let mut rows = self.rows.borrow_mut();
         let place = rows.find(key)?;
         let row = rows.at(place);
-        (self.add)(row.value.get_or_insert_default(), value);
+        (self.fold)(&mut row.value, value);
         row.touch(stamp);
         Ok(())
     }

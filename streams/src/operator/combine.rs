@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::processor::{Context, Process, Record, Shared};
 use crate::record::Headers;
-use crate::time::{Stamp, Tumbling};
+use crate::time::{Stamp, Windows};
 
 /// Keys and windows that are kept at most.
 const PARTIALS_MAX: usize = 8 * 1024;
@@ -63,8 +63,8 @@ struct Partial {
 pub(crate) struct CountSink<K> {
     topic: String,
     output: usize,
-    /// The windows that are counted in, if there are any.
-    window: Option<Tumbling>,
+    /// The tumbling windows that are counted in, if there are any.
+    window: Option<Windows>,
     hasher: DefaultHashBuilder,
     places: HashTable<usize>,
     partials: Vec<Partial>,
@@ -79,7 +79,7 @@ pub(crate) struct CountSink<K> {
 }
 
 impl<K: Key> CountSink<K> {
-    pub(crate) fn new(topic: String, output: usize, window: Option<Tumbling>) -> Self {
+    pub(crate) fn new(topic: String, output: usize, window: Option<Windows>) -> Self {
         Self {
             topic,
             output,
@@ -156,10 +156,9 @@ impl<K: Key, V> Process<K, V> for CountSink<K> {
         let start = match &self.window {
             None => i64::MIN,
             Some(window) => {
-                let span = window.window_of(stamp.timestamp);
-                if window.is_late(span, stamp.source_time) {
-                    return self.pass(ctx, stamp, false);
-                }
+                let span = window.windows_of(stamp.timestamp).next();
+                let span = span.filter(|span| !window.is_late(*span, stamp.source_time));
+                let Some(span) = span else { return self.pass(ctx, stamp, false) };
                 span.start
             }
         };
@@ -228,7 +227,7 @@ mod tests {
     type Got = (String, i64, i64, u64);
 
     /// Sends (key, timestamp, source time, null?) and hands everything over at the end.
-    fn sent(window: Option<Tumbling>, records: &[(&str, i64, i64, bool)]) -> Vec<Got> {
+    fn sent(window: Option<Windows>, records: &[(&str, i64, i64, bool)]) -> Vec<Got> {
         let mut log = SimulatedLog::new(1, 0);
         log.ensure_topic("r", 1).unwrap();
         let broker = log.broker(i64::MAX).unwrap();
@@ -275,7 +274,7 @@ mod tests {
 
     #[test]
     fn late_records_and_nulls_leave_one_by_one_and_windows_are_apart() {
-        let window = tumbling(millis(10)).grace(millis(5));
+        let window = Windows::from(tumbling(millis(10)).grace(millis(5)));
         let records = [
             ("a", 5, 14, false),
             ("a", 6, 15, false),
@@ -287,7 +286,8 @@ mod tests {
         let got = sent(Some(window), &records);
         let a = |timestamp, source_time, count| ("a".to_owned(), timestamp, source_time, count);
         assert_eq!(got, [a(6, 15, 1), a(7, 16, 1), a(8, 8, 0), a(9, 14, 2), a(10, 10, 1)]);
-        assert!(!window.is_late(window.window_of(9), 14), "nor is what is left");
+        let span = window.windows_of(9).next().unwrap();
+        assert!(!window.is_late(span, 14), "nor is what is left");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::envelope::{self, Envelope};
 use crate::codec::{Bincode, Codec};
 use crate::error::{Error, Result};
-use crate::key::Key;
+use crate::key::RecordKey;
 use crate::processor::{Context, Entry, Next, Process, ProcessKeyed, Record};
 use crate::record::{Headers, RawRecord};
 use crate::time::Stamp;
@@ -45,7 +45,7 @@ impl<K, V> RepartitionSink<K, V> {
     }
 }
 
-impl<K: Key, V> Process<K, V> for RepartitionSink<K, V>
+impl<K: RecordKey, V> Process<K, V> for RepartitionSink<K, V>
 where
     Bincode: Codec<V>,
 {
@@ -180,7 +180,7 @@ impl<K, V> StreamEntry<K, V> {
     }
 }
 
-impl<K: Key, V> Entry for StreamEntry<K, V>
+impl<K: RecordKey, V> Entry for StreamEntry<K, V>
 where
     Bincode: Codec<V>,
 {

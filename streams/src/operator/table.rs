@@ -12,6 +12,7 @@
 //! Invariants
 //! * a row is the latest by offset, whatever its timestamp says.
 //! * a null value deletes its row, and the delete is passed on.
+//! * a row that the job makes itself, and that came and went between two commits, is not passed on.
 //! * a change is passed on once per commit, from the value before the transaction to the one at its end:
 //!   values between never show.
 
@@ -87,6 +88,16 @@ pub(crate) struct TableStore<K, V> {
     rows: Shared<Overlay<V>>,
     next: Children<K, Change<V>>,
     replicated: bool,
+    passes: Passes,
+}
+
+/// Which deletes are passed on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passes {
+    /// All that the input has.
+    AllDeletes,
+    /// Those of rows that were there.
+    DeletesOfRows,
 }
 
 impl<K, V> TableStore<K, V> {
@@ -95,7 +106,12 @@ impl<K, V> TableStore<K, V> {
         rows: Shared<Overlay<V>>,
         next: Children<K, Change<V>>,
     ) -> Self {
-        Self { store, rows, next, replicated: false }
+        Self { store, rows, next, replicated: false, passes: Passes::AllDeletes }
+    }
+
+    /// Rows that the job makes itself: nobody hears of one that came and went between two commits.
+    pub(crate) fn of_results(self) -> Self {
+        Self { passes: Passes::DeletesOfRows, ..self }
     }
 
     /// The same rows are kept by every task.
@@ -110,6 +126,10 @@ impl<K: Key, V: Data> TableStore<K, V> {
         let mut rows = self.rows.borrow_mut();
         let row = rows.at(place);
         if !row.take_unsent() {
+            return Ok(None);
+        }
+        let was_there = row.is_committed() || self.passes == Passes::AllDeletes;
+        if row.value.is_none() && !was_there {
             return Ok(None);
         }
         Ok(Some(Record {

@@ -4,7 +4,7 @@
 //! its times and its headers.
 //!
 //! Invariants
-//! * the table is as the running transaction has it.
+//! * the table is as the running transaction has it; where it remembers what it was, as of the record.
 //! * a null value is counted and skipped. So is a null key, unless records without a match speak too:
 //!   then it is one.
 //!
@@ -53,7 +53,7 @@ where
         };
         self.key.clear();
         let found = if (self.key_of)(record.key.as_ref(), &value, &mut self.key) {
-            self.rows.get(&self.key)?.map(|row| row.value)
+            self.rows.get_as_of(&self.key, record.timestamp)?.map(|row| row.value)
         } else if self.kind == JoinKind::Inner {
             ctx.counters.null_keys += 1;
             return Ok(());

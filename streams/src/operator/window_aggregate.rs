@@ -1,26 +1,29 @@
-//! Folds the records of each key and window into one row: windowed count and aggregate.
+//! Folds the records of each key and window into one row, where windows follow from the clock alone:
+//! tumbling, hopping, and the one since a moment.
 //!
 //! ```text
-//!   record --- late? --> counted          window closes (operator's time >= end + grace):
-//!      |                                    OnClose: passed on, with the largest timestamp of its
-//!      `--> row (key, start, end)                    records as timestamp and source time
-//!              |                            then the row is deleted: closed is closed
+//!   record --- late? --> counted, routed      window closes (operator's time >= end + grace):
+//!      |                                         OnClose: passed on, with the largest timestamp of its
+//!      `--> row (key, start, end), each                   records as timestamp and source time
+//!              |                                 then the row is deleted: closed is closed
 //!              `-- time index (end, key)
 //! ```
 //!
-//! Why an index: closing must find the due windows without looking at the others. It is derived from
-//! the rows, so the changelog does not carry it.
+//! Why places: a record of hopping windows changes size / step rows, which all are found by one look-up
+//! for its key and its stretch between two steps.
 //!
 //! Invariants
-//! * the index has an entry exactly for each row that is there.
+//! * the index has an entry exactly for each row whose window can close.
 //! * windows close in (end, key) order.
 //! * a window that closes with an update not yet passed on passes it on first.
+//! * a record counts as late once, if a window of its own had closed without it.
 
-use std::collections::BTreeMap;
-use std::marker::PhantomData;
-use std::ops::ControlFlow;
+use std::hash::BuildHasher;
 
-use super::aggregate::Add;
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::due::{self, DUE_AT_A_TIME, TimeIndex};
+use super::fold::{Folds, LateTo};
 use crate::codec::Data;
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
@@ -28,153 +31,206 @@ use crate::key::{Key, RecordKey, Windowed, split_windowed, windowed_key};
 use crate::processor::{Changelog, Context, Next, ProcessKeyed, Record, Shared, Stateful, Timed};
 use crate::record::Headers;
 use crate::store::{Checkpoint, Overlay, RowCache, StoreError, layout};
-use crate::time::{OpenWindows, Span, Stamp, TimeInputs, Tumbling, lagged};
+use crate::time::{OpenWindows, Span, Stamp, TimeInputs, Windows, lagged};
 use crate::topology::Emit;
 
-/// How many due windows are collected at a time.
-const DUE_AT_A_TIME: usize = 1_024;
+/// What a step with windows is told of itself.
+pub(crate) struct WindowStep {
+    pub(crate) store: StoreName,
+    pub(crate) windows: Windows,
+    pub(crate) emit: Emit,
+    pub(crate) inputs: TimeInputs,
+}
+
+/// The rows of a key's windows that cover one stretch between two steps, where they were found already.
+struct Pane {
+    first: Span,
+    last: Span,
+    key: Box<[u8]>,
+    /// One for each window, the first one first; `None`: not found yet.
+    rows: Vec<Option<usize>>,
+}
+
+/// Finds panes by their windows and key.
+#[derive(Default)]
+struct Panes {
+    hasher: DefaultHashBuilder,
+    places: HashTable<usize>,
+    all: Vec<Pane>,
+}
+
+impl Panes {
+    fn find(&mut self, key: &[u8], windows: &[Span]) -> Option<&mut Pane> {
+        let (first, last) = (*windows.first()?, *windows.last()?);
+        let hash = self.hasher.hash_one((first.start, last.start, key));
+        let is_it = |&place: &usize| {
+            let pane = &self.all[place];
+            (pane.first, pane.last) == (first, last) && *pane.key == *key
+        };
+        let place = match self.places.find(hash, is_it) {
+            Some(&place) => place,
+            None => {
+                let rows = vec![None; windows.len()];
+                self.all.push(Pane { first, last, key: Box::from(key), rows });
+                let (all, hasher, place) = (&self.all, &self.hasher, self.all.len() - 1);
+                self.places.insert_unique(hash, place, |&place| {
+                    let pane = &all[place];
+                    hasher.hash_one((pane.first.start, pane.last.start, &*pane.key))
+                });
+                place
+            }
+        };
+        self.all.get_mut(place)
+    }
+
+    fn clear(&mut self) {
+        self.places.clear();
+        self.all.clear();
+    }
+}
 
 /// One row per key and window.
 pub(crate) struct WindowAggregate<K, V, A> {
-    window: Tumbling,
-    emit: Emit,
-    inputs: TimeInputs,
-    add: Add<V, A>,
+    step: WindowStep,
+    folds: Folds<V, A>,
+    late: Option<LateTo<V>>,
     rows: Overlay<A>,
-    /// Index entries that this transaction added (true) or removed (false).
-    index: BTreeMap<Vec<u8>, bool>,
-    /// No open window ends before this.
-    earliest_end: Option<i64>,
+    panes: Panes,
+    index: TimeIndex,
+    /// Room for the windows of a record.
+    windows: Vec<Span>,
     key: Vec<u8>,
     next: Next<Windowed<K>, A>,
-    value: PhantomData<fn(V)>,
 }
 
-impl<K: Key, V, A: Data + Default> WindowAggregate<K, V, A> {
+impl<K: Key, V: Clone, A: Data> WindowAggregate<K, V, A> {
     pub(crate) fn new(
-        store: StoreName,
-        window: Tumbling,
-        emit: Emit,
-        inputs: TimeInputs,
-        add: Add<V, A>,
+        step: WindowStep,
+        folds: Folds<V, A>,
+        late: Option<LateTo<V>>,
         next: Next<Windowed<K>, A>,
     ) -> Self {
+        let rows = Overlay::new(step.store.clone());
         Self {
-            window,
-            emit,
-            inputs,
-            add,
-            rows: Overlay::new(store),
-            index: BTreeMap::new(),
-            earliest_end: None,
+            step,
+            folds,
+            late,
+            rows,
+            panes: Panes::default(),
+            index: TimeIndex::default(),
+            windows: Vec::new(),
             key: Vec::new(),
             next,
-            value: PhantomData,
         }
     }
 
     fn take(&mut self, ctx: &mut Context, key: &[u8], value: V, stamp: Stamp) -> Result<()> {
-        let span = self.window.window_of(stamp.timestamp);
-        if let Some(judge) = &mut ctx.judge {
-            judge.look(self.rows.store(), key, (self.window, span), stamp);
+        let mut windows = std::mem::take(&mut self.windows);
+        windows.clear();
+        windows.extend(self.step.windows.windows_of(stamp.timestamp));
+        if windows.is_empty() {
+            ctx.counters.filtered += 1;
         }
-        if self.window.is_late(span, stamp.source_time) {
+        let mut in_time = 0;
+        for &span in &windows {
+            if let Some(judge) = &mut ctx.judge {
+                judge.look(self.rows.store(), key, (self.step.windows, span), stamp);
+            }
+            in_time += usize::from(!self.step.windows.is_late(span, stamp.source_time));
+        }
+        // Windows close in the order in which they end: those that are in time are the last ones.
+        let late = windows.len() - in_time;
+        if late > 0 {
             ctx.late(self.rows.store(), key, stamp.timestamp, stamp.source_time);
-            return Ok(());
+            if let Some(to) = &mut self.late {
+                to(ctx, key, value.clone(), stamp)?;
+            }
         }
-        self.key.clear();
-        windowed_key(key, span.start, span.end, &mut self.key);
-        let place = self.rows.find(&self.key)?;
-        let row = self.rows.at(place);
-        if row.value.is_none() {
-            let mut entry = Vec::with_capacity(self.key.len() + 9);
-            layout::time_index_key(span.end, &self.key, &mut entry);
-            self.index.insert(entry, true);
-            self.earliest_end = Some(self.earliest_end.map_or(span.end, |e| e.min(span.end)));
+        let mut value = Some(value);
+        for (at, span) in windows.iter().enumerate().skip(late) {
+            let place = self.row(key, &windows, at)?;
+            let row = self.rows.at(place);
+            if row.value.is_none() && !self.step.windows.never_close() {
+                self.index.add(span.end, row.key());
+            }
+            let given = if at + 1 == windows.len() { value.take() } else { value.clone() };
+            let given = given.expect("the last window takes what the others were given copies of");
+            (self.folds.add)(&mut row.value, given);
+            row.touch(stamp);
         }
-        (self.add)(row.value.get_or_insert_default(), value);
-        row.touch(stamp);
+        self.windows = windows;
         Ok(())
     }
 
-    fn is_due(&self, end: i64, start: i64, time: i64) -> bool {
-        i128::from(time) >= self.window.deadline(Span { start, end })
+    /// The place of the row of one of a record's windows.
+    fn row(&mut self, key: &[u8], windows: &[Span], at: usize) -> Result<usize> {
+        let pane = if windows.len() > 1 { self.panes.find(key, windows) } else { None };
+        let known = pane.map(|pane| &mut pane.rows[at]);
+        if let Some(Some(place)) = known {
+            return Ok(*place);
+        }
+        self.key.clear();
+        windowed_key(key, windows[at].start, windows[at].end, &mut self.key);
+        let place = self.rows.find(&self.key)?;
+        if let Some(known) = known {
+            *known = Some(place);
+        }
+        Ok(place)
     }
 
-    /// Index entries of open windows from `from` on, in order, at most `limit`.
-    fn open_windows(&mut self, from: &[u8], limit: usize) -> Result<Vec<Vec<u8>>> {
-        let index = &self.index;
-        let mut found = Vec::new();
-        self.rows.behind().scan(from, &layout::TIME_INDEX_END, &mut |key, _| {
-            if !index.contains_key(key) {
-                found.push(key.to_vec());
-            }
-            if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        let ours = index.range(from.to_vec()..).filter(|&(_, &present)| present);
-        found.extend(ours.take(limit).map(|(key, _)| key.clone()));
-        found.sort_unstable();
-        found.truncate(limit);
-        Ok(found)
+    fn is_due(&self, end: i64, start: i64, time: i64) -> bool {
+        i128::from(time) >= self.step.windows.deadline(Span { start, end })
     }
 
     fn close_due(&mut self, ctx: &mut Context, time: i64) -> Result<()> {
-        // From the earliest open window on: what lies before it was closed, and a back end that has
-        // not forgotten it yet would step over it row by row.
-        let Some(earliest) = self.earliest_end else { return Ok(()) };
+        let Some(earliest) = self.index.earliest_end() else { return Ok(()) };
         let mut from = layout::time_index_bound(earliest).to_vec();
         loop {
-            let open = self.open_windows(&from, DUE_AT_A_TIME)?;
+            let open = self.index.from(&from, DUE_AT_A_TIME, self.rows.behind())?;
             let full = open.len() == DUE_AT_A_TIME;
             for entry in open {
                 let store = self.rows.store();
-                let (end, key) =
-                    layout::split_time_index(&entry).ok_or_else(|| no_window(store, &entry))?;
+                let (end, key) = due::split(store, &entry)?;
                 let (_, start, _) = split_windowed(key).ok_or_else(|| no_window(store, key))?;
                 if !self.is_due(end, start, time) {
-                    self.earliest_end = Some(end);
+                    self.index.set_earliest(Some(end));
                     return Ok(());
                 }
-                self.close_one(ctx, key)?;
+                self.close_one(ctx, end, key)?;
                 from.clone_from(&entry);
             }
             if !full {
-                self.earliest_end = None;
+                self.index.set_earliest(None);
                 return Ok(());
             }
         }
     }
 
-    fn close_one(&mut self, ctx: &mut Context, key: &[u8]) -> Result<()> {
+    fn close_one(&mut self, ctx: &mut Context, end: i64, key: &[u8]) -> Result<()> {
         let place = self.rows.find(key)?;
         let row = self.rows.at(place);
-        let speaks = match self.emit {
+        let speaks = match self.step.emit {
             Emit::OnClose => true,
             Emit::OnUpdate => row.take_unsent(),
         };
         let value = row.value.take();
         let (timestamp, committed) = (row.timestamp, row.is_committed());
         row.delete();
-        let (end, mut entry) =
-            (split_windowed(key).map_or(i64::MAX, |(_, _, end)| end), Vec::new());
-        layout::time_index_key(end, key, &mut entry);
-        if committed {
-            self.index.insert(entry, false);
-        } else {
-            self.index.remove(&entry);
-        }
+        self.index.remove(end, key, committed);
         match value {
-            Some(value) if speaks => self.pass_on(ctx, key, value, timestamp),
+            Some(value) if speaks => {
+                self.pass_on(ctx, key, value, Stamp { timestamp, source_time: timestamp })
+            }
             _ => Ok(()),
         }
     }
 
-    fn pass_on(&mut self, ctx: &mut Context, key: &[u8], value: A, timestamp: i64) -> Result<()> {
+    fn pass_on(&mut self, ctx: &mut Context, key: &[u8], value: A, stamp: Stamp) -> Result<()> {
         let record = Record {
             key: decode_key::<Windowed<K>>(self.rows.store(), key)?,
             value: Some(value),
-            timestamp,
-            source_time: timestamp,
+            timestamp: stamp.timestamp,
+            source_time: stamp.source_time,
             headers: Headers::none(),
         };
         self.next.process(ctx, record)
@@ -191,11 +247,11 @@ fn bad_key(store: &StoreName, bytes: &[u8], what: &str) -> Error {
     StoreError::Corrupt { store: store.clone(), reason }.into()
 }
 
-fn no_window(store: &StoreName, bytes: &[u8]) -> Error {
+pub(super) fn no_window(store: &StoreName, bytes: &[u8]) -> Error {
     bad_key(store, bytes, "it has no window")
 }
 
-impl<K: Key, V, A: Data + Default> ProcessKeyed<V> for Shared<WindowAggregate<K, V, A>> {
+impl<K: Key, V: Clone, A: Data> ProcessKeyed<V> for Shared<WindowAggregate<K, V, A>> {
     fn process(
         &mut self,
         ctx: &mut Context,
@@ -211,45 +267,36 @@ impl<K: Key, V, A: Data + Default> ProcessKeyed<V> for Shared<WindowAggregate<K,
     }
 }
 
-impl<K: Key, V, A: Data + Default> Timed for WindowAggregate<K, V, A> {
+impl<K: Key, V: Clone, A: Data> Timed for WindowAggregate<K, V, A> {
     fn fire(&mut self, ctx: &mut Context) -> Result<()> {
-        let Some(earliest) = self.earliest_end else { return Ok(()) };
-        let time = self.inputs.time(&ctx.clocks);
-        let due = i128::from(earliest) + i128::from(self.window.grace_ms());
+        let Some(earliest) = self.index.earliest_end() else { return Ok(()) };
+        let time = self.step.inputs.time(&ctx.clocks);
+        let due = i128::from(earliest) + i128::from(self.step.windows.grace_ms());
         if i128::from(time) < due { Ok(()) } else { self.close_due(ctx, time) }
     }
 
     fn inputs(&self) -> &TimeInputs {
-        &self.inputs
+        &self.step.inputs
     }
 }
 
-impl<K: Key, V, A: Data + Default> Stateful for WindowAggregate<K, V, A> {
+impl<K: Key, V: Clone, A: Data> Stateful for WindowAggregate<K, V, A> {
     fn store(&self) -> &StoreName {
         self.rows.store()
     }
 
     fn open(&mut self, rows: RowCache) -> Result<()> {
         self.rows.open(rows);
-        let first = self.open_windows(&[layout::KIND_TIME_INDEX], 1)?;
-        let store = self.rows.store();
-        let end = |entry: &Vec<u8>| {
-            let split = layout::split_time_index(entry);
-            split.map(|(end, _)| end).ok_or_else(|| no_window(store, entry))
-        };
-        self.earliest_end = first.first().map(end).transpose()?;
-        Ok(())
+        self.index.open(&self.step.store, self.rows.behind())
     }
 
     fn index_entry(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let (_, _, end) = split_windowed(key)?;
-        let mut entry = Vec::with_capacity(key.len() + 9);
-        layout::time_index_key(end, key, &mut entry);
-        Some(entry)
+        let (_, _, end) = split_windowed(key).filter(|_| !self.step.windows.never_close())?;
+        Some(due::entry(end, key))
     }
 
     fn emit_updates(&mut self, ctx: &mut Context) -> Result<()> {
-        if self.emit == Emit::OnClose {
+        if self.step.emit == Emit::OnClose {
             return Ok(());
         }
         for place in 0..self.rows.len() {
@@ -258,18 +305,22 @@ impl<K: Key, V, A: Data + Default> Stateful for WindowAggregate<K, V, A> {
                 continue;
             }
             let (key, timestamp) = (row.key().to_vec(), row.timestamp);
+            // What never closes has no bound that its watermark could lag by: like a table, it passes
+            // on the source time of what has come.
+            let never = self.step.windows.never_close();
+            let source_time = if never { row.source_time } else { timestamp };
             if let Some(value) = row.value.clone() {
-                self.pass_on(ctx, &key, value, timestamp)?;
+                self.pass_on(ctx, &key, value, Stamp { timestamp, source_time })?;
             }
         }
         Ok(())
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
+        self.panes.clear();
         self.rows.prepare(|timestamp, key, value| changelog.push(timestamp, key, value))?;
-        for (entry, present) in std::mem::take(&mut self.index) {
-            self.rows.prepare_derived(entry, present);
-        }
+        let rows = &mut self.rows;
+        self.index.prepare(|entry, present| rows.prepare_derived(entry, present));
         Ok(())
     }
 
@@ -279,8 +330,11 @@ impl<K: Key, V, A: Data + Default> Stateful for WindowAggregate<K, V, A> {
     }
 
     fn windows(&self, clocks: &[i64]) -> Option<OpenWindows> {
-        let closed_to = lagged(self.inputs.time(clocks), self.window.grace_ms());
-        Some(OpenWindows { earliest_end: self.earliest_end, closed_to })
+        if self.step.windows.never_close() {
+            return None;
+        }
+        let closed_to = lagged(self.step.inputs.time(clocks), self.step.windows.delay_ms());
+        Some(OpenWindows { earliest_end: self.index.earliest_end(), closed_to })
     }
 
     fn changed_rows(&self) -> usize {

@@ -7,6 +7,7 @@
 //!   that is too large alone is refused.
 //! * counts belong to the running transaction: they are taken at its commit and dropped with it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::faults::Faults;
@@ -91,6 +92,10 @@ pub(crate) struct Context {
     pub(crate) task: TaskId,
     /// Stream time of each input of the task; `i64::MIN` while unknown.
     pub(crate) clocks: Vec<i64>,
+    /// The clock on the wall when the worker last looked at it.
+    pub(crate) now_ms: i64,
+    /// Whether a processor has asked for it since the last record.
+    pub(crate) has_read_clock: Cell<bool>,
     pub(crate) counters: Counters,
     /// Late records one by one, where somebody asked for them.
     pub(crate) late_records: Option<Vec<LateRecord>>,
@@ -111,6 +116,8 @@ impl Context {
         Self {
             task,
             clocks: vec![i64::MIN; inputs],
+            now_ms: i64::MIN,
+            has_read_clock: Cell::new(false),
             counters: Counters::default(),
             late_records: None,
             judge: None,

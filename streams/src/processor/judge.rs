@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::ids::StoreName;
 use crate::key::windowed_key;
-use crate::time::{InForce, Span, Stamp, Tumbling};
+use crate::time::{InForce, Span, Stamp, Windows};
 
 /// The windows that stores had then.
 pub(crate) type WindowsThen = Arc<BTreeMap<StoreName, InForce>>;
@@ -53,13 +53,13 @@ impl Judge {
         &mut self,
         store: &StoreName,
         key: &[u8],
-        (now, span): (Tumbling, Span),
+        (now, span): (Windows, Span),
         stamp: Stamp,
     ) {
         let in_force = self.then.get(store);
         let then = in_force.and_then(|in_force| in_force.counted_by(span.start));
-        let Some(then) = then.filter(|then| then.size_ms() == now.size_ms()) else { return };
-        let judged = |window: Tumbling| window.is_late(span, stamp.source_time);
+        let Some(then) = then.filter(|then| then.are_like(&now)) else { return };
+        let judged = |window: Windows| window.is_late(span, stamp.source_time);
         let judged = match (judged(then), judged(now)) {
             (true, false) => Judged { late_then: 1, late_now: 0 },
             (false, true) => Judged { late_then: 0, late_now: 1 },

@@ -71,6 +71,16 @@ pub(crate) trait Timed {
     fn fire(&mut self, ctx: &mut Context) -> Result<()>;
     /// The inputs whose clocks make its time.
     fn inputs(&self) -> &TimeInputs;
+    /// The task is open: the clocks are those of the last commit.
+    fn resume(&mut self, _ctx: &Context) {}
+    /// Fires everything that is due by the clock on the wall; whether anything was.
+    fn tick(&mut self, _ctx: &mut Context) -> Result<bool> {
+        Ok(false)
+    }
+    /// When [`tick`](Self::tick) has something to do, by the clock on the wall; `None`: never.
+    fn next_tick(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// An operator that owns a store partition.
@@ -89,6 +99,15 @@ pub(crate) trait Stateful {
     fn implied(&self, key: &[u8], value: Option<&[u8]>) -> Vec<(Vec<u8>, Option<Bytes>)> {
         let entry = self.index_entry(key).map(|entry| (entry, value.map(|_| Bytes::new())));
         entry.into_iter().collect()
+    }
+    /// The same, where they follow from the record's timestamp as well.
+    fn implied_at(
+        &self,
+        key: &[u8],
+        _timestamp: i64,
+        value: Option<&[u8]>,
+    ) -> Vec<(Vec<u8>, Option<Bytes>)> {
+        self.implied(key, value)
     }
     /// Passes on the latest value of each row changed since the last commit, in the order in which
     /// they were first touched.

@@ -28,7 +28,8 @@ impl<K, V> Record<K, V> {
     }
 
     /// The same record with another value.
-    pub(crate) fn with_value<V2>(self, value: Option<V2>) -> Record<K, V2> {
+    #[must_use]
+    pub fn with_value<V2>(self, value: Option<V2>) -> Record<K, V2> {
         Record {
             key: self.key,
             value,
@@ -39,7 +40,8 @@ impl<K, V> Record<K, V> {
     }
 
     /// The same record with another key.
-    pub(crate) fn with_key<K2>(self, key: Option<K2>) -> Record<K2, V> {
+    #[must_use]
+    pub fn with_key<K2>(self, key: Option<K2>) -> Record<K2, V> {
         Record {
             key,
             value: self.value,

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::questions::Question;
-use crate::dsl::{Assembly, TopicTypes};
+use crate::codec::Data;
+use crate::dsl::{Assembly, RowTypes, TopicTypes};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
+use crate::key::RecordKey;
 use crate::topology::changelog_topic;
 
 /// What can be asked for.
@@ -30,6 +32,21 @@ impl Catalog {
         self.stores.get(name).ok_or_else(|| Error::UnknownStore {
             name: name.to_owned(),
             known: self.stores.keys().cloned().collect(),
+        })
+    }
+
+    /// A store that has these types.
+    pub(crate) fn typed<K: RecordKey, V: Data>(&self, name: &str) -> Result<StoreName> {
+        let (name, types) = self.find(name)?;
+        if types.rows.are::<K, V>() {
+            return Ok(name.clone());
+        }
+        let (key, value) = types.rows.shape();
+        let (asked_key, asked_value) = RowTypes::of::<K, V>().shape();
+        Err(Error::StoreTypes {
+            store: name.to_string(),
+            held: format!("{key} -> {value}"),
+            asked: format!("{asked_key} -> {asked_value}"),
         })
     }
 

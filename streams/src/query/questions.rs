@@ -111,6 +111,12 @@ pub(crate) struct StoreLine {
     pub(crate) bytes: u64,
     /// The end of the open window that closes first.
     pub(crate) earliest_end: Option<i64>,
+    /// Lookups of single rows since the job started that were answered from memory, and those that went to
+    /// the disk.
+    #[serde(default)]
+    pub(crate) cache_hits: u64,
+    #[serde(default)]
+    pub(crate) cache_misses: u64,
 }
 
 /// Rows, typed.
@@ -189,6 +195,8 @@ pub(super) fn store_lines(catalog: &Catalog, asked: &dyn Asked) -> Result<Vec<St
             has_more: parts.iter().any(|part| part.has_more),
             bytes: parts.iter().map(|part| part.bytes).sum(),
             earliest_end: parts.iter().filter_map(|part| part.earliest_end).min(),
+            cache_hits: parts.iter().map(|part| part.lookups.hits).sum(),
+            cache_misses: parts.iter().map(|part| part.lookups.misses).sum(),
         }
     };
     Ok(catalog.iter().map(line).collect())
@@ -204,7 +212,11 @@ fn rows(catalog: &Catalog, asked: &dyn Asked, wanted: &RowsWanted) -> Result<Pag
         What::Get { window, .. } => *window,
         What::Range { .. } => None,
     };
+    let lists_sessions = types.rows.lists_sessions();
     let kept = found.rows.into_iter().filter(|row| {
+        if lists_sessions {
+            return true;
+        }
         let is_in = |at: WindowTime| {
             split_windowed(&row.key).is_some_and(|(_, start, end)| at.is_in(start, end))
         };
@@ -218,8 +230,25 @@ fn rows(catalog: &Catalog, asked: &dyn Asked, wanted: &RowsWanted) -> Result<Pag
         let key = (types.key)(Some(&row.key));
         Ok(RowLine { partition: row.partition, key, timestamp: row.timestamp, value })
     };
-    let rows = kept.map(show).collect::<Result<_>>()?;
+    let mut rows = kept.map(show).collect::<Result<Vec<_>>>()?;
+    if let (true, Some(at)) = (lists_sessions, at) {
+        rows.retain_mut(|row| keep_sessions(&mut row.value, at));
+    }
     Ok(PageLine { rows, next: found.next, commits: found.commits })
+}
+
+/// Leaves those sessions of a key that a moment lies in; whether there are any.
+fn keep_sessions(row: &mut Value, at: WindowTime) -> bool {
+    let Some(sessions) = row.get_mut("sessions").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    sessions.retain(|session| {
+        let time = |name: &str| session.get(name).and_then(Value::as_i64);
+        // The last record of a session is in it.
+        let ends = |end: i64| end.saturating_add(1);
+        time("start").zip(time("end")).is_some_and(|(start, end)| at.is_in(start, ends(end)))
+    });
+    !sessions.is_empty()
 }
 
 fn select(types: &TopicTypes, what: &What) -> Result<Select, String> {
@@ -229,7 +258,9 @@ fn select(types: &TopicTypes, what: &What) -> Result<Select, String> {
     };
     let no_windows = || Err("it has no windows: leave out --window".to_owned());
     match what {
-        What::Get { window: Some(_), .. } if !types.is_windowed() => no_windows(),
+        What::Get { window: Some(_), .. } if !types.is_windowed() && !types.lists_sessions() => {
+            no_windows()
+        }
         What::Get { key: text, .. } if types.is_windowed() => {
             Ok(select_windows(types.inner_key(text)?, i64::MIN..i64::MAX))
         }
@@ -275,6 +306,16 @@ mod tests {
         }
         assert!(at.is_in(i64::MIN, i64::MAX));
         assert!(WindowTime::At(5).is_in(5, 6) && !WindowTime::At(5).is_in(4, 5));
+    }
+
+    #[test]
+    fn of_the_sessions_of_a_key_those_are_shown_that_a_moment_lies_in() {
+        let session = |start: i64, end: i64| serde_json::json!({ "start": start, "end": end });
+        let row = || serde_json::json!({ "sessions": [session(0, 5), session(20, 20)] });
+        let mut of_20 = row();
+        assert!(keep_sessions(&mut of_20, WindowTime::At(20)));
+        assert_eq!(of_20, serde_json::json!({ "sessions": [session(20, 20)] }));
+        assert!(!keep_sessions(&mut row(), WindowTime::At(6)));
     }
 
     #[test]

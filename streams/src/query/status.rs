@@ -71,7 +71,8 @@ pub(crate) struct SourceLine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WindowLine {
     pub(crate) store: String,
-    pub(crate) grace_ms: i64,
+    /// How long after the end that its key shows a window closes.
+    pub(crate) delay_ms: i64,
     /// Windows that end no later are closed.
     pub(crate) closed_to: Option<i64>,
     /// The source partition whose clock is behind all others: number of its line in `sources`.
@@ -190,6 +191,9 @@ fn windows(plan: &JobPlan, positions: &Positions, sources: &[SourceLine]) -> Vec
     let mut lines = Vec::new();
     for (node, kind) in graph.iter().map(|(id, node)| (id, &node.kind)) {
         let Kind::WindowAggregate { store, window, .. } = kind else { continue };
+        if window.never_close() {
+            continue;
+        }
         let part = membership[node.0];
         let inputs = graph.time_inputs(node);
         let time = |partition| {
@@ -202,8 +206,8 @@ fn windows(plan: &JobPlan, positions: &Positions, sources: &[SourceLine]) -> Vec
         let known = time > i64::MIN && time < i64::MAX;
         lines.push(WindowLine {
             store: store.to_string(),
-            grace_ms: window.grace_ms(),
-            closed_to: known.then(|| time.saturating_sub(window.grace_ms())),
+            delay_ms: window.delay_ms(),
+            closed_to: known.then(|| time.saturating_sub(window.delay_ms())),
             held_by: held_by(plan, part, sources),
         });
     }
@@ -266,11 +270,14 @@ impl crate::topology::Graph {
                 Kind::WindowAggregate { window, .. } => window.lag_ms(),
                 Kind::StreamJoin { window, join: JoinKind::Inner, .. } => window.inner_lag_ms(),
                 Kind::StreamJoin { window, .. } => window.lag_ms(),
+                Kind::AtMostEvery { every_ms: lag_ms, .. }
+                | Kind::GraceJoin { grace_ms: lag_ms, .. } => *lag_ms,
                 _ => 0,
             };
             let node = &self.nodes[id.0];
             // What a stream looks up does not count.
-            let counting = if matches!(node.kind, Kind::TableJoin { .. }) { 1 } else { usize::MAX };
+            let looks_up = matches!(node.kind, Kind::TableJoin { .. } | Kind::GraceJoin { .. });
+            let counting = if looks_up { 1 } else { usize::MAX };
             let next = node.inputs.iter().take(counting);
             above.extend(next.map(|&input| (input, lag.saturating_add(own))));
         }

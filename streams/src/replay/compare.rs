@@ -29,6 +29,7 @@ use crate::dsl::{Assembly, TopicTypes};
 use crate::error::{Error, Result};
 use crate::key::{RecordKey, Windowed};
 use crate::record::RawRecord;
+use crate::time::Span as WindowSpan;
 use crate::topology::{Closing, Nature};
 
 /// What a topic holds of each key: one value, or all of them in order of their bytes.
@@ -120,8 +121,9 @@ impl Compare<'_> {
             window_of(record.key).is_some_and(|(start, end)| {
                 // Until then a record may have come that counted, whichever grace was the larger one.
                 let grace = late.map_or(window.grace_ms(), |late| late.grace_ms(start));
-                let deadline = i128::from(end) + i128::from(grace);
-                let is_behind = after == i128::from(i64::MIN) || i128::from(start) > after;
+                let span = WindowSpan { start, end };
+                let deadline = window.with_grace(grace).deadline(span);
+                let is_behind = after == i128::from(i64::MIN) || window.depends_from(span) > after;
                 is_behind && deadline <= closed_to
             })
         };

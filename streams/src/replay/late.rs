@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::processor::{Judged, JudgedRows};
 use crate::runtime::{JobPlan, decode_judged};
-use crate::time::{InForce, Ms, Span, Tumbling};
+use crate::time::{InForce, Ms, Span, Windows};
 use crate::topology::{Graph, Kind, late_topic};
 
 /// How many windows are told apart; beyond that no reason is given at all.
@@ -68,7 +68,7 @@ impl Live {
     }
 }
 
-fn windows_of(graph: &Graph) -> BTreeMap<StoreName, Tumbling> {
+fn windows_of(graph: &Graph) -> BTreeMap<StoreName, Windows> {
     let windows = graph.iter().filter_map(|(_, node)| match &node.kind {
         Kind::WindowAggregate { store, window, .. } => Some((store.clone(), *window)),
         _ => None,
@@ -98,7 +98,7 @@ impl<'a> Lateness<'a> {
     }
 
     /// What is known of one output.
-    pub(super) fn of_output(&self, name: &str, window: Tumbling) -> Option<OfOutput<'_>> {
+    pub(super) fn of_output(&self, name: &str, window: Windows) -> Option<OfOutput<'_>> {
         let store = self.graph.only_windows_of(name)?;
         let (in_force, time) = self.live.stores.get(store)?;
         Some(OfOutput { store, in_force, time: *time, window, rows: self.rows.as_ref() })
@@ -139,7 +139,7 @@ pub(super) struct OfOutput<'a> {
     in_force: &'a InForce,
     /// How far the live job is.
     time: i64,
-    window: Tumbling,
+    window: Windows,
     rows: Option<&'a JudgedRows>,
 }
 
@@ -147,7 +147,7 @@ impl OfOutput<'_> {
     /// The larger grace of both for a window that starts there: until then a record may have counted.
     pub(super) fn grace_ms(&self, start: i64) -> i64 {
         let then = self.in_force.counted_by(start);
-        let then = then.filter(|then| then.size_ms() == self.window.size_ms());
+        let then = then.filter(|then| then.are_like(&self.window));
         then.map_or(0, |then| then.grace_ms()).max(self.window.grace_ms())
     }
 
@@ -159,7 +159,7 @@ impl OfOutput<'_> {
     }
 }
 
-fn said(judged: Judged, then: Tumbling, now: Tumbling) -> Option<String> {
+fn said(judged: Judged, then: Windows, now: Windows) -> Option<String> {
     let records = |count: u64, one: &str, many: &str| match count {
         1 => format!("1 record {one}"),
         count => format!("{count} records {many}"),
@@ -190,10 +190,11 @@ fn spaced(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Shape;
 
     #[test]
     fn a_reason_names_how_many_and_the_grace_that_made_them_late() {
-        let window = |grace_ms| Tumbling::of_ms(60_000, grace_ms).unwrap();
+        let window = |grace_ms| Windows::of(Shape::Tumbling { size: 60_000 }, grace_ms).unwrap();
         let reason = |late_then, late_now| {
             said(Judged { late_then, late_now }, window(10_000), window(1_500))
         };

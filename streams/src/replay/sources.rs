@@ -16,11 +16,11 @@ use super::scratch::Source;
 use crate::app::App;
 use crate::at::At;
 use crate::broker::{
-    Located, LogTopic, LogView, LoggedRaises, Merged, SourceSpan, SourceTopic, Span, Stretches,
+    Located, LogTopic, LogView, LoggedClock, Merged, SourceSpan, SourceTopic, Span, Stretches,
     View, extent, find_topic, first_not_older, locate, timestamp_at, topics_of, whole,
 };
 use crate::error::{Error, Result};
-use crate::runtime::RaiseRecord;
+use crate::runtime::{RaiseRecord, ReadingRecord};
 use crate::topology::{Graph, clock_topic};
 
 /// The names of the log's topics.
@@ -133,9 +133,9 @@ fn first_time(
     Ok(first)
 }
 
-/// Where the live job has passed over silent partitions: its clock on the wall decided that, so it can not
-/// be found again from the records.
-pub(super) fn logged_raises(app: &App) -> Result<LoggedRaises> {
+/// Where the live job has passed over silent partitions, and what its processors have read from the clock on
+/// the wall: it can not be found again from the records.
+pub(super) fn logged_clock(app: &App) -> Result<LoggedClock> {
     let mut view = View::of(app.log_dir());
     let name = clock_topic(app.id());
     let located = view.with(|log| {
@@ -145,27 +145,32 @@ pub(super) fn logged_raises(app: &App) -> Result<LoggedRaises> {
     });
     let (topic, spans) = match located {
         // No partition was silent for long.
-        Err(Error::UnknownTopic { .. }) => return Ok(LoggedRaises::new()),
+        Err(Error::UnknownTopic { .. }) => return Ok(LoggedClock::default()),
         located => located?,
     };
     let parts = (0..).zip(spans).map(|(partition, span)| (topic.clone(), partition, span));
     let mut records = Merged::new(Stretches::new(view, parts));
-    let mut raises = LoggedRaises::new();
-    while records.next(|_, record| note_raise(record.key, record.value, &mut raises))?.is_some() {}
-    Ok(raises)
+    let mut clock = LoggedClock::default();
+    while records.next(|_, record| note(record.key, record.value, &mut clock))?.is_some() {}
+    Ok(clock)
 }
 
-/// Takes in one record of the topic of raises: a raise, or that all before are void.
-fn note_raise(key: Option<&[u8]>, value: Option<&[u8]>, raises: &mut LoggedRaises) {
+/// Takes in one record of the topic of clocks: a raise, a reading, or that all before are void.
+fn note(key: Option<&[u8]>, value: Option<&[u8]>, clock: &mut LoggedClock) {
     match (key, value) {
         (Some(key), Some(value)) => {
-            let Some(raise) = RaiseRecord::decode(key, value) else { return };
-            let known = raises.entry((raise.topic, raise.partition)).or_default();
-            known.push((raise.next_offset, raise.raised_to));
+            if let Some(raise) = RaiseRecord::decode(key, value) {
+                let known = clock.raises.entry((raise.topic, raise.partition)).or_default();
+                known.push((raise.next_offset, raise.raised_to));
+            } else if let Some(reading) = ReadingRecord::decode(key, value) {
+                let known = clock.readings.entry((reading.topic, reading.partition)).or_default();
+                known.push((reading.next_offset, reading.now_ms));
+            }
         }
         (Some(key), None) => {
             if let Some(place) = RaiseRecord::split_key(key) {
-                raises.remove(&place);
+                clock.raises.remove(&place);
+                clock.readings.remove(&place);
             }
         }
         (None, _) => {}
@@ -220,20 +225,26 @@ mod tests {
 
     #[test]
     fn a_reset_makes_the_raises_before_it_void_in_each_partition_that_it_names() {
-        let mut raises = LoggedRaises::new();
+        let mut clock = LoggedClock::default();
+        let topic = "clicks".to_owned();
+        let reading = ReadingRecord { topic, partition: 0, next_offset: 5, now_ms: 7 };
+        let (key, value) = reading.encode();
+        note(Some(&key), Some(&value), &mut clock);
+        assert_eq!(clock.readings[&("clicks".to_owned(), 0)], [(5, 7)]);
         let raise = |partition, next_offset| {
             let topic = "clicks".to_owned();
             RaiseRecord { topic, partition, next_offset, raised_to: 7 }.encode()
         };
         for (partition, offset) in [(0, 5), (1, 6), (0, 9)] {
             let (key, value) = raise(partition, offset);
-            note_raise(Some(&key), Some(&value), &mut raises);
+            note(Some(&key), Some(&value), &mut clock);
         }
-        note_raise(Some(&RaiseRecord::key("clicks", 0)), None, &mut raises);
-        note_raise(Some(b"?"), None, &mut raises);
+        note(Some(&RaiseRecord::key("clicks", 0)), None, &mut clock);
+        note(Some(b"?"), None, &mut clock);
         let (key, value) = raise(0, 2);
-        note_raise(Some(&key), Some(&value), &mut raises);
-        let of = |partition| raises[&("clicks".to_owned(), partition)].clone();
+        note(Some(&key), Some(&value), &mut clock);
+        let of = |partition| clock.raises[&("clicks".to_owned(), partition)].clone();
         assert_eq!((of(0), of(1)), (vec![(2, 7)], vec![(6, 7)]));
+        assert!(clock.readings.is_empty());
     }
 }

@@ -163,6 +163,8 @@ pub(crate) struct Input {
     pub(crate) raised_at: Option<Duration>,
     /// Raises to repeat: each before the record at its offset.
     raises: VecDeque<LoggedRaise>,
+    /// What was read from the clock on the wall, the same way.
+    readings: VecDeque<(i64, i64)>,
     /// What it holds back, if its records are taken in the order of source time.
     pub(crate) ordering: Option<Ordering>,
 }
@@ -217,6 +219,7 @@ impl Input {
             read_at: now,
             raised_at: None,
             raises: VecDeque::new(),
+            readings: VecDeque::new(),
             ordering: None,
         }
     }
@@ -225,6 +228,22 @@ impl Input {
     pub(crate) fn repeating(self, mut raises: Vec<LoggedRaise>) -> Self {
         raises.sort_unstable();
         Self { raises: raises.into(), ..self }
+    }
+
+    /// The same input, before whose records the clock on the wall is what an earlier run has read:
+    /// (offset, time), in the order in which it did.
+    pub(crate) fn reading(self, readings: Vec<(i64, i64)>) -> Self {
+        Self { readings: readings.into(), ..self }
+    }
+
+    /// The next time on the wall that was read before its next record.
+    pub(crate) fn repeat_reading(&mut self) -> Option<i64> {
+        let &(next_offset, now_ms) = self.readings.front()?;
+        if next_offset > self.position() {
+            return None;
+        }
+        self.readings.pop_front();
+        Some(now_ms)
     }
 
     /// The time up to which it was passed over before its next record.

@@ -37,7 +37,7 @@ mod threads;
 mod window_times;
 mod worker;
 
-pub(crate) use clock_log::RaiseRecord;
+pub(crate) use clock_log::{RaiseRecord, ReadingRecord};
 pub(crate) use commit::{Committer, Sealed};
 pub(crate) use input::InputTime;
 pub(crate) use late_log::decode_judged;

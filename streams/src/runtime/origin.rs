@@ -6,10 +6,13 @@
 //!     offset     everything below is void: the job was reset when the changelog ended there; else 0
 //!     metadata   0         1         2
 //!                +---------+---------+------------------+------------------------+
-//!                | version | periods | period, 32 each  | key -> value, as UTF-8 |   partition 0
+//!                | version | periods | period, 41 each  | key -> value, as UTF-8 |   partition 0
 //!                +---------+---------+------------------+------------------------+
-//!       period   size, grace, read to, time: i64 big-endian, see `InForce`
-//!       others   no text. Version 1 has no periods, and no number of them: the store has no windows
+//!       period   kind, then a, b, grace, read to, time: i64 big-endian, see `InForce`
+//!                kind 0 tumbling: a size    1 hopping: a size, b step    2 since: a start
+//!                     3 sliding: a difference    4 session: a gap        b is 0 where nothing is said
+//!       others   no text. Version 1 has no periods, and no number of them: the store has no windows.
+//!                Version 2 has tumbling windows only, without kind and b
 //! ```
 //!
 //! Why among the positions: they are written in the same commit record as the sources' positions, so a
@@ -27,11 +30,12 @@ use super::plan::JobPlan;
 use crate::broker::{Broker, Position, Producer, TopicRef};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
-use crate::time::{InForce, Period, Tumbling};
+use crate::time::{InForce, Period, Shape, Windows};
 use crate::topology::changelog_topic;
 
 const VERSION_TYPES: u8 = 1;
-const VERSION: u8 = 2;
+const VERSION_TUMBLING: u8 = 2;
+const VERSION: u8 = 3;
 /// A longer text is cut, and told apart by a number at its end.
 const TYPES_BYTES_MAX: usize = 4_096;
 
@@ -50,7 +54,9 @@ impl Origin {
             count => vec![VERSION, count],
         };
         for Period { window, read_to, time } in periods {
-            for number in [window.size_ms(), window.grace_ms(), *read_to, *time] {
+            let (kind, a, b) = numbers_of(window.shape());
+            bytes.push(kind);
+            for number in [a, b, window.grace_ms(), *read_to, *time] {
                 bytes.extend_from_slice(&number.to_be_bytes());
             }
         }
@@ -63,17 +69,23 @@ impl Origin {
         let (&version, rest) = bytes.split_first()?;
         let (count, mut rest) = match version {
             VERSION_TYPES => (0, rest),
-            VERSION => rest.split_first().map(|(&count, rest)| (count, rest))?,
+            VERSION_TUMBLING | VERSION => rest.split_first().map(|(&count, rest)| (count, rest))?,
             _ => return None,
         };
         let mut periods = Vec::new();
         for _ in 0..count {
+            let (kind, after) = match version {
+                VERSION => rest.split_first()?,
+                _ => (&0, rest),
+            };
+            rest = after;
             let mut number = || {
                 let (number, after) = rest.split_first_chunk::<8>()?;
                 rest = after;
                 Some(i64::from_be_bytes(*number))
             };
-            let window = Tumbling::of_ms(number()?, number()?)?;
+            let (a, b) = (number()?, if version == VERSION { number()? } else { 0 });
+            let window = Windows::of(shape_of(*kind, a, b)?, number()?)?;
             periods.push(Period { window, read_to: number()?, time: number()? });
         }
         let types = std::str::from_utf8(rest).ok()?;
@@ -83,6 +95,28 @@ impl Origin {
 
     fn position(&self, topic: &TopicRef, partition: u32, offset: i64) -> Position {
         Position { topic: topic.id, partition, offset, metadata: self.encode() }
+    }
+}
+
+/// A kind of windows as numbers.
+fn numbers_of(shape: Shape) -> (u8, i64, i64) {
+    match shape {
+        Shape::Tumbling { size } => (0, size, 0),
+        Shape::Hopping { size, step } => (1, size, step),
+        Shape::Since { start } => (2, start, 0),
+        Shape::Sliding { difference } => (3, difference, 0),
+        Shape::Session { gap } => (4, gap, 0),
+    }
+}
+
+fn shape_of(kind: u8, a: i64, b: i64) -> Option<Shape> {
+    match kind {
+        0 => Some(Shape::Tumbling { size: a }),
+        1 => Some(Shape::Hopping { size: a, step: b }),
+        2 => Some(Shape::Since { start: a }),
+        3 => Some(Shape::Sliding { difference: a }),
+        4 => Some(Shape::Session { gap: a }),
+        _ => None,
     }
 }
 
@@ -259,15 +293,27 @@ mod tests {
         let mut origin = Origin { types, in_force: InForce::default() };
         assert_eq!(origin.encode(), b"\x01u32 -> u64");
         assert_eq!(Origin::decode(b"\x01u32 -> u64").as_ref(), Some(&origin));
-        let window = Tumbling::of_ms(60_000, 10_000).unwrap();
+        let window = Windows::of(Shape::Tumbling { size: 60_000 }, 10_000).unwrap();
         origin.in_force.begin(Period { window, read_to: 0x0102, time: -2 });
-        let bytes = b"\x02\x01\0\0\0\0\0\0\xea\x60\0\0\0\0\0\0\x27\x10\0\0\0\0\0\0\x01\x02\
-                      \xff\xff\xff\xff\xff\xff\xff\xfeu32 -> u64";
+        let old = b"\x02\x01\0\0\0\0\0\0\xea\x60\0\0\0\0\0\0\x27\x10\0\0\0\0\0\0\x01\x02\
+                    \xff\xff\xff\xff\xff\xff\xff\xfeu32 -> u64";
+        let bytes = b"\x03\x01\0\0\0\0\0\0\0\xea\x60\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x27\x10\
+                      \0\0\0\0\0\0\x01\x02\xff\xff\xff\xff\xff\xff\xff\xfeu32 -> u64";
         assert_eq!(origin.encode(), bytes);
+        assert_eq!(Origin::decode(old).as_ref(), Some(&origin), "as it was before other kinds");
         assert_eq!(Origin::decode(bytes), Some(origin));
+        for (kind, a, b) in [(1, 60_000, 5_000), (2, -7, 0), (3, 60_000, 0), (4, 60_000, 0)] {
+            let shape = shape_of(kind, a, b).unwrap();
+            assert_eq!(numbers_of(shape), (kind, a, b));
+            let mut in_force = InForce::default();
+            let window = Windows::of(shape, 1).unwrap();
+            in_force.begin(Period { window, read_to: 1, time: 2 });
+            let origin = Origin { types: None, in_force };
+            assert_eq!(Origin::decode(&origin.encode()), Some(origin));
+        }
         assert_eq!(Origin::default().encode(), [1]);
         assert_eq!(Origin::decode(&[1]), Some(Origin::default()));
-        for wrong in [&[][..], &[2], &[3, 0], &[2, 9, 0], &bytes[..33], &[1, 255]] {
+        for wrong in [&[][..], &[2], &[4, 0], &[2, 9, 0], &bytes[..41], &[1, 255]] {
             assert_eq!(Origin::decode(wrong), None, "{wrong:?}");
         }
     }

@@ -32,7 +32,7 @@ use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::key::split_windowed;
-use crate::store::{RowCache, StoreError, layout};
+use crate::store::{Lookups, RowCache, StoreError, layout};
 
 /// Rows that one answer carries at most.
 pub(crate) const ROWS_MAX: usize = 10_000;
@@ -135,6 +135,8 @@ pub(crate) struct StoreReport {
     pub(crate) has_more: bool,
     /// The end of the window that closes first.
     pub(crate) earliest_end: Option<i64>,
+    /// How lookups of single rows went since it was opened.
+    pub(crate) lookups: Lookups,
 }
 
 /// What one task, or one worker, has to say.
@@ -174,6 +176,14 @@ impl Query {
         drop(self.reply.send(Reply::Workers { workers, commits }));
     }
 
+    /// The whole answer, where one place has all rows.
+    pub(crate) fn answer_whole(self, commits: u64, told: impl FnOnce(&Question) -> Result<Told>) {
+        let told = told(&self.question);
+        self.told(1, commits);
+        // Whoever asked may have given up.
+        drop(self.reply.send(Reply::Part(told)));
+    }
+
     /// A worker's answer.
     pub(super) fn answer(self, worker: &Worker) {
         let told = worker.tell(&self.question);
@@ -209,7 +219,7 @@ impl std::fmt::Debug for Desk {
 
 impl Desk {
     /// From now on questions are passed on like this; `false`: they cannot be any more.
-    pub(super) fn open(&self, pass_on: impl Fn(Query) -> bool + Send + 'static) {
+    pub(crate) fn open(&self, pass_on: impl Fn(Query) -> bool + Send + 'static) {
         self.turn(Hours::Open(Box::new(pass_on)));
     }
 
@@ -273,7 +283,7 @@ fn next(replies: &Receiver<Reply>) -> Result<Reply> {
 
 impl Worker {
     /// What its tasks have committed.
-    fn tell(&self, question: &Question) -> Result<Told> {
+    pub(crate) fn tell(&self, question: &Question) -> Result<Told> {
         let mut all = Told::default();
         for task in self.tasks() {
             task.tell(question, &mut all)?;
@@ -385,6 +395,7 @@ fn report(store: &StoreName, partition: u32, kind: u8, rows: &mut RowCache) -> R
         bytes: 0,
         has_more: false,
         earliest_end: None,
+        lookups: rows.lookups(),
     };
     rows.scan(&[kind], &[kind + 1], &mut |key, row| {
         if report.rows == u64::try_from(LOOKED_AT_MAX).unwrap_or(u64::MAX) {

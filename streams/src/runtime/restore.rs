@@ -127,7 +127,8 @@ fn push_row(
         layout::encode_row(timestamp, value, &mut row);
         Bytes::from(row)
     });
-    out.extend(op.implied(key, value).into_iter().map(|(key, row)| (key.into(), row)));
+    let implied = op.implied_at(key, timestamp, value);
+    out.extend(implied.into_iter().map(|(key, row)| (key.into(), row)));
     out.push((row_key.into(), row));
 }
 

@@ -98,6 +98,10 @@ pub(crate) struct Task {
     clock_log: Option<(TopicRef, Box<dyn Batch>)>,
     /// Where it is counted what was late then, in a replay.
     late_log: Option<LateLog>,
+    /// Whether the clock on the wall is what an earlier run has written down.
+    repeats_clock: bool,
+    /// The last reading that was written down.
+    logged_reading: i64,
     /// Inputs whose clocks windows depend on.
     timed_inputs: Arc<BTreeSet<usize>>,
     pub(crate) restored: u64,
@@ -155,6 +159,8 @@ impl Task {
             has_ordered: part.sources.iter().any(|source| source.is_ordered),
             clock_log: plan.clock.clone().map(|topic| (topic, broker.batch())),
             late_log: plan.late.clone().map(|topic| LateLog::new(topic, broker)),
+            repeats_clock: false,
+            logged_reading: i64::MIN,
             timed_inputs: Arc::clone(&plan.timed_inputs),
             restored: 0,
         };
@@ -177,6 +183,7 @@ impl Task {
             part.sources.iter().find(|source| source.input == number).map(|source| source.rank)
         };
         task.inputs.sort_by_key(|input| (!input.is_global, rank(input.number), input.number));
+        task.timed.iter().for_each(|step| step.op.borrow_mut().resume(&task.ctx));
         Ok(task)
     }
 
@@ -205,6 +212,7 @@ impl Task {
                 return Ok(true);
             }
             raised |= self.repeat_raises(place);
+            raised |= self.repeat_readings(place)?;
         }
         if raised {
             self.fire()?;
@@ -266,6 +274,7 @@ impl Task {
 
     fn process(&mut self, chosen: usize) -> Result<()> {
         self.repeat_raises(chosen);
+        self.repeat_readings(chosen)?;
         let input = &mut self.inputs[chosen];
         let number = input.number;
         let record = input.head().expect("an input with a record was chosen");
@@ -277,6 +286,9 @@ impl Task {
             self.ctx.faults.begin_record(number, input.partition, is_copy, &record);
             entry.process(&mut self.ctx, number, &record)?;
             self.ctx.faults.end_record();
+            if self.ctx.has_read_clock.take() && self.logged_reading != self.ctx.now_ms {
+                self.log_reading(chosen)?;
+            }
         } else {
             self.ctx.observe(number, record.timestamp);
         }

@@ -138,6 +138,20 @@ impl Worker {
         self.tasks.iter_mut().try_for_each(|task| task.raise(to))
     }
 
+    /// The clock on the wall stands at `now_ms`: fires what is due by it; whether anything was.
+    pub(crate) fn tick(&mut self, now_ms: i64) -> Result<bool> {
+        let mut any = false;
+        for task in &mut self.tasks {
+            any |= task.tick(now_ms)?;
+        }
+        Ok(any)
+    }
+
+    /// When something is due by the clock on the wall; `None`: never.
+    pub(crate) fn next_tick(&self) -> Option<i64> {
+        self.tasks.iter().filter_map(Task::next_tick).min()
+    }
+
     /// Passes over those of its inputs that are still silent; whether there were any.
     pub(crate) fn pass_over(
         &mut self,

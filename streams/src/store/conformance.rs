@@ -32,6 +32,7 @@ pub(crate) trait Crashable {
 pub(crate) fn run(seeds: Range<u64>, make: impl Fn(u64) -> Box<dyn Crashable>) {
     rows_are_put_replaced_and_deleted(&*make(1));
     scans_go_in_key_order_within_their_bounds(&*make(2));
+    scans_back_are_scans_reversed(&*make(2));
     stores_do_not_see_each_other(&*make(3));
     clear_takes_exactly_its_range(&*make(4));
     what_is_synced_survives_a_crash(&mut *make(5));
@@ -118,6 +119,40 @@ fn scans_go_in_key_order_within_their_bounds(harness: &dyn Crashable) {
     };
     store.scan(b"", b"\xff\xff", &mut visit).expect("scans");
     assert_eq!(visited, 2, "a visitor that breaks is not called again");
+}
+
+fn scans_back_are_scans_reversed(harness: &dyn Crashable) {
+    let stores = open(&*harness.backend(), &["backward", "other"]);
+    let store = &*stores[0];
+    stores[1].write(&[put("a", "v"), put("zz", "v")]).expect("writes");
+    let sorted: [&[u8]; 6] = [b"\0", b"\0\0", b"a", b"aa", b"b\xff", b"\xff"];
+    for key in sorted {
+        store.write(&[(Bytes::copy_from_slice(key), Some(copy("v")))]).expect("writes");
+    }
+    store.write(&[put("ab", "v")]).expect("writes");
+    store.write(&[delete("ab")]).expect("writes");
+    let bounds: [&[u8]; 9] =
+        [b"", b"\0", b"\0\0", b"a", b"a\0", b"ab", b"b\xff", b"c", b"\xff\xff"];
+    for from in bounds {
+        for to in bounds {
+            let mut forward = keys(store, from, to);
+            forward.reverse();
+            let mut back = Vec::new();
+            let mut visit = |key: &[u8], _: &[u8]| {
+                back.push(key.to_vec());
+                ControlFlow::Continue(())
+            };
+            store.scan_back(from, to, &mut visit).expect("scans");
+            assert_eq!(back, forward, "{} to {}", from.escape_ascii(), to.escape_ascii());
+        }
+    }
+    let mut last = Vec::new();
+    let mut visit = |key: &[u8], _: &[u8]| {
+        last = key.to_vec();
+        ControlFlow::Break(())
+    };
+    store.scan_back(b"", b"\xff\xff", &mut visit).expect("scans");
+    assert_eq!(last, b"\xff", "a visitor that breaks is not called again");
 }
 
 fn stores_do_not_see_each_other(harness: &dyn Crashable) {

@@ -23,6 +23,18 @@
 //!    version      all numbers big-endian, i32 and i64          i64 big-endian
 //! ```
 //!
+//! What is in the rows of windows:
+//!
+//! ```text
+//!   tumbling, hopping, since   key: inner key, start, end     value: the aggregate      one row a window
+//!   session                    key: the stream's own          value: its open sessions  one row a key
+//!   sliding                    key: the stream's own          value: its records        one row a key
+//! ```
+//!
+//! Why one row a key: a record must find every session that it joins, and every window that it is in. One
+//! row is found by hash, where rows of their own would have to be searched for by range; and of each key
+//! only what is open is kept.
+//!
 //! Invariants
 //! * the end in a time index key has its sign bit flipped, so index rows lie in the order of time.
 //! * a partition's keys lie between its prefix with kind 0 and its prefix with kind 0xff, exclusive.
@@ -92,6 +104,7 @@ impl Checkpoint {
 }
 
 /// The key of a row, as a row cache takes it.
+#[cfg(test)]
 pub(crate) fn row_key(key: &[u8], out: &mut Vec<u8>) {
     key_of(KIND_ROW, key, out);
 }

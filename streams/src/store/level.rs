@@ -120,24 +120,50 @@ impl Level {
         &'a self,
         from: &'a [u8],
         to: &'a [u8],
-    ) -> impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> + 'a {
-        let one_kind = is_ordered(from) && to <= &[KIND_SLICE][..];
-        let mut hashed: Vec<_> = if one_kind {
-            Vec::new()
-        } else {
-            let rows = self.hashed.iter();
-            rows.filter(|(key, _)| from <= &key[..] && &key[..] < to).collect()
-        };
-        hashed.sort_unstable_by_key(|(key, _)| *key);
-        let bounds = (Bound::Included(from), Bound::Excluded(to));
-        let mut ordered = self.ordered.range::<[u8], _>(bounds).peekable();
-        let mut hashed = hashed.into_iter().peekable();
+    ) -> impl Iterator<Item = RowRef<'a>> + 'a {
+        let mut hashed = self.hashed_between(from, to).into_iter().peekable();
+        let mut ordered = self.ordered_between(from, to).peekable();
         std::iter::from_fn(move || match (hashed.peek(), ordered.peek()) {
             (Some((h, _)), Some((o, _))) if h < o => hashed.next(),
             (Some(_), None) => hashed.next(),
             _ => ordered.next(),
         })
         .map(|(key, value)| (key, value.as_ref()))
+    }
+
+    /// The same, the last key first.
+    pub(super) fn range_back<'a>(
+        &'a self,
+        from: &'a [u8],
+        to: &'a [u8],
+    ) -> impl Iterator<Item = RowRef<'a>> + 'a {
+        let mut hashed = self.hashed_between(from, to).into_iter().rev().peekable();
+        let mut ordered = self.ordered_between(from, to).rev().peekable();
+        std::iter::from_fn(move || match (hashed.peek(), ordered.peek()) {
+            (Some((h, _)), Some((o, _))) if h > o => hashed.next(),
+            (Some(_), None) => hashed.next(),
+            _ => ordered.next(),
+        })
+        .map(|(key, value)| (key, value.as_ref()))
+    }
+
+    /// Rows that are found by hash, sorted; none where the range holds none of their kinds.
+    fn hashed_between(&self, from: &[u8], to: &[u8]) -> Vec<(&Bytes, &Option<Bytes>)> {
+        if is_ordered(from) && to <= &[KIND_SLICE][..] {
+            return Vec::new();
+        }
+        let rows = self.hashed.iter();
+        let mut rows: Vec<_> = rows.filter(|(key, _)| from <= &key[..] && &key[..] < to).collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        rows
+    }
+
+    fn ordered_between(
+        &self,
+        from: &[u8],
+        to: &[u8],
+    ) -> btree_map::Range<'_, Bytes, Option<Bytes>> {
+        self.ordered.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)))
     }
 
     /// One batch for the store: these rows, sorted, and the checkpoint that they reach.
@@ -198,12 +224,28 @@ pub(super) fn merged<'a>(
     upper: impl Iterator<Item = RowRef<'a>>,
     lower: impl Iterator<Item = RowRef<'a>>,
 ) -> impl Iterator<Item = RowRef<'a>> {
+    merged_by(upper, lower, |below, above| below < above)
+}
+
+/// The same for rows of which the last comes first.
+pub(super) fn merged_back<'a>(
+    upper: impl Iterator<Item = RowRef<'a>>,
+    lower: impl Iterator<Item = RowRef<'a>>,
+) -> impl Iterator<Item = RowRef<'a>> {
+    merged_by(upper, lower, |below, above| below > above)
+}
+
+fn merged_by<'a>(
+    upper: impl Iterator<Item = RowRef<'a>>,
+    lower: impl Iterator<Item = RowRef<'a>>,
+    comes_first: impl Fn(&Bytes, &Bytes) -> bool,
+) -> impl Iterator<Item = RowRef<'a>> {
     let (mut upper, mut lower) = (upper.peekable(), lower.peekable());
     std::iter::from_fn(move || {
         let Some((key, _)) = upper.peek() else {
             return lower.next();
         };
-        if let Some(below) = lower.next_if(|(below, _)| below < key) {
+        if let Some(below) = lower.next_if(|(below, _)| comes_first(below, key)) {
             return Some(below);
         }
         let _hidden = lower.next_if(|(below, _)| below == key);

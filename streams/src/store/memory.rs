@@ -210,6 +210,20 @@ impl ByteStore for MemoryStore {
         Ok(())
     }
 
+    fn scan_back(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        let image = self.image("scan")?;
+        if from >= to {
+            return Ok(());
+        }
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        for (key, value) in image.live.range::<[u8], _>(bounds).rev() {
+            if let ControlFlow::Break(()) = visit(key, value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn write(&self, rows: &[(Bytes, Option<Bytes>)]) -> Result<(), StoreError> {
         self.image("write")?.change(Change::Write(rows.to_vec()));
         Ok(())

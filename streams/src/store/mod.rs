@@ -1,7 +1,7 @@
 //! The ordered byte store behind every kind of state, and what lies in front of it.
 //!
 //! Why: windows, sessions, timestamps and versions are layouts of keys and values over one ordered
-//! store of bytes, so a back end has six operations to get right and one suite to pass.
+//! store of bytes, so a back end has seven operations to get right and one suite to pass.
 //!
 //! ```text
 //!   RowCache      undecided -> dirty -> flushing -> clean      one store partition of one task
@@ -41,15 +41,26 @@ mod overlay;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod row_cache;
+mod versioned;
 
 pub(crate) use flusher::{Flusher, HeldFlushes};
 pub(crate) use layout::Checkpoint;
 pub(crate) use memory::MemoryBackend;
 pub(crate) use ordered::{OrderedOverlay, Stored};
-pub(crate) use overlay::{Overlay, View};
+pub(crate) use overlay::{Overlay, View, VisitRow};
 #[cfg(feature = "rocksdb")]
-pub(crate) use rocks::{RocksBackend, RocksBudget};
-pub(crate) use row_cache::{BrokenFlush, CacheOptions, RowCache};
+pub(crate) use rocks::{RocksBackend, RocksBudget, killed};
+pub(crate) use row_cache::{BrokenFlush, CacheOptions, Lookups, RowCache};
+pub(crate) use versioned::{Put, Versions, split_version};
+
+/// In which order rows are visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// In the order of their keys.
+    Forward,
+    /// The last key first.
+    Back,
+}
 
 /// What a [`ByteStore::scan`] calls for each row, with its key and value, until it breaks.
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
@@ -73,6 +84,13 @@ pub(crate) trait ByteStore: Send + Sync {
     ///
     /// [`StoreError`]: the back end failed; rows before the failure have been visited.
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError>;
+
+    /// The same in the reverse order of their keys.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the back end failed; rows before the failure have been visited.
+    fn scan_back(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError>;
 
     /// Puts rows, and deletes those whose value is `None`, as one atomic batch. No key may occur
     /// twice; sorted keys are the fastest.

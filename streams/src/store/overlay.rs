@@ -16,7 +16,10 @@
 //!
 //! On crash: gone; the changelog's tail and the input after the committed offsets bring it back.
 
+mod scan;
+
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 
@@ -28,6 +31,8 @@ use crate::codec::{Bincode, Codec};
 use crate::ids::StoreName;
 use crate::time::Stamp;
 
+pub(crate) use scan::VisitRow;
+
 /// A row as the running transaction sees it.
 pub(crate) struct Row<A> {
     key: Box<[u8]>,
@@ -35,6 +40,8 @@ pub(crate) struct Row<A> {
     pub(crate) value: Option<A>,
     /// The value before this transaction, where somebody wants it.
     pub(crate) old: Option<A>,
+    /// The timestamp of that value.
+    old_timestamp: i64,
     /// The largest timestamp of its records.
     pub(crate) timestamp: i64,
     /// The largest source time of the records of this transaction.
@@ -77,6 +84,11 @@ impl<A> Row<A> {
         std::mem::take(&mut self.unsent)
     }
 
+    /// Whether it has a change that was not passed on yet.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.unsent
+    }
+
     /// Whether the state before this transaction has it.
     pub(crate) fn is_committed(&self) -> bool {
         self.committed
@@ -87,6 +99,20 @@ impl<A> Row<A> {
 pub(crate) trait View<A> {
     /// The row under an encoded key.
     fn get(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError>;
+
+    /// The row as those who take the changes know it: without the changes that are still to be passed
+    /// on. Only for whoever takes them: nobody else has it kept.
+    fn passed_on(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError>;
+
+    /// The row as it was at a time, where that is kept; else as it is.
+    fn get_as_of(&self, key: &[u8], _timestamp: i64) -> Result<Option<Stored<A>>, StoreError> {
+        self.get(key)
+    }
+
+    /// How far back rows are kept as they were, in milliseconds; `None`: they are not.
+    fn history_ms(&self) -> Option<i64> {
+        None
+    }
 }
 
 impl<A: Clone> View<A> for RefCell<Overlay<A>>
@@ -100,20 +126,39 @@ where
         let timestamp = row.timestamp;
         Ok(row.value.clone().map(|value| Stored { timestamp, value }))
     }
+
+    fn passed_on(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError> {
+        let mut rows = self.borrow_mut();
+        let place = rows.find(key)?;
+        let row = rows.at(place);
+        let (value, timestamp) = if row.unsent {
+            (row.old.clone(), row.old_timestamp)
+        } else {
+            (row.value.clone(), row.timestamp)
+        };
+        Ok(value.map(|value| Stored { timestamp, value }))
+    }
 }
 
 impl<A, T: View<A>> View<A> for Rc<T> {
     fn get(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError> {
         (**self).get(key)
     }
+
+    fn passed_on(&self, key: &[u8]) -> Result<Option<Stored<A>>, StoreError> {
+        (**self).passed_on(key)
+    }
 }
 
 /// The overlay of one store partition, with the committed rows behind it.
 pub(crate) struct Overlay<A> {
     store: StoreName,
+    kind: u8,
     hasher: DefaultHashBuilder,
     places: HashTable<usize>,
     rows: Vec<Row<A>>,
+    /// The same rows in the order of their keys, from the first scan on.
+    ordered: Option<BTreeMap<Box<[u8]>, usize>>,
     behind: Option<RowCache>,
     keeps_old: Option<fn(&A) -> A>,
     scratch: Vec<u8>,
@@ -126,17 +171,29 @@ where
     pub(crate) fn new(store: StoreName) -> Self {
         Self {
             store,
+            kind: layout::KIND_ROW,
             hasher: DefaultHashBuilder::default(),
             places: HashTable::new(),
             rows: Vec::new(),
+            ordered: None,
             behind: None,
             keeps_old: None,
             scratch: Vec::new(),
         }
     }
 
+    /// Rows that are scanned while a job runs: behind the transaction they are kept in order.
+    pub(crate) fn listed(store: StoreName) -> Self {
+        Self { kind: layout::KIND_LISTED, ..Self::new(store) }
+    }
+
     pub(crate) fn store(&self) -> &StoreName {
         &self.store
+    }
+
+    /// The kind under which the rows lie; see `Stateful::row_kind`.
+    pub(crate) fn kind(&self) -> u8 {
+        self.kind
     }
 
     /// From now on each row remembers its value before the transaction.
@@ -173,6 +230,9 @@ where
         let row = self.load(key)?;
         let place = self.rows.len();
         self.rows.push(row);
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(Box::from(key), place);
+        }
         let (rows, hasher) = (&self.rows, &self.hasher);
         self.places.insert_unique(hash, place, |&place| hasher.hash_one(&*rows[place].key));
         Ok(place)
@@ -180,12 +240,13 @@ where
 
     fn load(&mut self, key: &[u8]) -> Result<Row<A>, StoreError> {
         self.scratch.clear();
-        layout::row_key(key, &mut self.scratch);
+        layout::key_of(self.kind, key, &mut self.scratch);
         let behind = self.behind.as_mut().expect("a store is opened before its first record");
         let mut row = Row {
             key: Box::from(key),
             value: None,
             old: None,
+            old_timestamp: i64::MIN,
             timestamp: i64::MIN,
             source_time: i64::MIN,
             committed: false,
@@ -202,7 +263,7 @@ where
             let value = Bincode::decode(value).map_err(|e| corrupt(&e.to_string()))?;
             row.old = self.keeps_old.map(|clone| clone(&value));
             row.value = Some(value);
-            row.timestamp = timestamp;
+            (row.timestamp, row.old_timestamp) = (timestamp, timestamp);
             row.committed = true;
         }
         Ok(row)
@@ -217,7 +278,7 @@ where
         let behind = self.behind.as_mut().expect("a store is opened before its first record");
         for row in self.rows.iter().filter(|row| row.changed) {
             let mut key = Vec::with_capacity(row.key.len() + 1);
-            layout::row_key(&row.key, &mut key);
+            layout::key_of(self.kind, &row.key, &mut key);
             if let Some(value) = &row.value {
                 let head = encode(&self.store, row.timestamp, value, &mut self.scratch)?;
                 changelog(row.timestamp, &row.key, Some(&self.scratch[head..]))?;
@@ -229,6 +290,9 @@ where
         }
         self.rows.clear();
         self.places.clear();
+        if let Some(ordered) = &mut self.ordered {
+            ordered.clear();
+        }
         Ok(())
     }
 
@@ -251,7 +315,7 @@ where
         let behind = self.behind.as_mut().expect("a store is opened before its first record");
         for row in self.rows.iter().filter(|row| row.changed) {
             let mut key = Vec::new();
-            layout::row_key(&row.key, &mut key);
+            layout::key_of(self.kind, &row.key, &mut key);
             let Some(value) = &row.value else { continue };
             if encode(&self.store, row.timestamp, value, &mut self.scratch).is_ok() {
                 behind.prepare(key.into(), Some(Bytes::copy_from_slice(&self.scratch)));

@@ -31,6 +31,8 @@ use rocksdb::{
 use super::{Backend, ByteStore, StoreError, Visit};
 use crate::ids::StoreName;
 
+pub(crate) mod killed;
+
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// Size of a part of an index or a filter.
 const METADATA_BLOCK_BYTES: usize = 4096;
@@ -219,6 +221,25 @@ impl ByteStore for RocksStore {
                 return Ok(());
             }
             rows.next();
+        }
+        rows.status().map_err(|error| self.error("scan", &error))
+    }
+
+    fn scan_back(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        let family = self.family("scan")?;
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(to);
+        let mut rows = self.database.raw_iterator_cf_opt(&family, options);
+        rows.seek_to_last();
+        while let Some((key, value)) = rows.item() {
+            if let ControlFlow::Break(()) = visit(key, value) {
+                return Ok(());
+            }
+            rows.prev();
         }
         rows.status().map_err(|error| self.error("scan", &error))
     }

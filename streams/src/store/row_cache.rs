@@ -32,7 +32,6 @@
 
 use std::fmt;
 use std::mem;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -40,9 +39,11 @@ use bytes::{Bytes, BytesMut};
 use super::clean::CleanRows;
 use super::flusher::{FlushJob, Flusher, Ticket};
 use super::layout::{Checkpoint, KIND_CHECKPOINT, PREFIX_BYTES, partition_range, store_key};
-use super::level::{Level, merged};
-use super::{ByteStore, StoreError, Visit};
+use super::level::Level;
+use super::{ByteStore, StoreError};
 use crate::ids::StoreName;
+
+mod scan;
 
 /// How large a buffer is that copied rows share.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -128,6 +129,16 @@ pub(crate) struct RowCache {
     key: Vec<u8>,
     /// Room for rows that are copied.
     chunk: BytesMut,
+    lookups: Lookups,
+}
+
+/// How lookups of single rows went since the cache was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lookups {
+    /// Answered from memory.
+    pub(crate) hits: u64,
+    /// Answered by the store behind it.
+    pub(crate) misses: u64,
 }
 
 impl RowCache {
@@ -152,7 +163,13 @@ impl RowCache {
             committed: None,
             key: Vec::new(),
             chunk: BytesMut::new(),
+            lookups: Lookups::default(),
         }
+    }
+
+    /// How lookups of single rows went so far.
+    pub(crate) fn lookups(&self) -> Lookups {
+        self.lookups
     }
 
     /// The store's name.
@@ -203,24 +220,31 @@ impl RowCache {
     ///
     /// [`StoreError`]: the store failed.
     pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some(value) = self.undecided.get(key) {
-            return Ok(value.cloned());
-        }
-        if let Some(value) = self.dirty.level.get(key) {
-            return Ok(value.cloned());
-        }
-        if let Some(value) = self.flushing.as_ref().and_then(|flushing| flushing.level.get(key)) {
-            return Ok(value.cloned());
-        }
-        if let Some(value) = self.clean.get(key) {
+        if let Some(value) = self.in_memory(key) {
+            self.lookups.hits += 1;
             return Ok(value);
         }
+        self.lookups.misses += 1;
         store_key(self.partition, key, &mut self.key);
         let Some(value) = self.store.get(&self.key)?.map(Bytes::from) else {
             return Ok(None);
         };
         self.clean.put(Bytes::copy_from_slice(key), Some(value.clone()));
         Ok(Some(value))
+    }
+
+    /// `Some(None)`: the row is known to be absent.
+    fn in_memory(&mut self, key: &[u8]) -> Option<Option<Bytes>> {
+        if let Some(value) = self.undecided.get(key) {
+            return Some(value.cloned());
+        }
+        if let Some(value) = self.dirty.level.get(key) {
+            return Some(value.cloned());
+        }
+        if let Some(value) = self.flushing.as_ref().and_then(|flushing| flushing.level.get(key)) {
+            return Some(value.cloned());
+        }
+        self.clean.get(key)
     }
 
     /// Takes a row of a transaction whose commit is not decided yet; `None` deletes.
@@ -292,56 +316,6 @@ impl RowCache {
         self.committed = Some(checkpoint);
         let since_ms = self.dirty.reached.map_or(now_ms, |reached| reached.since_ms);
         self.dirty.reached = Some(Reached { checkpoint, since_ms });
-    }
-
-    /// Visits the rows with `from <= key < to` in the order of their keys, as [`get`](Self::get) sees
-    /// them. Index rows and listed rows cost what is visited; a scan of other rows sorts those that are
-    /// not on disk first.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the store failed; rows before the failure have been visited.
-    pub(crate) fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut Visit<'_>,
-    ) -> Result<(), StoreError> {
-        if from >= to {
-            return Ok(());
-        }
-        let flushing = self.flushing.iter().flat_map(|flushing| flushing.level.range(from, to));
-        let committed = merged(self.dirty.level.range(from, to), flushing);
-        let mut memory = merged(self.undecided.range(from, to), committed).peekable();
-        let (mut store_from, mut store_to) = (Vec::new(), Vec::new());
-        store_key(self.partition, from, &mut store_from);
-        store_key(self.partition, to, &mut store_to);
-
-        let mut flow = ControlFlow::Continue(());
-        self.store.scan(&store_from, &store_to, &mut |key, value| {
-            let key = key.get(PREFIX_BYTES..).unwrap_or_default();
-            while let Some((newer, row)) = memory.next_if(|(newer, _)| &newer[..] <= key) {
-                if let Some(value) = row {
-                    flow = visit(newer, value);
-                }
-                // The row in memory stands for the one on disk, also where it is a delete.
-                if flow.is_break() || &newer[..] == key {
-                    return flow;
-                }
-            }
-            flow = visit(key, value);
-            flow
-        })?;
-        if flow.is_continue() {
-            for (key, row) in memory {
-                if let Some(value) = row
-                    && visit(key, value).is_break()
-                {
-                    break;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Collects a finished flush, and starts one when rows, bytes or time say so. Waits for the

@@ -13,6 +13,7 @@
 //! Invariants
 //! * all randomness comes from the seed; the clock is moved by hand.
 
+pub(super) mod shown;
 mod silence;
 
 use std::collections::BTreeMap;
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::random::Random;
+use super::stores::Stores;
 use crate::broker::{Broker, Call, SimulatedLog};
-use crate::dsl::Topology;
 use crate::error::Result;
 use crate::printer::Printer;
 use crate::processor::{Counters, LateRecord};
@@ -29,7 +30,7 @@ use crate::runtime::{
     Build, Committer, JobPlan, OpenStores, Prepared, Reset, ResetTo, Sealed, Worker,
 };
 use crate::settings::Settings;
-use crate::store::{Backend, Flusher, HeldFlushes, MemoryBackend};
+use crate::store::{Flusher, HeldFlushes};
 
 /// Where the clock of a new driver stands: 2026-01-01T00:00:00Z.
 const START_MS: i64 = 1_767_225_600_000;
@@ -83,7 +84,6 @@ pub(super) struct Engine {
     pub(super) partitions_of: BTreeMap<&'static str, u32>,
     random: Random,
     pub(super) log: SimulatedLog,
-    pub(super) stores: MemoryBackend,
     /// Flushes wait here, also while the job starts over.
     flusher: Flusher,
     held: HeldFlushes,
@@ -94,11 +94,16 @@ pub(super) struct Engine {
     running: Option<Running>,
     crash_every: Option<u64>,
     until_crash: u64,
+    /// The step at which to crash, once.
+    pub(super) crash_at: Option<u64>,
+    pub(super) steps: u64,
     pub(super) crashes: u64,
     pub(super) restored: u64,
     pub(super) commits: u64,
     pub(super) counters: Counters,
     pub(super) late: Vec<LateRecord>,
+    /// Behind all that uses them: the last one to be dropped removes their files.
+    pub(super) stores: Stores,
 }
 
 impl Engine {
@@ -115,7 +120,7 @@ impl Engine {
             partitions_of: BTreeMap::new(),
             random: Random::new(0),
             log: SimulatedLog::new(0, START_MS),
-            stores: MemoryBackend::new(0),
+            stores: Stores::in_memory(0),
             flusher,
             held,
             looked_at: Duration::ZERO,
@@ -123,6 +128,8 @@ impl Engine {
             running: None,
             crash_every: None,
             until_crash: 0,
+            crash_at: None,
+            steps: 0,
             crashes: 0,
             restored: 0,
             commits: 0,
@@ -133,7 +140,7 @@ impl Engine {
 
     /// How many rows of each kind a store has on its disk, checkpoints apart.
     #[cfg(test)]
-    pub(super) fn rows_on_disk(&self, store: &str) -> Result<BTreeMap<u8, usize>> {
+    pub(super) fn rows_on_disk(&mut self, store: &str) -> Result<BTreeMap<u8, usize>> {
         let name = crate::ids::StoreName::new(store)?;
         let mut rows = BTreeMap::new();
         for store in self.stores.open(&[name])? {
@@ -155,7 +162,7 @@ impl Engine {
     pub(super) fn seed(&mut self, seed: u64) {
         self.random = Random::new(seed);
         self.log.reseed(seed);
-        self.stores = MemoryBackend::new(seed);
+        self.stores.reseed(seed);
     }
 
     pub(super) fn crash_every(&mut self, records: u64) {
@@ -164,13 +171,14 @@ impl Engine {
     }
 
     /// Power off: what was not synced is gone, or a part of it.
-    pub(super) fn crash(&mut self) {
+    pub(super) fn crash(&mut self) -> Result<()> {
         self.crashes += 1;
         self.log.power_cut(self.random.next());
-        self.stores.crash();
+        self.stores.crash()?;
         while self.held.lose_next() {}
         self.running = None;
         self.plan_next_crash();
+        Ok(())
     }
 
     fn plan_next_crash(&mut self) {
@@ -212,7 +220,7 @@ impl Engine {
             match self.settle(&mut running, raise) {
                 Ok(Happened::Crashed) => {
                     // The power goes before anything in memory could still write.
-                    self.crash();
+                    self.crash()?;
                     drop(running);
                     raise = raise_to;
                 }
@@ -233,8 +241,7 @@ impl Engine {
     }
 
     fn open(&mut self) -> Result<Running> {
-        let on_error = self.settings.on_error;
-        let sources = Topology::build(&self.settings.id, i64::MAX, on_error, &|t| (self.build)(t))?;
+        let sources = self.assembly()?;
         for part in sources.graph.subtopologies() {
             let is_named = |topic: &String| !sources.graph.patterns.contains(topic);
             let named = part.sources.iter().filter(|source| source.upstream.is_none());
@@ -277,12 +284,15 @@ impl Engine {
     }
 
     /// Steps until everything is read, processed and committed.
-    /// Steps until everything is read, processed and committed.
     fn settle(&mut self, running: &mut Running, mut raise: Option<i64>) -> Result<Happened> {
         loop {
+            let now_ms = self.log.now_ms();
+            for worker in &mut running.workers {
+                worker.tick(now_ms)?;
+            }
             let mut went = 0;
             while self.step(running, &mut went)? {
-                if self.crash_is_due(went) {
+                if self.is_told_to_crash() || self.crash_is_due(went) {
                     return Ok(Happened::Crashed);
                 }
                 went = 0;
@@ -372,6 +382,9 @@ impl Engine {
     /// The next thing that happens to the commit on its way.
     fn advance(&mut self, running: &mut Running) -> Result<Happened> {
         let Some(mut on_its_way) = running.on_its_way.take() else { return Ok(Happened::Went) };
+        if self.is_told_to_crash() {
+            return Ok(Happened::Crashed);
+        }
         let crash_at = match self.crash_every {
             Some(_) if self.until_crash == 0 => Some(self.random.below(4)),
             _ => None,
@@ -385,7 +398,7 @@ impl Engine {
                 }
                 on_its_way.stage = Stage::Committed((0..running.workers.len()).collect());
                 self.committed(&mut on_its_way);
-                if crash_at == Some(2) {
+                if crash_at == Some(2) || self.is_told_to_crash() {
                     return Ok(Happened::Crashed);
                 }
                 on_its_way.sealed.purge()?;
@@ -451,6 +464,12 @@ impl Engine {
             appended |= worker.flush()?;
         }
         Ok(appended)
+    }
+
+    /// Counts a step at which a job can crash; whether it is the one that a test has named.
+    fn is_told_to_crash(&mut self) -> bool {
+        self.steps += 1;
+        self.crash_at == Some(self.steps)
     }
 
     fn crash_is_due(&mut self, records: u64) -> bool {

@@ -22,7 +22,7 @@ fn inner(t: &mut Topology) {
     t.stream(LEFT).join_within(right, within(millis(500)), "j", |l, r| l + r).to(OUT);
 }
 
-fn rows(d: &TestDriver) -> BTreeMap<u8, usize> {
+fn rows(d: &mut TestDriver) -> BTreeMap<u8, usize> {
     let mut all = d.engine.rows_on_disk("j-left").unwrap();
     for (kind, count) in d.engine.rows_on_disk("j-right").unwrap() {
         *all.entry(kind).or_default() += count;
@@ -46,11 +46,11 @@ fn rows_that_nothing_can_meet_go_and_the_store_does_not_grow() {
             let mut d = TestDriver::new(topology);
             send(&mut d, keys, 0, 1_500);
             d.stop();
-            let (at_first, mut last) = (rows(&d), BTreeMap::new());
+            let (at_first, mut last) = (rows(&mut d), BTreeMap::new());
             for round in 1..4 {
                 send(&mut d, keys, round * 1_500, 1_500);
                 d.stop();
-                last = rows(&d);
+                last = rows(&mut d);
             }
             let most = |rows: &BTreeMap<u8, usize>| rows.values().sum::<usize>();
             assert!(most(&last) <= most(&at_first) + 20, "{keys} keys: {at_first:?}, {last:?}");
@@ -66,12 +66,12 @@ fn when_all_has_been_said_nothing_is_left_whatever_crashes_there_were() {
             let mut d = TestDriver::new(topology).partitions(2).seed(seed).crash_every(40);
             send(&mut d, if seed % 2 == 0 { 3 } else { 300 }, 0, 400);
             d.stop();
-            assert!(!rows(&d).is_empty(), "seed {seed}");
+            assert!(!rows(&mut d).is_empty(), "seed {seed}");
             send(&mut d, 5, 400, 100);
             d.advance_to(LATER);
             d.advance_to(LATER + 1);
             d.stop();
-            assert_eq!(rows(&d), BTreeMap::new(), "seed {seed}");
+            assert_eq!(rows(&mut d), BTreeMap::new(), "seed {seed}");
         }
     }
 }

@@ -15,12 +15,19 @@
 //! * the same seed and the same calls take the same steps.
 //! * event time moves by records and by [`TestDriver::advance_to`] only.
 
+mod check;
+#[cfg(all(test, feature = "rocksdb"))]
+mod disk_tests;
 mod engine;
+mod files;
 #[cfg(test)]
 mod join_stores;
 mod limits;
 mod random;
 mod record;
+mod results;
+mod snapshot;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,17 +35,18 @@ use std::time::Duration;
 
 use engine::Engine;
 
-use crate::broker::{Durability, StoredRecord};
+use crate::broker::Durability;
 use crate::codec::{Codec, Data};
 use crate::dsl::{Topic, Topology};
 use crate::error::Result;
 use crate::key::RecordKey;
-use crate::letter::{DeadLetter, letters_topic};
 use crate::on_error::OnError;
-use crate::processor::LateRecord;
 use crate::record::Headers;
+use crate::runtime::Build;
 pub use crate::settings::{Limits, Mistake};
 use crate::time::duration_ms;
+pub use check::{Cause, Check, Checked, Inputs, NotExactlyOnce, check_exactly_once};
+pub use files::FileError;
 pub use record::TestRecord;
 
 /// Runs a topology inside a test.
@@ -64,7 +72,11 @@ impl TestDriver {
     /// A driver for a topology: one partition per topic, seed 0, no crashes.
     #[must_use]
     pub fn new(topology: impl Fn(&mut Topology) + Send + Sync + 'static) -> Self {
-        Self { engine: Engine::new(Arc::new(topology)), turn: 0, read: BTreeMap::new() }
+        Self::of(Arc::new(topology))
+    }
+
+    fn of(build: Build) -> Self {
+        Self { engine: Engine::new(build), turn: 0, read: BTreeMap::new() }
     }
 
     /// Source topics get this many partitions. Say it before the first `send`.
@@ -93,6 +105,34 @@ impl TestDriver {
     #[must_use]
     pub fn crash_every(mut self, records: u64) -> Self {
         self.engine.crash_every(records);
+        self
+    }
+
+    /// Crashes at one step of the run, counted from 1: between two steps of the tasks, or in front of, inside
+    /// or behind a commit. With the same seed, a run takes the same steps up to there; so a test can
+    /// crash a job wherever it can crash:
+    ///
+    /// ```
+    /// use streams::prelude::*;
+    /// const WORDS: Topic<NoKey, String> = topic("words");
+    /// const COUNTS: Topic<String, u64> = topic("counts");
+    /// fn topology(t: &mut Topology) {
+    ///     t.stream(WORDS).key_by(|word| word.clone()).count("counts-by-word").to(COUNTS);
+    /// }
+    /// let run = |mut d: TestDriver| {
+    ///     d.send(WORDS, NoKey, "sea".into()).send(WORDS, NoKey, "sea".into());
+    ///     assert_eq!(d.read(COUNTS).last(), Some(&("sea".to_string(), 2)));
+    ///     (d.steps(), d.crashes())
+    /// };
+    /// let (steps, _) = run(TestDriver::new(topology));
+    /// for step in 1..=steps {
+    ///     let (_, crashes) = run(TestDriver::new(topology).crash_at(step));
+    ///     assert_eq!(crashes, 1);
+    /// }
+    /// ```
+    #[must_use]
+    pub fn crash_at(mut self, step: u64) -> Self {
+        self.engine.crash_at = Some(step);
         self
     }
 
@@ -132,6 +172,36 @@ impl TestDriver {
     #[must_use]
     pub fn on_error(mut self, policy: OnError) -> Self {
         self.engine.settings.on_error = policy;
+        self
+    }
+
+    /// Keeps the stores in a RocksDB below this directory instead of in memory, so that a test runs on what
+    /// production runs on. A crash drops what RocksDB has not written by itself, as a killed process would:
+    /// nothing is flushed on the way out. The driver works in a directory of its own inside and
+    /// removes it when it is dropped.
+    ///
+    /// ```
+    /// use streams::prelude::*;
+    /// const WORDS: Topic<NoKey, String> = topic("words");
+    /// const COUNTS: Topic<String, u64> = topic("counts");
+    /// fn topology(t: &mut Topology) {
+    ///     t.stream(WORDS).key_by(|word| word.clone()).count("counts-by-word").to(COUNTS);
+    /// }
+    /// let mut d = TestDriver::new(topology).stores_on_disk(std::env::temp_dir());
+    /// d.send(WORDS, NoKey, "sea".into()).run()?;
+    /// d.crash().send(WORDS, NoKey, "sea".into());
+    /// assert_eq!(d.read(COUNTS).last(), Some(&("sea".to_string(), 2)));
+    /// # Ok::<(), streams::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If nothing can be written in the directory.
+    #[cfg(feature = "rocksdb")]
+    #[must_use]
+    pub fn stores_on_disk(mut self, dir: impl AsRef<std::path::Path>) -> Self {
+        let opened = self.engine.stores.move_to_disk(dir.as_ref());
+        opened.expect("a RocksDB can be made in the directory");
         self
     }
 
@@ -209,8 +279,7 @@ impl TestDriver {
         let partition = if keyed {
             crate::broker::partition_for(K::partition_bytes(&encoded_key), partitions)
         } else {
-            self.turn = (self.turn + 1) % partitions;
-            self.turn
+            self.next_turn(topic.name())
         };
         let bytes = value.map(|value| {
             let mut bytes = Vec::new();
@@ -272,6 +341,12 @@ impl TestDriver {
         self.put(topic, partition, now, None, Some(value), &Headers::none())
     }
 
+    /// Where the next record without a key goes.
+    fn next_turn(&mut self, topic: &str) -> u32 {
+        self.turn = (self.turn + 1) % self.engine.partitions_for(topic);
+        self.turn
+    }
+
     fn put(
         &mut self,
         topic: &'static str,
@@ -323,132 +398,10 @@ impl TestDriver {
         self
     }
 
-    /// What was written to an output topic since the last `read` of it, after processing everything:
-    /// keys and values of records that have both, each partition in order, merged by timestamp.
-    ///
-    /// # Panics
-    ///
-    /// If the job fails (see [`run`](Self::run)), or records do not decode as the topic's types.
-    pub fn read<K: RecordKey, V: Data, C: Codec<V>>(
-        &mut self,
-        topic: Topic<K, V, C>,
-    ) -> Vec<(K, V)> {
-        let records = self.read_records(topic);
-        records.into_iter().filter_map(|r| Some((r.key?, r.value?))).collect()
-    }
-
-    /// As [`read`](Self::read), with everything that a record has, tombstones included.
-    ///
-    /// # Panics
-    ///
-    /// As [`read`](Self::read).
-    pub fn read_records<K: RecordKey, V: Data, C: Codec<V>>(
-        &mut self,
-        topic: Topic<K, V, C>,
-    ) -> Vec<TestRecord<K, V>> {
-        self.run().expect("the job failed");
-        self.read_committed(topic)
-    }
-
-    /// As [`read_records`](Self::read_records), without running the job first.
-    ///
-    /// # Panics
-    ///
-    /// If records do not decode as the topic's types.
-    pub fn read_committed<K: RecordKey, V: Data, C: Codec<V>>(
-        &mut self,
-        topic: Topic<K, V, C>,
-    ) -> Vec<TestRecord<K, V>> {
-        let from = self.read.entry(topic.name()).or_default();
-        let stored =
-            self.engine.log.read(topic.name(), from).expect("the log in memory is readable");
-        let mut lanes: BTreeMap<u32, Vec<_>> = BTreeMap::new();
-        for record in stored {
-            lanes.entry(record.partition).or_default().push(record);
-        }
-        let mut lanes: Vec<_> =
-            lanes.into_values().map(|lane| lane.into_iter().peekable()).collect();
-        let mut merged = Vec::new();
-        loop {
-            let heads = lanes.iter_mut().enumerate();
-            let times = heads.filter_map(|(i, lane)| lane.peek().map(|r| (r.timestamp, i)));
-            let Some((_, lane)) = times.min() else { return merged };
-            let record = lanes[lane].next().expect("it was peeked at");
-            merged.push(TestRecord {
-                partition: record.partition,
-                offset: record.offset,
-                key: K::decode(record.key.as_deref()).expect("an output key decodes"),
-                value: record.value.map(|v| C::decode(&v).expect("an output value decodes")),
-                timestamp: record.timestamp,
-                headers: record.headers,
-            });
-        }
-    }
-
-    /// How many records came late, over all committed transactions.
-    ///
-    /// # Panics
-    ///
-    /// If the job fails; see [`run`](Self::run).
-    pub fn late(&mut self) -> u64 {
-        self.run().expect("the job failed");
-        self.engine.counters.late
-    }
-
-    /// The late records themselves, as (store, encoded key, timestamp, source time), sorted.
-    ///
-    /// # Panics
-    ///
-    /// If the job fails; see [`run`](Self::run).
-    pub fn late_records(&mut self) -> Vec<(String, Vec<u8>, i64, i64)> {
-        self.run().expect("the job failed");
-        self.engine.late.sort();
-        let plain =
-            |l: &LateRecord| (l.store.to_string(), l.key.clone(), l.timestamp, l.source_time);
-        self.engine.late.iter().map(plain).collect()
-    }
-
-    /// The dead letters of all committed transactions, partition by partition, each in order.
-    ///
-    /// # Panics
-    ///
-    /// If the job fails; see [`run`](Self::run).
-    pub fn dead_letters(&mut self) -> Vec<DeadLetter> {
-        self.run().expect("the job failed");
-        let topic = letters_topic(&self.engine.settings.id);
-        let stored = self.engine.log.read(&topic, &mut Vec::new());
-        let letter = |r: StoredRecord| {
-            DeadLetter::read(r.key.as_deref(), r.value.as_deref(), r.timestamp, &r.headers)
-        };
-        let letters = stored.expect("the log in memory is readable").into_iter();
-        letters.map(|record| letter(record).expect("the job writes letters only")).collect()
-    }
-
-    /// How many records a step could not take and left out, over all committed transactions.
-    ///
-    /// # Panics
-    ///
-    /// If the job fails; see [`run`](Self::run).
-    pub fn skipped(&mut self) -> u64 {
-        self.run().expect("the job failed");
-        self.engine.counters.skipped
-    }
-
-    /// What `.print(..)` has printed so far, after processing everything; with crashes, lines of
-    /// repeated transactions come again.
-    ///
-    /// # Panics
-    ///
-    /// If the job fails; see [`run`](Self::run).
-    pub fn printed(&mut self) -> Vec<String> {
-        self.run().expect("the job failed");
-        self.engine.settings.printer.lines()
-    }
-
-    /// Null keys and null values that a step had to leave out, over all committed transactions.
+    /// Steps taken so far, as [`crash_at`](Self::crash_at) counts them.
     #[must_use]
-    pub fn nulls(&self) -> (u64, u64) {
-        (self.engine.counters.null_keys, self.engine.counters.null_values)
+    pub fn steps(&self) -> u64 {
+        self.engine.steps
     }
 
     /// How often the job has crashed.
@@ -470,8 +423,12 @@ impl TestDriver {
     }
 
     /// Power off: what was not synced is gone, or a part of it; the next call starts again.
+    ///
+    /// # Panics
+    ///
+    /// If stores on disk ([`stores_on_disk`](Self::stores_on_disk)) cannot be opened again.
     pub fn crash(&mut self) -> &mut Self {
-        self.engine.crash();
+        self.engine.crash().expect("what a crash leaves can be opened");
         self
     }
 

@@ -8,7 +8,6 @@ use crate::dsl::topic;
 use crate::ids::StoreName;
 use crate::key::Windowed;
 use crate::runtime::JobPlan;
-use crate::store::MemoryBackend;
 use crate::time::{secs, tumbling};
 
 const IN: Topic<String, u64> = topic("in");
@@ -158,7 +157,7 @@ fn rows_of_another_build_are_refused_until_they_are_void() {
     );
     assert!(refused.help().iter().any(|line| line.contains("reset --to start --yes")));
     // The changelog has the rows too: without the state directory they are no less there.
-    d.engine.stores = MemoryBackend::new(1);
+    d.engine.stores = super::stores::Stores::in_memory(1);
     d.crash();
     assert_eq!(d.run().unwrap_err().code(), "S005");
     // The build that wrote them goes on.

@@ -14,7 +14,7 @@
 //! * `read_to` never goes back from one period to the next.
 //! * a window that more than one period may have decided is told of none.
 
-use super::{Span, Tumbling};
+use super::{Span, Windows};
 
 /// How many periods are kept: of what lies in front of them nothing is known.
 const PERIODS_MAX: usize = 8;
@@ -22,7 +22,7 @@ const PERIODS_MAX: usize = 8;
 /// A run of a job, or several, with the same windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Period {
-    pub(crate) window: Tumbling,
+    pub(crate) window: Windows,
     /// No event time that was read before it began is larger; `i64::MIN`: none was read.
     pub(crate) read_to: i64,
     /// The operator's time when it began; `i64::MIN` while unknown.
@@ -45,7 +45,7 @@ impl InForce {
     }
 
     /// The windows of the last period.
-    pub(crate) fn latest(&self) -> Option<Tumbling> {
+    pub(crate) fn latest(&self) -> Option<Windows> {
         self.0.last().map(|period| period.window)
     }
 
@@ -66,15 +66,13 @@ impl InForce {
     }
 
     /// Whether a record can have been judged otherwise than by these windows.
-    pub(crate) fn differ_from(&self, window: Tumbling) -> bool {
-        let is_other = |period: &Period| {
-            period.window.size_ms() == window.size_ms() && period.window != window
-        };
+    pub(crate) fn differ_from(&self, window: Windows) -> bool {
+        let is_other = |period: &Period| period.window.are_like(&window) && period.window != window;
         self.0.iter().any(is_other)
     }
 
     /// The only period that may have decided about a window that starts there: its windows.
-    pub(crate) fn counted_by(&self, start: i64) -> Option<Tumbling> {
+    pub(crate) fn counted_by(&self, start: i64) -> Option<Windows> {
         self.place(start).map(|place| self.0[place].window)
     }
 
@@ -84,10 +82,10 @@ impl InForce {
 
     /// The windows of the period that has decided about this one, when the operator's time is `now`;
     /// `None`: it is not decided, or another period had a part in it.
-    pub(crate) fn decided(&self, span: Span, now: i64) -> Option<Tumbling> {
+    pub(crate) fn decided(&self, span: Span, now: i64) -> Option<Windows> {
         let place = self.place(span.start)?;
         let window = self.0[place].window;
-        let is_over = |time: i64, other: Tumbling| {
+        let is_over = |time: i64, other: Windows| {
             i128::from(time) >= window.deadline(span).max(other.deadline(span))
         };
         let later = self.0[place + 1..].iter().all(|period| is_over(period.time, period.window));
@@ -100,8 +98,8 @@ mod tests {
     use super::*;
     use crate::time::{mins, secs, tumbling};
 
-    fn minute(grace: u64) -> Tumbling {
-        tumbling(mins(1)).grace(secs(grace))
+    fn minute(grace: u64) -> Windows {
+        tumbling(mins(1)).grace(secs(grace)).into()
     }
 
     fn span(minute: i64) -> Span {
@@ -156,6 +154,9 @@ mod tests {
         assert_eq!(all.counted_by(12 * 600_000), None);
         assert_eq!(all.counted_by(12 * 600_000 + 1), Some(minute(1)));
         assert!(all.differ_from(minute(0)) && all.differ_from(minute(1)));
-        assert!(!all.differ_from(tumbling(mins(2))), "windows of another size are no other grace");
+        assert!(
+            !all.differ_from(tumbling(mins(2)).into()),
+            "windows of another size are no other grace"
+        );
     }
 }

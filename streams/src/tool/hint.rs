@@ -44,7 +44,7 @@ pub(super) fn s001(status: &Status, quiet_ms: Option<i64>) -> Option<String> {
         Some((window, stores.find(open)?))
     });
     let (window, store) = waiting.min_by_key(|(_, store)| store.earliest_end)?;
-    let due = store.earliest_end?.saturating_add(window.grace_ms);
+    let due = store.earliest_end?.saturating_add(window.delay_ms);
     let quiet =
         quiet_ms.map_or_else(String::new, |ms| format!("no output for {}, and ", duration(ms)));
     let more = if store.has_more { "more than " } else { "" };
@@ -108,10 +108,12 @@ mod tests {
             has_more: false,
             bytes: 10,
             earliest_end: (rows > 0).then_some(1_763_546_640_000),
+            cache_hits: 0,
+            cache_misses: 0,
         };
         let window = WindowLine {
             store: "per-page".into(),
-            grace_ms: 10_000,
+            delay_ms: 10_000,
             closed_to: None,
             held_by: Some(1),
         };

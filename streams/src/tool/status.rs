@@ -23,7 +23,7 @@ use super::table::{Side, cut, duration, grouped, moment, size, table};
 use super::{Ended, interrupt, print, reach};
 use crate::app::App;
 use crate::error::Result;
-use crate::query::{Answer, Live, Question, SourceLine, Status, WindowLine};
+use crate::query::{Answer, Live, Question, SourceLine, Status, StoreLine, WindowLine};
 
 const REFRESH: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
@@ -98,9 +98,9 @@ fn shown(status: &Status, before: Option<(&Status, Duration)>, json: bool) -> Re
     }
     for store in &status.stores {
         let (rows, bytes) = (rows_text(store), size(store.bytes));
-        let partitions = store.partitions;
+        let (partitions, memory) = (store.partitions, from_memory(store));
         text.push_str(&format!(
-            "STATE    {}  rows {rows} \u{b7} {bytes} \u{b7} {partitions} partitions\n",
+            "STATE    {}  rows {rows} \u{b7} {bytes} \u{b7} {partitions} partitions{memory}\n",
             store.store
         ));
     }
@@ -108,6 +108,17 @@ fn shown(status: &Status, before: Option<(&Status, Duration)>, json: bool) -> Re
         text.push_str(&s001(status, None).unwrap_or_default());
     }
     Ok(text)
+}
+
+/// How many lookups were answered from memory; nothing where there were none.
+fn from_memory(store: &StoreLine) -> String {
+    let (hits, misses) = (u128::from(store.cache_hits), u128::from(store.cache_misses));
+    match (hits * 1_000).checked_div(hits + misses) {
+        None => String::new(),
+        Some(permille) => {
+            format!(" \u{b7} {}.{} % of lookups from memory", permille / 10, permille % 10)
+        }
+    }
 }
 
 fn head(status: &Status) -> String {
@@ -187,7 +198,7 @@ fn windows(status: &Status, window: &WindowLine) -> String {
         None => "none closed yet".to_owned(),
     });
     if let Some(end) = store.and_then(|store| store.earliest_end) {
-        let due = moment(end.saturating_add(window.grace_ms));
+        let due = moment(end.saturating_add(window.delay_ms));
         parts.push(format!("next at {due}"));
     }
     format!("{}  {}", window.store, parts.join(" \u{b7} "))

@@ -18,12 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Emit, Graph, Kind, Node, NodeId};
 use crate::ids::StoreName;
-use crate::time::Tumbling;
+use crate::time::Windows;
 
 /// How a windowed output closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Closing {
-    pub(crate) window: Tumbling,
+    pub(crate) window: Windows,
     /// How far the input of the windows lags each source topic, in milliseconds.
     pub(crate) lags: BTreeMap<String, i64>,
 }
@@ -50,9 +50,9 @@ struct Lineage {
 enum State {
     None,
     /// Final results of this window, under their windowed key.
-    Window(Tumbling),
+    Window(Windows),
     /// The same, each change of them.
-    Updates(Tumbling),
+    Updates(Windows),
     /// Final results under another key.
     Rekeyed,
     /// The rows of a table that a replay has brought to where it was.
@@ -104,7 +104,9 @@ impl Graph {
         let mut fills = false;
         while let Some(id) = open.pop() {
             match &self.nodes[id.0].kind {
-                Kind::Table { .. } | Kind::GlobalTable { .. } => fills = true,
+                Kind::Table { .. } | Kind::VersionedTable { .. } | Kind::GlobalTable { .. } => {
+                    fills = true;
+                }
                 Kind::RepartitionSink { topic, .. } => {
                     let of = |(_, node): &(NodeId, &Node)| matches!(&node.kind, Kind::RepartitionSource { topic: t } if t == topic);
                     open.extend(self.iter().filter(of).map(|(id, _)| id));
@@ -231,7 +233,8 @@ fn step(kind: &Kind, inputs: &[&Lineage], fills: bool) -> Lineage {
             Lineage { lags, state }
         }
         Kind::WindowAggregate { window, emit, .. }
-            if matches!(merged, State::None | State::Window(_) | State::Rekeyed) =>
+            if matches!(merged, State::None | State::Window(_) | State::Rekeyed)
+                && !window.never_close() =>
         {
             lags.values_mut().for_each(|lag| *lag = lag.saturating_add(window.lag_ms()));
             let state = match emit {
@@ -244,6 +247,9 @@ fn step(kind: &Kind, inputs: &[&Lineage], fills: bool) -> Lineage {
             Lineage { lags: BTreeMap::new(), state: State::Table }
         }
         Kind::GlobalTable { .. } => Lineage { lags: BTreeMap::new(), state: State::Table },
+        Kind::TableTableJoin { .. } if merged == State::Table => {
+            Lineage { lags: BTreeMap::new(), state: State::Table }
+        }
         // A table has no part in the time of the stream that looks it up.
         Kind::TableJoin { .. } => match inputs {
             [stream, table] if table.state == State::Table => (*stream).clone(),
@@ -283,7 +289,7 @@ mod tests {
     fn window(store: &str, minutes: u64, emit: Emit) -> Kind {
         let store = StoreName::new(store).unwrap();
         let window = tumbling(mins(minutes)).grace(secs(10));
-        Kind::WindowAggregate { store, what: "count", window, emit }
+        Kind::WindowAggregate { store, what: "count", window: window.into(), emit }
     }
 
     fn source(g: &mut Graph) -> NodeId {
@@ -320,13 +326,13 @@ mod tests {
         let first = g.add(window("a", 1, Emit::OnClose), &[first]);
         let lags = |ms| BTreeMap::from([("in".to_owned(), ms)]);
         let size = |minutes| tumbling(mins(minutes)).grace(secs(10));
-        let expected = Closing { window: size(1), lags: lags(0) };
+        let expected = Closing { window: size(1).into(), lags: lags(0) };
         assert_eq!(out(g.clone(), first), Nature::Windowed(expected));
         let k = g.add(Kind::KeyBy, &[first]);
         assert_eq!(out(g.clone(), k), Nature::History, "its windows can not be told any more");
         let second = through(&mut g, "q", k);
         let second = g.add(window("b", 5, Emit::OnClose), &[second]);
-        let expected = Closing { window: size(5), lags: lags(70_000) };
+        let expected = Closing { window: size(5).into(), lags: lags(70_000) };
         assert_eq!(out(g.clone(), second), Nature::Windowed(expected));
         let only = |mut g: Graph, from| {
             g.add(Kind::Sink { topic: "out".into() }, &[from]);
@@ -365,6 +371,13 @@ mod tests {
         let fills = |g: &Graph| ["all", "in", "users"].map(|topic| g.fills_only_tables(topic));
         assert_eq!(fills(&g), [true, false, true]);
         assert_eq!(out(g.clone(), joined), Nature::Stateless(vec!["in".into()]));
+        let mut with_both = g.clone();
+        let kind = Kind::TableTableJoin { store: name("both"), join: JoinKind::Outer };
+        let mapped = with_both.add(Kind::Map, &[table]);
+        let both = with_both.add(kind, &[table, mapped]);
+        let join = Kind::TableJoin { store: name("both"), join: JoinKind::Left };
+        let looks_up = with_both.add(join, &[stream, both]);
+        assert_eq!(out(with_both, looks_up), Nature::Stateless(vec!["in".into()]));
         assert_eq!(out(g.clone(), table), Nature::History);
         g.add(Kind::ForEach, &[kept]);
         assert_eq!(fills(&g), [true, false, false], "somebody looks at its records too");

@@ -21,6 +21,7 @@ mod partitions;
 mod pattern;
 mod refusal;
 mod subtopology;
+mod told;
 mod validate;
 
 pub(crate) use describe::Format;
@@ -28,12 +29,13 @@ pub(crate) use lineage::{Closing, Nature};
 pub(crate) use partitions::{PartitionCounts, partition_counts};
 pub(crate) use pattern::Pattern;
 pub(crate) use subtopology::{SourceDecl, Subtopology};
+pub(crate) use told::Told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::StoreName;
 use crate::on_error::OnError;
-use crate::time::{JoinWindow, Tumbling};
+use crate::time::{JoinWindow, Windows};
 
 /// Index of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +92,8 @@ pub(crate) enum Kind {
     Map,
     FlatMap,
     KeyBy,
+    /// Both values of a table's change go to the groups that they belong to.
+    GroupBy,
     /// Key and value are replaced.
     MapWithKey,
     /// The same by any number of them.
@@ -109,12 +113,25 @@ pub(crate) enum Kind {
     WindowAggregate {
         store: StoreName,
         what: &'static str,
-        window: Tumbling,
+        window: Windows,
         emit: Emit,
     },
+    /// Records that came after a window of their own had closed.
+    Late,
     /// The latest value of each key.
     Table {
         store: StoreName,
+    },
+    /// The same, with what the rows were.
+    VersionedTable {
+        store: StoreName,
+        history: StoreName,
+        history_ms: i64,
+    },
+    /// A table whose rows change at most once in a period.
+    AtMostEvery {
+        store: StoreName,
+        every_ms: i64,
     },
     /// A topic that each task reads whole, from all of its partitions.
     GlobalTable {
@@ -126,12 +143,45 @@ pub(crate) enum Kind {
         store: StoreName,
         join: JoinKind,
     },
+    /// A stream waits, in a store, before it looks a versioned table up; its inputs are both.
+    GraceJoin {
+        store: StoreName,
+        table: StoreName,
+        join: JoinKind,
+        grace_ms: i64,
+    },
+    /// Two tables by their key; its inputs are the left and the right one, its result is a table.
+    TableTableJoin {
+        store: StoreName,
+        join: JoinKind,
+    },
     /// Two streams within a time; its inputs are the left and the right one, in a store each.
     StreamJoin {
         left: StoreName,
         right: StoreName,
         join: JoinKind,
         window: JoinWindow,
+    },
+    /// A store that processors work on; they are its consumers.
+    Store {
+        store: StoreName,
+        /// Its layout, as a person calls it.
+        what: &'static str,
+    },
+    /// A user's processor; its inputs are a stream, and then the stores and tables that it uses.
+    Process {
+        name: StoreName,
+        timers: Option<StoreName>,
+    },
+    /// The right side of a join by foreign key: which left rows name which right one. Its inputs are the
+    /// questions of the left side and the right table.
+    Subscriptions {
+        store: StoreName,
+    },
+    /// The left side: a table of the results. Its inputs are the answers and the left table.
+    ForeignJoin {
+        store: StoreName,
+        join: JoinKind,
     },
     Sink {
         topic: String,
@@ -154,8 +204,16 @@ impl Kind {
             Self::Aggregate { store, .. }
             | Self::WindowAggregate { store, .. }
             | Self::Table { store }
+            | Self::AtMostEvery { store, .. }
+            | Self::GraceJoin { store, .. }
+            | Self::TableTableJoin { store, .. }
+            | Self::Subscriptions { store }
+            | Self::ForeignJoin { store, .. }
             | Self::GlobalTable { store, .. } => vec![store],
             Self::StreamJoin { left, right, .. } => vec![left, right],
+            Self::Store { store, .. } => vec![store],
+            Self::Process { timers, .. } => timers.iter().collect(),
+            Self::VersionedTable { store, history, .. } => vec![store, history],
             _ => Vec::new(),
         }
     }

@@ -25,12 +25,21 @@ impl Graph {
     pub(crate) fn ranks(&self) -> Vec<usize> {
         let mut before: BTreeSet<(usize, usize)> = BTreeSet::new();
         for node in &self.nodes {
-            let (Kind::TableJoin { .. }, &[stream, table]) = (&node.kind, &node.inputs[..]) else {
+            let (
+                Kind::TableJoin { .. }
+                | Kind::GraceJoin { .. }
+                | Kind::Subscriptions { .. }
+                | Kind::Process { .. },
+                &[stream, ref tables @ ..],
+            ) = (&node.kind, &node.inputs[..])
+            else {
                 continue;
             };
-            let tables = self.inputs_of(table);
-            for &stream in self.inputs_of(stream).difference(&tables) {
-                before.extend(tables.iter().map(|&table| (table, stream)));
+            for &table in tables {
+                let tables = self.inputs_of(table);
+                for &stream in self.inputs_of(stream).difference(&tables) {
+                    before.extend(tables.iter().map(|&table| (table, stream)));
+                }
             }
         }
         let mut ranks = vec![0; self.nodes.len()];
@@ -49,13 +58,26 @@ impl Graph {
         for (id, node) in self.iter() {
             let taken = match (&node.kind, &node.inputs[..]) {
                 // What is looked up is not passed on.
-                (Kind::TableJoin { .. }, [stream, _table]) => std::slice::from_ref(stream),
+                (
+                    Kind::TableJoin { .. } | Kind::GraceJoin { .. } | Kind::Process { .. },
+                    [stream, ..],
+                ) => std::slice::from_ref(stream),
                 (_, inputs) => inputs,
             };
             let is_late = |input: &NodeId| {
                 let kind = &self.nodes[input.0].kind;
-                matches!(kind, Kind::Table { .. } | Kind::Aggregate { .. })
-                    || behind.contains(input)
+                let is_table = matches!(
+                    kind,
+                    Kind::Table { .. }
+                        | Kind::VersionedTable { .. }
+                        | Kind::Aggregate { .. }
+                        | Kind::TableTableJoin { .. }
+                        | Kind::ForeignJoin { .. }
+                );
+                // One that never closes passes its rows on as a table does.
+                let never =
+                    matches!(kind, Kind::WindowAggregate { window, .. } if window.never_close());
+                is_table || never || behind.contains(input)
             };
             if taken.iter().any(is_late) {
                 behind.insert(id);
@@ -71,7 +93,8 @@ impl Graph {
             if !seen.insert(id) {
                 continue;
             }
-            if self.nodes[id].inputs.is_empty() {
+            let is_store = matches!(self.nodes[id].kind, Kind::Store { .. });
+            if self.nodes[id].inputs.is_empty() && !is_store {
                 found.insert(id);
             }
             open.extend(self.nodes[id].inputs.iter().map(|input| input.0));

@@ -191,6 +191,37 @@ mod tests {
         assert_eq!(counted.tasks, [6], "one sub-topology: its tasks share the table");
     }
 
+    /// Left rows ask the right side and are answered: two topics, one each way.
+    fn join_on(g: &mut Graph, left: NodeId, right: NodeId) {
+        let named = |name| StoreName::new(name).unwrap();
+        let left = g.add(Kind::Table { store: named("left") }, &[left]);
+        let right = g.add(Kind::Table { store: named("right") }, &[right]);
+        let asked = through(g, left, "questions");
+        let listed = g.add(Kind::Subscriptions { store: named("listed") }, &[asked, right]);
+        let answered = through(g, listed, "answers");
+        let kind = Kind::ForeignJoin { store: named("joined"), join: JoinKind::Inner };
+        g.add(kind, &[answered, left]);
+    }
+
+    #[test]
+    fn each_side_of_a_join_by_foreign_key_keeps_its_count_whatever_the_other_has() {
+        let mut g = Graph::new("app");
+        let (lines, products) = (source(&mut g, "lines"), source(&mut g, "products"));
+        join_on(&mut g, lines, products);
+        let counted = counts(&g, &[("lines", 6), ("products", 2)]).unwrap();
+        assert_eq!(counted.tasks, [6, 2]);
+        assert_eq!((counted.repartitions["questions"], counted.repartitions["answers"]), (2, 6));
+
+        let mut g = Graph::new("app");
+        let (lines, products) = (source(&mut g, "lines"), source(&mut g, "products"));
+        let (lines, products) = (through(&mut g, lines, "l"), through(&mut g, products, "p"));
+        g.chosen.insert("p".to_owned(), 5);
+        join_on(&mut g, lines, products);
+        let counted = counts(&g, &[("lines", 3), ("products", 2)]).unwrap();
+        assert_eq!((counted.repartitions["questions"], counted.repartitions["answers"]), (5, 5));
+        assert_eq!(counted.repartitions["l"], 5, "what nobody chose follows its largest writer");
+    }
+
     #[test]
     fn a_sub_topology_that_reads_what_it_writes_is_counted_all_the_same() {
         let mut g = Graph::new("app");

@@ -11,7 +11,14 @@ use crate::on_error::OnError;
 impl Kind {
     /// Whether it takes a policy: it decodes what others wrote, or asks a closure that may say no.
     pub(crate) fn may_refuse(&self) -> bool {
-        matches!(self, Self::Source { .. } | Self::GlobalTable { .. } | Self::TryMap | Self::SinkOf)
+        matches!(
+            self,
+            Self::Source { .. }
+                | Self::GlobalTable { .. }
+                | Self::TryMap
+                | Self::SinkOf
+                | Self::Process { .. }
+        )
     }
 }
 

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Graph, Kind, Node, Pattern, changelog_topic, clock_topic};
+use super::{Emit, Graph, Kind, Node, Pattern, changelog_topic, clock_topic};
 use crate::error::{Error, Result};
 use crate::ids::check_name;
-use crate::time::Ms;
 
 impl Graph {
     /// Checks what single steps could not see.
@@ -42,12 +41,25 @@ impl Graph {
                     "look up one global table everywhere, or take a `t.table(..)` of the topic",
                 );
             }
-            if let Kind::WindowAggregate { store, window, .. } = &node.kind
-                && window.size_ms() < 1
+            if let Kind::WindowAggregate { store, window, emit, .. } = &node.kind {
+                if let Some((what, help)) = window.mistake() {
+                    return refuse(&format!("the windows of `{store}` {what}"), help);
+                }
+                if window.never_close() && *emit == Emit::OnClose {
+                    return refuse(
+                        &format!("the window of `{store}` never closes, so it would never speak"),
+                        "let it speak at each commit: `.on_update()`",
+                    );
+                }
+            }
+        }
+        for (id, node) in self.iter() {
+            if let Kind::Store { store, .. } = &node.kind
+                && !self.nodes.iter().any(|other| other.inputs.contains(&id))
             {
                 return refuse(
-                    &format!("the windows of `{store}` have a size of {}", Ms(window.size_ms())),
-                    "use at least one millisecond: `tumbling(secs(10))`",
+                    &format!("no processor uses store `{store}`"),
+                    "list it in the processor's `fn stores(&self)`, or leave it out",
                 );
             }
         }

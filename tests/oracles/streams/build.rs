@@ -1,238 +1,153 @@
-//! The topology of a plan, through the public API, and how to reach its topics.
+//! The topology of a case, through the public API: nodes become streams and tables, sinks first.
+//!
+//! ```text
+//!   sink --> build(from) --> the family of its op (ops/<family>.rs) --> build(its inputs) --> ..
+//! ```
+//!
+//! **To add an op**: write its arm in the file of its family below `ops`, and take its name out of that
+//! file's `missing`. Nothing else changes, unless it gives a new kind of thing: then [`Built`] gets a
+//! variant, and `sink` says how it is written.
 //!
 //! Invariants
-//! * Building is a function of the plan alone: a driver builds the topology as often as it likes.
+//! * A table is built once, however many nodes take it. A stream can go one way only, so each node that
+//!   takes it builds it again, with stores of its own, which changes no output.
+//! * Stores are numbered in the order of building, so each building of a case gives them the same names.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use ::streams::prelude::*;
-use ::streams::testing::TestRecord;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::Row;
-use super::plan::{Emit, Flow, Fold, Input, Matches, Plan, Rows, Source, Window};
+use super::graph::{Graph, Sink, op};
+use super::ops;
+use super::ops::windows::Windows;
+use super::ports::Names;
 use super::values::{OracleKey, Val};
-use crate::report::{Outcome, unsupported};
+use crate::json;
+use crate::report::{Outcome, Stop, unsupported};
 
-type Send<K> = Box<dyn Fn(&mut TestDriver, Option<K>, &Value, i64, Headers) -> Outcome>;
-type Read = Box<dyn Fn(&mut TestDriver) -> Vec<Row>>;
-type Add = Box<dyn Fn(&mut Val, Val) + std::marker::Send>;
-
-/// A topology and its topics.
-pub(super) struct Ports<K> {
-    pub(super) topology: Box<dyn Fn(&mut Topology) + std::marker::Send + Sync>,
-    pub(super) inputs: BTreeMap<&'static str, Send<K>>,
-    pub(super) outputs: BTreeMap<&'static str, Read>,
+/// What a node gives to the nodes behind it.
+pub(super) enum Built<K: OracleKey> {
+    Stream(Stream<K, Val>),
+    Table(Rc<Table<K, Val>>),
+    /// What `count` gives.
+    Counts(Rc<Table<K, u64>>),
+    Global(Rc<GlobalTable<K, Val>>),
+    /// Results in windows that have yet to say when they speak.
+    Windows(Windows<K>),
+    WindowedStream(Stream<Windowed<K>, Val>),
+    WindowedTable(Rc<Table<Windowed<K>, Val>>),
 }
 
-pub(super) fn build<K: OracleKey>(plan: &Plan) -> Ports<K> {
-    let names = Arc::new(Names::of(plan));
-    let inputs = plan.topics.iter().map(|(name, written)| {
-        let name = names.get(name);
-        (name, input(name, *written))
-    });
-    let outputs = plan.sinks.iter().map(|(name, flow)| {
-        let name = names.get(name);
-        (name, output::<K>(name, flow))
-    });
-    let (inputs, outputs) = (inputs.collect(), outputs.collect());
-    let plan = plan.clone();
-    let topology = move |t: &mut Topology| {
-        let mut building = Building { t, plan: &plan, names: &names, stores: 0 };
-        for (name, flow) in &plan.sinks {
-            building.sink::<K>(names.get(name), flow);
+impl<K: OracleKey> Built<K> {
+    /// The same again, for what any number of nodes can take.
+    fn shared(&self) -> Option<Self> {
+        match self {
+            Self::Table(table) => Some(Self::Table(Rc::clone(table))),
+            Self::Counts(table) => Some(Self::Counts(Rc::clone(table))),
+            Self::Global(table) => Some(Self::Global(Rc::clone(table))),
+            Self::WindowedTable(table) => Some(Self::WindowedTable(Rc::clone(table))),
+            Self::Stream(_) | Self::Windows(_) | Self::WindowedStream(_) => None,
         }
-    };
-    Ports { topology: Box::new(topology), inputs, outputs }
-}
-
-/// Topic names as constants have them; a run leaks a few bytes for each.
-struct Names(BTreeMap<String, &'static str>);
-
-impl Names {
-    fn of(plan: &Plan) -> Self {
-        let names = plan.topics.keys().chain(plan.sinks.iter().map(|(name, _)| name));
-        Self(names.map(|name| (name.clone(), &*name.clone().leak())).collect())
     }
 
-    fn get(&self, name: &str) -> &'static str {
-        self.0[name]
-    }
-}
-
-fn input<K: OracleKey>(name: &'static str, written: Input) -> Send<K> {
-    Box::new(move |driver, key, value, timestamp, headers| {
-        let mut value = Val::from_json(value)
-            .ok_or_else(|| unsupported("format: `v`"))
-            .map(|value| Some(value).filter(|v| written.nulls_are_values || *v != Val::Null))?;
-        if written.carries_key {
-            let key = key.as_ref().map(|key| key.to_json().to_string());
-            value = value.map(|value| Val::Keyed(key, Box::new(value)));
+    /// Its records; of a table, its changes.
+    pub(super) fn stream(self) -> Option<Stream<K, Val>> {
+        match self {
+            Self::Stream(stream) => Some(stream),
+            Self::Table(table) => Some(table.updates()),
+            Self::Counts(table) => Some(table.updates().map(Val::Number)),
+            Self::Global(_)
+            | Self::Windows(_)
+            | Self::WindowedStream(_)
+            | Self::WindowedTable(_) => None,
         }
-        driver.send_record(topic::<K, Val>(name), key, value, timestamp, headers);
-        Ok(())
-    })
-}
-
-fn output<K: OracleKey>(name: &'static str, flow: &Flow) -> Read {
-    match flow {
-        Flow::Stream(_) | Flow::Folded(_, Fold::Aggregate(..) | Fold::Reduce(_)) => {
-            reader(topic::<K, Val>(name), K::to_json, Val::to_json)
-        }
-        Flow::Folded(_, Fold::Count) => reader(topic::<K, u64>(name), K::to_json, |n| json!(n)),
-        Flow::Windowed(..) => reader(topic::<Windowed<K>, Val>(name), windowed, Val::to_json),
     }
-}
-
-fn windowed<K: OracleKey>(key: &Windowed<K>) -> Value {
-    json!({ "key": key.key.to_json(), "start": key.start, "end": key.end })
-}
-
-fn reader<K: RecordKey, V: Data>(
-    topic: Topic<K, V>,
-    key: fn(&K) -> Value,
-    value: impl Fn(&V) -> Value + 'static,
-) -> Read {
-    Box::new(move |driver| {
-        let row = |record: TestRecord<K, V>| {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let headers = record.headers.iter();
-            [
-                record.key.as_ref().map_or(Value::Null, key),
-                record.value.as_ref().map_or(Value::Null, &value),
-                json!(record.timestamp),
-                headers.map(|h| json!([h.key, h.value.as_deref().map(text)])).collect(),
-            ]
-        };
-        driver.read_committed(topic).into_iter().map(row).collect()
-    })
 }
 
 /// A topology while it grows.
-struct Building<'a> {
-    t: &'a mut Topology,
-    plan: &'a Plan,
+pub(super) struct Building<'a, K: OracleKey> {
+    pub(super) t: &'a mut Topology,
+    pub(super) graph: &'a Graph,
     names: &'a Names,
     stores: usize,
+    depth: usize,
+    tables: BTreeMap<String, Built<K>>,
 }
 
-impl Building<'_> {
-    /// The name of the next store: the same in each building of one plan.
-    fn store(&mut self) -> String {
+impl<'a, K: OracleKey> Building<'a, K> {
+    pub(super) fn new(t: &'a mut Topology, graph: &'a Graph, names: &'a Names) -> Self {
+        Self { t, graph, names, stores: 0, depth: graph.depth() + 1, tables: BTreeMap::new() }
+    }
+
+    pub(super) fn sinks(mut self) -> Outcome {
+        let graph = self.graph;
+        graph.sinks.iter().try_for_each(|sink| self.sink(sink))
+    }
+
+    fn sink(&mut self, sink: &Sink) -> Outcome {
+        let to = self.names.get(&sink.topic);
+        match self.build(&sink.from)? {
+            Built::Stream(stream) => stream.to(topic(to)),
+            Built::Table(table) => table.updates().to(topic(to)),
+            Built::Counts(table) => table.updates().map(Val::Number).to(topic(to)),
+            Built::Windows(windows) => windows.speak().to(topic(to)),
+            Built::WindowedStream(stream) => stream.to(topic(to)),
+            Built::WindowedTable(table) => table.updates().to(topic(to)),
+            Built::Global(_) => return Err(unsupported("a global table as an output")),
+        }
+        Ok(())
+    }
+
+    /// The name of the next store.
+    pub(super) fn store(&mut self) -> String {
         self.stores += 1;
         format!("store-{}", self.stores)
     }
 
-    fn sink<K: OracleKey>(&mut self, to: &'static str, flow: &Flow) {
-        match flow {
-            Flow::Stream(source) => self.stream::<K>(source).to(topic(to)),
-            Flow::Folded(source, fold) => {
-                let (stream, store) = (self.stream::<K>(source), self.store());
-                match adder(fold) {
-                    None => stream.count(&store).to(topic(to)),
-                    Some(add) => stream.aggregate(&store, add).to(topic(to)),
-                }
-            }
-            Flow::Windowed(source, window, fold) => {
-                let windows = tumbling(millis(window.size_ms)).grace(millis(window.grace_ms));
-                let (stream, store) = (self.stream::<K>(source).window(windows), self.store());
-                match adder(fold) {
-                    None => speak(stream.count(&store), *window).map(Val::Number).to(topic(to)),
-                    Some(add) => speak(stream.aggregate(&store, add), *window).to(topic(to)),
-                }
-            }
+    /// The topic that a source node names.
+    pub(super) fn topic(&self, node: &Value) -> Outcome<Topic<K, Val>> {
+        Ok(topic(self.names.get(json::text(node, "topic")?)))
+    }
+
+    /// What a node gives.
+    pub(super) fn build(&mut self, id: &str) -> Outcome<Built<K>> {
+        if let Some(known) = self.tables.get(id).and_then(Built::shared) {
+            return Ok(known);
+        }
+        self.depth = self.depth.checked_sub(1).ok_or_else(|| unsupported("format: a ring"))?;
+        let graph = self.graph;
+        let built = ops::build(self, graph.node(id)?)?;
+        self.depth += 1;
+        if let Some(table) = built.shared() {
+            self.tables.insert(id.to_owned(), table);
+        }
+        Ok(built)
+    }
+
+    /// What the node that a field names gives.
+    pub(super) fn before(&mut self, node: &Value, field: &str) -> Outcome<Built<K>> {
+        self.build(json::text(node, field)?)
+    }
+
+    /// The stream that a field names; of a table, its changes.
+    pub(super) fn stream(&mut self, node: &Value, field: &str) -> Outcome<Stream<K, Val>> {
+        let stream = self.before(node, field)?.stream();
+        stream.ok_or_else(|| self.no(node, field, "a stream"))
+    }
+
+    /// The table that a field names.
+    pub(super) fn table(&mut self, node: &Value, field: &str) -> Outcome<Rc<Table<K, Val>>> {
+        match self.before(node, field)? {
+            Built::Table(table) => Ok(table),
+            _ => Err(self.no(node, field, "a table")),
         }
     }
 
-    fn stream<K: OracleKey>(&mut self, source: &Source) -> Stream<K, Val> {
-        match source {
-            Source::Topic(name) => {
-                let stream = self.t.stream(topic::<K, Val>(self.names.get(name)));
-                let carries_key = self.plan.topics[name].carries_key;
-                if carries_key { stream.map(Val::plain) } else { stream }
-            }
-            Source::SameKey(name) => {
-                let stream = self.t.stream(topic::<K, Val>(self.names.get(name)));
-                // A record without a key has none to be given again.
-                let keyed = stream.filter(|value| value.key::<K>().is_some());
-                let key = |value: &Val| value.key::<K>().expect("the others were filtered out");
-                keyed.key_by(key).map(Val::plain)
-            }
-            Source::Merge(sources) => {
-                let streams: Vec<_> = sources.iter().map(|s| self.stream::<K>(s)).collect();
-                let merged = streams.into_iter().reduce(Stream::merge);
-                merged.expect("a merge of nothing is refused by the plan")
-            }
-            Source::ValueAsKey(source) => self
-                .stream::<K>(source)
-                .key_by(|value| K::from_text(&value.text()).expect("keys of such cases are texts")),
-            Source::Updates(rows) => self.table::<K>(rows).updates(),
-            Source::TableJoin(source, rows, matches, join) => {
-                let (table, stream) = (self.table::<K>(rows), self.stream::<K>(source));
-                let join = *join;
-                match matches {
-                    Matches::Inner => stream.join(&table, move |l, r| join(&l, &r)),
-                    _ => stream.left_join(&table, move |l, r| join(&l, &r.unwrap_or_default())),
-                }
-            }
-            Source::GlobalJoin(source, name, matches, join) => {
-                let (store, stream, join) = (self.store(), self.stream::<K>(source), *join);
-                let table = self.t.global_table(topic::<K, Val>(self.names.get(name)), &store);
-                let key = |value: &Val| K::from_text(value.text().split_once(',')?.1);
-                match matches {
-                    Matches::Inner => stream.join_global(&table, key, move |l, r| join(&l, &r)),
-                    _ => stream.left_join_global(&table, key, move |l, r| {
-                        join(&l, &r.unwrap_or_default())
-                    }),
-                }
-            }
-            Source::StreamJoin(left, right, apart, matches, join) => {
-                let (left, right) = (self.stream::<K>(left), self.stream::<K>(right));
-                let (name, join) = (self.store(), *join);
-                let window = within(millis(apart.before_ms))
-                    .after(millis(apart.after_ms))
-                    .grace(millis(apart.grace_ms));
-                match matches {
-                    Matches::Inner => {
-                        left.join_within(right, window, &name, move |l, r| join(&l, &r))
-                    }
-                    Matches::Left => left.left_join_within(right, window, &name, move |l, r| {
-                        join(&l, &r.unwrap_or_default())
-                    }),
-                    Matches::Outer => left.outer_join_within(right, window, &name, move |l, r| {
-                        join(&l.unwrap_or_default(), &r.unwrap_or_default())
-                    }),
-                }
-            }
-        }
-    }
-
-    fn table<K: OracleKey>(&mut self, rows: &Rows) -> Table<K, Val> {
-        let store = self.store();
-        match rows {
-            Rows::Topic(name) => self.t.table(topic::<K, Val>(self.names.get(name)), &store),
-            Rows::Stream(source) => self.stream::<K>(source).table(&store),
-        }
-    }
-}
-
-fn speak<K: Key, A: Data>(table: WindowTable<K, A>, window: Window) -> Stream<Windowed<K>, A> {
-    match window.emit {
-        Emit::Update => table.on_update(),
-        Emit::Final | Emit::Suppressed => table.on_close(),
-    }
-}
-
-/// What adds a value to a row; `None` for a count.
-fn adder(fold: &Fold) -> Option<Add> {
-    match fold.clone() {
-        Fold::Count => None,
-        Fold::Aggregate(init, add) => Some(Box::new(move |row, value| {
-            *row = if *row == Val::Null { add(&init, &value) } else { add(row, &value) };
-        })),
-        Fold::Reduce(add) => Some(Box::new(move |row, value| {
-            *row = if *row == Val::Null { value } else { add(row, &value) };
-        })),
+    /// Why a node cannot take what is in front of it.
+    pub(super) fn no(&self, node: &Value, field: &str, wanted: &str) -> Stop {
+        let before = self.graph.op_before(node, field);
+        unsupported(format!("{before} as {wanted} in front of {}", op(node)))
     }
 }

@@ -20,7 +20,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::plan::{Matches, OnlyJoin};
+use super::graph::OnlyJoin;
+use super::ops::Matches;
 use super::values::Val;
 use super::{Input, Row, Step};
 
@@ -97,16 +98,16 @@ pub(super) fn outputs(join: &OnlyJoin<'_>, steps: &[Step], rule: Rule) -> Option
 impl Model<'_> {
     fn reach(&self, side: Side) -> (i64, i64) {
         let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-        let (before, after) = (ms(self.join.within.before_ms), ms(self.join.within.after_ms));
+        let (before, after) = (ms(self.join.join.before_ms), ms(self.join.join.after_ms));
         if side == Side::Left { (before, after) } else { (after, before) }
     }
 
     fn grace(&self) -> i64 {
-        i64::try_from(self.join.within.grace_ms).unwrap_or(i64::MAX)
+        i64::try_from(self.join.join.grace_ms).unwrap_or(i64::MAX)
     }
 
     fn speaks(&self, side: Side) -> bool {
-        match self.join.matches {
+        match self.join.join.matches {
             Matches::Inner => false,
             Matches::Left => side == Side::Left,
             Matches::Outer => true,
@@ -126,7 +127,7 @@ impl Model<'_> {
     }
 
     fn say(&mut self, key: &Value, left: &Val, right: &Val, time: i64) {
-        let value = (self.join.joiner)(left, right).to_json();
+        let value = (self.join.join.joiner)(left, right).to_json();
         self.out.push([key.clone(), value, json!(time), json!([])]);
     }
 
@@ -214,7 +215,7 @@ impl Model<'_> {
         let grace = self.grace();
         let seems_young =
             self.looked_at.saturating_add(self.reach(side).1).saturating_add(grace) >= self.time;
-        if seems_young || self.join.matches == Matches::Inner {
+        if seems_young || self.join.join.matches == Matches::Inner {
             return;
         }
         self.looked_at = i64::MAX;

@@ -10,10 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::graph::{Graph, Sink};
 use super::join_model::{self, Rule};
-use super::plan::{Emit, Matches, Plan, Window};
+use super::ops::windows::{Emit, Shape, Window};
+use super::ops::{Matches, sliding_model};
 use super::values::OracleKey;
-use super::{Found, Input, Row, Step, execute};
+use super::{Found, Input, Row, Step, execute, fk_model};
 use crate::report::{Outcome, Stop, failed};
 
 /// Why outputs differ on purpose.
@@ -32,10 +34,21 @@ const LATE_IN_INNER_JOIN: &str = "a record that comes when the source time has p
 const LATE_NEVER_MEETS: &str = "a late record meets nothing, and what has spoken alone never matches later; Kafka joins what \
      its stores still hold, and lets unmatched records speak when it next looks at them";
 
+const NULL_VALUES_COUNT: &str =
+    "source time counts every record that a task reads, also those with a null key or value";
+const SESSIONS_TOLD_ANEW: &str = "a session that a record leaves with the same start and end is told anew; Kafka without a record \
+     cache takes it back first";
+const SLIDING_BY_RULE: &str = "a sliding window has every record of its stretch that came before its deadline, and gives its \
+     final result then; Kafka makes a new one from its neighbours, which lack what came too late for them, \
+     loses what its store has dropped, and does not count null values for its time";
+const DELETES_OF_NOTHING: &str = "a delete is passed on where there was a row that was passed on";
+const ONE_CHANGE: &str = "a row that changes by several ways changes once per commit; Kafka passes each way on \
+     (KAFKA-6443)";
+
 /// Runs the case; a failure that a rule explains is a difference.
-pub(super) fn judge<K: OracleKey>(case: &Value, plan: &Plan, steps: &[Step]) -> Outcome {
-    let found = execute::<K>(plan, steps)?;
-    let reason = match compare(plan, steps, &found) {
+pub(super) fn judge<K: OracleKey>(case: &Value, graph: &Graph, steps: &[Step]) -> Outcome {
+    let found = execute::<K>(graph, steps)?;
+    let reason = match compare(graph, steps, &found) {
         Ok(differences) => return differs(differences),
         Err(reason) => reason,
     };
@@ -45,16 +58,40 @@ pub(super) fn judge<K: OracleKey>(case: &Value, plan: &Plan, steps: &[Step]) -> 
     if let Some(quirk) = case["quirk"].as_str() {
         return Err(Stop::Differs(format!("quirk of Kafka: {quirk}; {reason}")));
     }
-    if let Some(rule) = by_join_rules(plan, steps, &found) {
+    if let Some(rule) = by_join_rules(graph, steps, &found) {
         return differs(Differences::from([rule]));
     }
+    let is_sliding = |sink: &Sink| sliding_model::explains(graph, sink, steps, &found);
+    if graph.topics.len() == 1 && graph.sinks.iter().all(|sink| is_sliding(sink) == Some(true)) {
+        return differs(Differences::from([SLIDING_BY_RULE]));
+    }
+    if let Some(rules) = by_foreign_join_rules(graph, steps, &found) {
+        return differs(rules);
+    }
     // Kafka's stream-stream joins count them too.
-    let is_counted = |step: &&Step| !step.has_null_key() || !step.out.is_empty();
+    let is_sliding = |sink: &Sink| {
+        sink.window.is_some_and(|window| matches!(window.shape, Shape::Sliding { .. }))
+    };
+    let skips_nulls = graph.sinks.iter().all(is_sliding);
+    let is_counted = |step: &&Step| {
+        let is_skipped = step.has_null_key() || (skips_nulls && step.null_value_to().is_some());
+        !is_skipped || !step.out.is_empty()
+    };
     let counted: Vec<Step> = steps.iter().filter(is_counted).cloned().collect();
-    if plan.stream_joins.is_empty() && counted.len() < steps.len() {
-        let again = execute::<K>(plan, &counted)?;
-        if let Ok(mut differences) = compare(plan, &counted, &again) {
-            differences.insert(NULL_KEYS_COUNT);
+    if !graph.has_stream_join && counted.len() < steps.len() {
+        let again = execute::<K>(graph, &counted)?;
+        if let Ok(mut differences) = compare(graph, &counted, &again) {
+            let reason = if skips_nulls { NULL_VALUES_COUNT } else { NULL_KEYS_COUNT };
+            differences.insert(reason);
+            return differs(differences);
+        }
+    }
+    if let Some(topic) = graph.waiting_topic() {
+        let is_counted = |step: &&Step| step.null_value_to() != Some(topic) || !step.out.is_empty();
+        let counted: Vec<Step> = steps.iter().filter(is_counted).cloned().collect();
+        let again = execute::<K>(graph, &counted)?;
+        if let Ok(mut differences) = compare(graph, &counted, &again) {
+            differences.insert(NULL_VALUES_COUNT);
             return differs(differences);
         }
     }
@@ -69,31 +106,48 @@ fn differs(differences: Differences) -> Outcome {
 }
 
 /// What differs on purpose, or the first step that differs otherwise.
-fn compare(plan: &Plan, steps: &[Step], found: &[Found]) -> Result<Differences, String> {
+fn compare(graph: &Graph, steps: &[Step], found: &[Found]) -> Result<Differences, String> {
     let mut differences = Differences::new();
     let mut newest = i64::MIN;
+    let mut told = BTreeMap::new();
     for (step, found) in steps.iter().zip(found) {
         if let Input::Record { key, timestamp, .. } = &step.input {
             newest = newest.max(if key.is_null() { i64::MIN } else { *timestamp });
         }
-        for (topic, window) in plan.outputs() {
+        for sink in &graph.sinks {
+            let topic = sink.topic.as_str();
             let empty = Vec::new();
             let expected = step.out.get(topic).unwrap_or(&empty);
             let found = found.get(topic).unwrap_or(&empty);
-            if is_same(plan.is_unordered, expected, found) {
+            let known = told.entry(topic).or_insert_with(Known::default);
+            let (heard, said) = (known.recorded.hear(expected), known.ours.hear(found));
+            if is_same(graph.is_unordered, expected, found) {
                 continue;
             }
-            let is_left_out = step.null_key_to().is_some_and(|topic| plan.is_keyed_again(topic));
+            let once = told_once(sink.window, expected);
+            if once.len() < expected.len() && is_same(graph.is_unordered, &once, found) {
+                differences.insert(SESSIONS_TOLD_ANEW);
+                continue;
+            }
+            let is_left_out = step.null_key_to().is_some_and(|topic| graph.is_keyed_again(topic));
             if found.is_empty() && is_left_out {
                 differences.insert(NULL_KEYS_BEHIND_KEY_BY);
                 continue;
             }
-            let is_kept = |row: &&Row| !is_lost_by_kafka(window, row, newest);
+            if !sink.is_windowed && is_same(graph.is_unordered, &heard, &said) {
+                differences.insert(DELETES_OF_NOTHING);
+                continue;
+            }
+            if graph.joins_tables(&sink.from) && is_last_of_each(&heard, &said) {
+                differences.insert(ONE_CHANGE);
+                continue;
+            }
+            let is_kept = |row: &&Row| !is_lost_by_kafka(sink.window, row, newest);
             let kept: Vec<Row> = found.iter().filter(is_kept).cloned().collect();
             if kept.len() < found.len() {
                 differences.insert(FINAL_RESULTS_KEPT);
             }
-            if is_same(plan.is_unordered, expected, &kept) {
+            if is_same(graph.is_unordered, expected, &kept) {
                 continue;
             }
             if by_key(expected) != by_key(&kept) {
@@ -104,6 +158,39 @@ fn compare(plan: &Plan, steps: &[Step], found: &[Found]) -> Result<Differences, 
         }
     }
     Ok(differences)
+}
+
+/// The rows that a topic says there are, as recorded and as ours.
+#[derive(Default)]
+struct Known {
+    recorded: Present,
+    ours: Present,
+}
+
+#[derive(Default)]
+struct Present(BTreeSet<String>);
+
+impl Present {
+    /// Takes rows in, and answers them without deletes of what is not there.
+    fn hear(&mut self, rows: &[Row]) -> Vec<Row> {
+        let mut heard = |row: &&Row| {
+            let key = row[0].to_string();
+            if row[1].is_null() {
+                return self.0.remove(&key);
+            }
+            self.0.insert(key);
+            true
+        };
+        rows.iter().filter(|row| heard(row)).cloned().collect()
+    }
+}
+
+/// Whether one row of each key was found, and it is the last one recorded.
+fn is_last_of_each(expected: &[Row], found: &[Row]) -> bool {
+    let (expected, found) = (by_key(expected), by_key(found));
+    found.values().all(|rows| rows.len() == 1)
+        && expected.len() == found.len()
+        && expected.iter().zip(&found).all(|(e, f)| e.0 == f.0 && e.1.last() == f.1.last())
 }
 
 fn is_same(is_unordered: bool, expected: &[Row], found: &[Row]) -> bool {
@@ -125,29 +212,47 @@ fn by_key(rows: &[Row]) -> BTreeMap<String, Vec<&Row>> {
     keys
 }
 
+/// The rows without those that take back a session that is told anew in the same step.
+fn told_once(window: Option<Window>, rows: &[Row]) -> Vec<Row> {
+    let is_session = window.is_some_and(|window| matches!(window.shape, Shape::Session { .. }));
+    let again = |row: &Row| rows.iter().any(|other| other[0] == row[0] && !other[1].is_null());
+    rows.iter().filter(|row| !(is_session && row[1].is_null() && again(row))).cloned().collect()
+}
+
 /// Kafka keeps a window of emit-final for size + grace behind the newest window's start. When one
 /// record takes the time further than that, the window leaves the store before it has spoken.
 fn is_lost_by_kafka(window: Option<Window>, row: &Row, newest: i64) -> bool {
     let (Some(window), Some(start)) = (window, row[0]["start"].as_i64()) else { return false };
-    let size_ms = i64::try_from(window.size_ms).unwrap_or(i64::MAX);
+    let Shape::Time { size, advance } = window.shape else { return false };
+    let (size_ms, advance) =
+        (i64::try_from(size).unwrap_or(i64::MAX), i64::try_from(advance).unwrap_or(i64::MAX));
     let kept_ms = size_ms.saturating_add(i64::try_from(window.grace_ms).unwrap_or(i64::MAX));
-    let newest_start = newest.saturating_sub(newest.rem_euclid(size_ms));
+    let newest_start = newest.saturating_sub(newest.rem_euclid(advance));
     window.emit == Emit::Final && start <= newest_start.saturating_sub(kept_ms)
 }
 
 /// The rule by which a join differs: ours gives what was found, and Kafka's what was recorded.
-fn by_join_rules(plan: &Plan, steps: &[Step], found: &[Found]) -> Option<&'static str> {
-    let join = plan.only_join()?;
+fn by_join_rules(graph: &Graph, steps: &[Step], found: &[Found]) -> Option<&'static str> {
+    let join = graph.only_join()?;
     let kafka = join_model::outputs(&join, steps, Rule::Kafka)?;
     let ours = join_model::outputs(&join, steps, Rule::Headwater)?;
     let empty = Vec::new();
     let is_recorded = steps.iter().zip(&kafka).all(|(step, rows)| {
-        is_same(plan.is_unordered, step.out.get(join.sink).unwrap_or(&empty), rows)
+        is_same(graph.is_unordered, step.out.get(join.sink).unwrap_or(&empty), rows)
     });
     let is_found = found
         .iter()
         .zip(&ours)
         .all(|(found, rows)| sorted(found.get(join.sink).unwrap_or(&empty)) == sorted(rows));
-    let rule = if join.matches == Matches::Inner { LATE_IN_INNER_JOIN } else { LATE_NEVER_MEETS };
+    let rule =
+        if join.join.matches == Matches::Inner { LATE_IN_INNER_JOIN } else { LATE_NEVER_MEETS };
     (is_recorded && is_found).then_some(rule)
+}
+
+/// The rules by which a join by foreign key differs.
+fn by_foreign_join_rules(graph: &Graph, steps: &[Step], found: &[Found]) -> Option<Differences> {
+    let join = graph.only_foreign_join()?;
+    let of = found.iter().map(|found| found.get(join.sink).map(Vec::as_slice).unwrap_or_default());
+    let found: Vec<&[Row]> = of.collect();
+    fk_model::differences(&join, steps, &found).map(|rules| rules.into_iter().collect())
 }

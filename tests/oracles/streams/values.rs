@@ -145,6 +145,14 @@ pub(super) fn adder(name: &str) -> Option<Adder> {
     })
 }
 
+/// A function that merges the aggregates of sessions.
+pub(super) fn merger(name: &str) -> Option<Adder> {
+    Some(match name {
+        "concat_plus" => |one, other| with("+", one, other),
+        _ => return None,
+    })
+}
+
 /// A function of `reduce` nodes.
 pub(super) fn reducer(name: &str) -> Option<Adder> {
     Some(match name {

@@ -1,4 +1,5 @@
-//! The clocks of a task's inputs: who holds windows open, and raises of those that are silent.
+//! The clocks of a task: those of its inputs, who holds windows open, raises of those that are silent, and
+//! what fires by the clock on the wall.
 //!
 //! Invariants
 //! * the topic of a table moves no clock, and no clock waits for it.
@@ -10,7 +11,7 @@ use std::time::Duration;
 use super::Task;
 use crate::broker::Headers;
 use crate::error::Result;
-use crate::runtime::clock_log::RaiseRecord;
+use crate::runtime::clock_log::{RaiseRecord, ReadingRecord};
 use crate::runtime::report::{SourceState, WindowState};
 use crate::runtime::silence::Raise;
 use crate::time::OpenWindows;
@@ -37,6 +38,79 @@ impl Task {
             }
         }
         self.fire()
+    }
+
+    /// The clock on the wall stands at `now_ms`: fires what is due by it; whether anything was.
+    pub(crate) fn tick(&mut self, now_ms: i64) -> Result<bool> {
+        if self.repeats_clock {
+            return Ok(false);
+        }
+        self.ctx.now_ms = now_ms;
+        if self.next_tick().is_none_or(|at| at > now_ms) {
+            return Ok(false);
+        }
+        // A transaction without a position would be given up, and what fired with it.
+        let Some(own) = self.inputs.iter().position(|input| !input.is_global) else {
+            return Ok(false);
+        };
+        let any = self.fire_by_the_clock(own)?;
+        if any {
+            self.log_reading(own)?;
+        }
+        Ok(any)
+    }
+
+    /// Fires what is due by the clock on the wall, and has it committed with a position in this input.
+    fn fire_by_the_clock(&mut self, place: usize) -> Result<bool> {
+        let mut any = false;
+        for step in &self.timed {
+            any |= step.op.borrow_mut().tick(&mut self.ctx)?;
+        }
+        if any {
+            (self.inputs[place].moved, self.raised) = (true, true);
+            self.fire()?;
+        }
+        Ok(any)
+    }
+
+    /// Reads from the clock on the wall what an earlier run of the job did before the next record of an
+    /// input; whether anything was due by it.
+    pub(super) fn repeat_readings(&mut self, place: usize) -> Result<bool> {
+        let mut any = false;
+        while let Some(now_ms) = self.inputs[place].repeat_reading() {
+            self.ctx.now_ms = now_ms;
+            any |= self.fire_by_the_clock(place)?;
+        }
+        Ok(any)
+    }
+
+    /// Writes down what the clock on the wall has said, before the next record of an input of ours: not
+    /// of a repartition topic, as another run finds its records elsewhere.
+    pub(super) fn log_reading(&mut self, place: usize) -> Result<()> {
+        let Some((topic, batch)) = &mut self.clock_log else { return Ok(()) };
+        let input = &self.inputs[place];
+        if self.repeats_clock || input.watermarks.is_some() || input.is_global {
+            return Ok(());
+        }
+        let now_ms = self.ctx.now_ms;
+        let reading = ReadingRecord {
+            topic: input.topic.name.to_string(),
+            partition: input.partition,
+            next_offset: input.position(),
+            now_ms,
+        };
+        let (key, value) = reading.encode();
+        batch.push(now_ms, Some(&key), Some(&value), &Headers::none())?;
+        self.logged_reading = now_ms;
+        self.ctx.append(topic, 0, batch.as_mut())
+    }
+
+    /// When [`tick`](Self::tick) has something to do; `None`: never.
+    pub(crate) fn next_tick(&self) -> Option<i64> {
+        if self.repeats_clock {
+            return None;
+        }
+        self.timed.iter().filter_map(|step| step.op.borrow().next_tick()).min()
     }
 
     /// Raises the clocks of those silent inputs of its own that are still silent, and writes that down in

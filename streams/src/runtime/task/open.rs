@@ -79,8 +79,10 @@ impl Task {
         if before.is_some() && ordering.is_none() {
             return Err(was_ordered(&topic));
         }
+        let readings = broker.logged_readings(&topic, partition);
+        self.repeats_clock |= readings.is_some();
         let input = Input::new(source.input, topic, partition, watermarks, reader, now);
-        let input = input.repeating(raises.collect());
+        let input = input.repeating(raises.collect()).reading(readings.unwrap_or_default());
         self.inputs.push(match ordering {
             Some(ordering) => input.ordered(ordering).holding_again()?,
             None => input,

@@ -111,18 +111,22 @@ impl WorkerThread<'_> {
                 self.bell.wait(seen, NAP);
                 continue;
             }
+            let now_ms = self.broker.now_ms();
+            if worker.tick(now_ms)? && !std::mem::replace(busy, true) {
+                self.say(Event::Busy(self.index));
+            }
             let Some(task) = worker.next_task()? else {
                 if worker.flush()? {
                     self.bell.ring();
                     continue;
                 }
-                worker.step_stores(self.broker.now_ms())?;
+                worker.step_stores(now_ms)?;
                 if std::mem::take(busy) || told != Some(seen) {
                     told = Some(seen);
                     let dirty = worker.is_dirty();
                     self.say(Event::Idle { worker: self.index, dirty, rung: seen });
                 }
-                self.bell.wait(seen, NAP);
+                self.bell.wait(seen, until_tick(worker.next_tick(), now_ms));
                 continue;
             };
             if !std::mem::replace(busy, true) {
@@ -146,4 +150,10 @@ impl WorkerThread<'_> {
         self.say(Event::Closed);
         Ok(())
     }
+}
+
+/// How long there is nothing to do by the clock on the wall.
+fn until_tick(next_ms: Option<i64>, now_ms: i64) -> Duration {
+    let wait = next_ms.map(|next| next.saturating_sub(now_ms).max(1).unsigned_abs());
+    wait.map_or(NAP, |wait| NAP.min(Duration::from_millis(wait)))
 }

@@ -1,8 +1,5 @@
 //! The suite of all back ends on RocksDB, with crashes as a killed process leaves them.
 
-use std::collections::BTreeMap;
-use std::fs;
-
 use tempfile::TempDir;
 
 use super::super::conformance::{self, Crashable};
@@ -30,46 +27,12 @@ impl Crashable for OnDisk {
         Arc::new(self.backend.clone())
     }
 
-    /// A copy of the files while the database is open is what a kill would have left: memtables
-    /// are in no file. Closing it first would flush them.
     fn crash(&mut self) {
         let image = tempfile::tempdir().expect("a directory");
-        copy_files(self.dir.path(), image.path());
+        killed::image(self.dir.path(), image.path()).expect("copies");
         self.backend = RocksBackend::open(image.path(), &SMALL).expect("opens what is left");
         self.dir = image;
     }
-}
-
-/// Copies until nothing has changed meanwhile: memtables are flushed and files compacted in the
-/// background.
-fn copy_files(from: &Path, to: &Path) {
-    loop {
-        let before = files(from);
-        let copied = before.keys().all(|name| fs::copy(from.join(name), to.join(name)).is_ok());
-        if copied && files(from) == before {
-            return;
-        }
-        for name in files(to).keys() {
-            fs::remove_file(to.join(name)).expect("removes");
-        }
-    }
-}
-
-/// Names and sizes of all files but the lock and the log for people.
-fn files(dir: &Path) -> BTreeMap<String, u64> {
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(dir).expect("readable") {
-        let entry = entry.expect("readable");
-        let name = entry.file_name().into_string().expect("ASCII");
-        // A file that has gone since it was listed shows in the comparison.
-        if let Ok(found) = entry.metadata()
-            && name != "LOCK"
-            && !name.starts_with("LOG")
-        {
-            files.insert(name, found.len());
-        }
-    }
-    files
 }
 
 fn name(text: &str) -> StoreName {

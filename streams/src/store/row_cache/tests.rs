@@ -4,9 +4,10 @@
 //! the checker compares every row of a store with the history at the store's own checkpoint.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use super::super::layout::KIND_ROW;
-use super::super::{Backend, HeldFlushes, MemoryBackend};
+use super::super::{Backend, HeldFlushes, MemoryBackend, Visit};
 use super::*;
 use crate::ids::StoreName;
 

@@ -28,6 +28,7 @@ use serde::Serialize;
 use super::{Carries, Emit, Graph, JoinKind, Kind, Node, NodeId, Way, changelog_topic};
 use crate::ids::StoreName;
 use crate::on_error::OnError;
+use crate::time::Ms;
 
 /// How a topology is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,6 +200,7 @@ impl Graph {
             Kind::Branch(Way::Case(number)) => (format!("split: case {number}"), vec![]),
             Kind::Branch(Way::Rest) => ("branch: the rest".into(), vec![]),
             Kind::KeyBy => ("key by".into(), vec![]),
+            Kind::GroupBy => ("group by".into(), vec![]),
             Kind::MapWithKey => ("map with key".into(), vec![]),
             Kind::FlatMapWithKey => ("flat map with key".into(), vec![]),
             Kind::Merge => ("merge".into(), vec![]),
@@ -216,14 +218,41 @@ impl Graph {
                 };
                 (format!("{what} in {store}"), vec![format!("{window}, {speaks}")])
             }
+            Kind::Late => ("late records".into(), vec![]),
             Kind::Table { store } => (format!("table {store}"), vec![]),
+            Kind::VersionedTable { store, history, history_ms } => {
+                let kept = format!("what rows were for {} in {history}", Ms(*history_ms));
+                (format!("table {store}"), vec![kept])
+            }
+            Kind::AtMostEvery { store, every_ms } => {
+                (format!("at most every {}", Ms(*every_ms)), vec![format!("what waits in {store}")])
+            }
+            Kind::GraceJoin { store, table, join, grace_ms } => {
+                let waits = format!("as of each record's time, after {} in {store}", Ms(*grace_ms));
+                (format!("{} {table}", said(*join)), vec![waits])
+            }
             Kind::GlobalTable { topic, store } => {
                 let whole = format!("all partitions of {topic}, in every task");
                 (format!("global table {store}"), vec![whole])
             }
             Kind::TableJoin { store, join } => (format!("{} {store}", said(*join)), vec![]),
+            Kind::TableTableJoin { store, join } => {
+                (format!("{} of tables in {store}", said(*join)), vec![])
+            }
+            Kind::Subscriptions { store } => (
+                format!("subscriptions in {store}"),
+                vec!["answers who names a row, now and at each change".into()],
+            ),
+            Kind::ForeignJoin { store, join } => {
+                (format!("{} by foreign key in {store}", said(*join)), vec![])
+            }
             Kind::StreamJoin { left, right, join, window } => {
                 (format!("{} in {left} and {right}", said(*join)), vec![window.to_string()])
+            }
+            Kind::Store { store, what } => (format!("store {store}"), vec![(*what).into()]),
+            Kind::Process { name, timers } => {
+                let timers = timers.iter().map(|_| "timers by key".into()).collect();
+                (format!("process {name}"), timers)
             }
             Kind::SinkOf => ("write to the topic that each record names".into(), vec![]),
             Kind::ForEach => ("for each".into(), vec![]),

@@ -311,3 +311,28 @@ fn long_labels_are_broken_where_words_end() {
     assert!(svg.contains(">job-customers-per-number-of-</text>"), "{svg}");
     assert!(svg.contains(">events-repartition</text>"), "{svg}");
 }
+
+#[test]
+fn a_processor_is_shown_with_its_stores_and_timers() {
+    let mut g = Graph::new("app");
+    let open = StoreName::new("open").unwrap();
+    let store = g.add(Kind::Store { store: open, what: "key-value" }, &[]);
+    let cards = g.add(Kind::Source { topic: "cards".into(), event_time: false }, &[]);
+    let timers = Some(StoreName::new("fraud-timers").unwrap());
+    let name = StoreName::new("fraud").unwrap();
+    let process = g.add(Kind::Process { name, timers }, &[cards, store]);
+    g.add(Kind::Sink { topic: "alarms".into() }, &[process]);
+    g.validate().unwrap();
+    let part = &g.subtopologies()[0];
+    assert_eq!(g.subtopologies().len(), 1, "a store lies where its processors are");
+    assert_eq!(
+        part.stores.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["open", "fraud-timers"]
+    );
+    for format in [Format::Text, Format::Mermaid, Format::Dot, Format::Svg, Format::Json] {
+        let shown = g.describe(format);
+        for word in ["process fraud", "fraud-timers", "store open", "alarms"] {
+            assert!(shown.contains(word), "{word}: {shown}");
+        }
+    }
+}

@@ -203,6 +203,15 @@ impl ByteStore for Panicking {
         Ok(())
     }
 
+    fn scan_back(
+        &self,
+        _from: &[u8],
+        _to: &[u8],
+        _visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn write(&self, _rows: &[(Bytes, Option<Bytes>)]) -> Result<(), StoreError> {
         panic!("the test's own panic");
     }
