@@ -125,7 +125,7 @@ impl Spec {
                 dirty_rows_max: 64,
                 write_buffer_bytes: 64 << 10,
                 commits_bytes_max: 16 << 10,
-                held_bytes_max: 64 << 10,
+                held_bytes_max: 4 << 10,
             });
         }
         if self.sets_aside {

@@ -274,6 +274,10 @@ fn joined(kind: &Kind) -> (String, Vec<String>) {
         Kind::ForeignJoin { store, join } => {
             (format!("{} by foreign key in {store}", said(*join)), vec![])
         }
+        Kind::StreamJoin { left, right, join, window } => {
+            (format!("{} in {left} and {right}", said(*join)), vec![window.to_string()])
+        }
+        _ => ("join".into(), vec![]),
     }
 }
 
