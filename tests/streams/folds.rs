@@ -146,8 +146,7 @@ fn streams_of_different_values_meet_in_windows_of_every_kind() {
     let in_tumbling = seen_in(&bursts(), |at| vec![(first(at, 100), first(at, 100) + 100)]);
     let in_hopping = seen_in(&bursts(), |at| {
         let last = first(at, 50);
-        let starts = [last - 50, last].into_iter().filter(|start| *start >= 0);
-        starts.map(|start| (start, start + 100)).collect()
+        vec![(last - 50, last + 50), (last, last + 100)]
     });
     // Records of one key in one burst are at most 20 ms apart, and 55 ms from those of the next.
     let burst = |at: i64| at / 80;
