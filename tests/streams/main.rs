@@ -16,6 +16,7 @@ mod foreign_joins;
 mod fused;
 mod global_tables;
 mod jobs;
+mod large_values;
 mod late_then;
 mod lifecycle;
 mod nexmark;
