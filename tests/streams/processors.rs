@@ -386,7 +386,6 @@ fn what_a_processor_refuses_goes_where_its_step_says() {
     let letters = d.dead_letters();
     assert_eq!(letters[0].value.as_deref(), Some(&b"\"two\""[..]));
     assert!(letters[0].message.ends_with("`two` is no number"), "{}", letters[0].message);
-
     let mut d = TestDriver::new(move |t: &mut Topology| strict(t).to(OUT));
     d.send(WORDS, "k".into(), "two".into());
     let error = d.run().unwrap_err();
@@ -399,7 +398,6 @@ struct Sneaks(Known);
 impl Processor<String, String> for Sneaks {
     type Key = String;
     type Out = String;
-
     fn record(
         &mut self,
         ctx: &mut Ctx<'_, String, String>,
@@ -420,7 +418,6 @@ fn a_store_that_is_not_listed_is_refused_by_name() {
         matches!(&error, Error::Topology { reason, .. } if reason.contains("words-known")),
         "{error}"
     );
-
     // Listed elsewhere, in a task of its own.
     let elsewhere = |t: &mut Topology| {
         let words: KeyValueStore<String, u64> = t.store("words-known");
@@ -437,7 +434,6 @@ fn a_store_that_is_not_listed_is_refused_by_name() {
         matches!(&error, Error::Topology { reason, .. } if reason.contains("not its own")),
         "{error}"
     );
-
     let keyless = |t: &mut Topology| {
         const NONE: Topic<NoKey, String> = topic("none");
         t.stream(NONE).process("chain", Keyless).to(OUT);
@@ -454,7 +450,6 @@ struct Keyless;
 impl Processor<NoKey, String> for Keyless {
     type Key = String;
     type Out = String;
-
     fn timers(&self) -> Timers {
         Timers::per_key()
     }
