@@ -17,6 +17,7 @@ mod foreign_joins;
 mod fused;
 mod global_tables;
 mod jobs;
+mod large_values;
 mod late_then;
 mod lifecycle;
 mod nexmark;

@@ -386,7 +386,6 @@ fn what_a_processor_refuses_goes_where_its_step_says() {
     let letters = d.dead_letters();
     assert_eq!(letters[0].value.as_deref(), Some(&b"\"two\""[..]));
     assert!(letters[0].message.ends_with("`two` is no number"), "{}", letters[0].message);
-
     let mut d = TestDriver::new(move |t: &mut Topology| strict(t).to(OUT));
     d.send(WORDS, "k".into(), "two".into());
     let error = d.run().unwrap_err();
@@ -399,7 +398,6 @@ struct Sneaks(Known);
 impl Processor<String, String> for Sneaks {
     type Key = String;
     type Out = String;
-
     fn record(
         &mut self,
         ctx: &mut Ctx<'_, String, String>,
@@ -420,7 +418,6 @@ fn a_store_that_is_not_listed_is_refused_by_name() {
         matches!(&error, Error::Topology { reason, .. } if reason.contains("words-known")),
         "{error}"
     );
-
     // Listed elsewhere, in a task of its own.
     let elsewhere = |t: &mut Topology| {
         let words: KeyValueStore<String, u64> = t.store("words-known");
@@ -437,7 +434,6 @@ fn a_store_that_is_not_listed_is_refused_by_name() {
         matches!(&error, Error::Topology { reason, .. } if reason.contains("not its own")),
         "{error}"
     );
-
     let keyless = |t: &mut Topology| {
         const NONE: Topic<NoKey, String> = topic("none");
         t.stream(NONE).process("chain", Keyless).to(OUT);
@@ -454,7 +450,6 @@ struct Keyless;
 impl Processor<NoKey, String> for Keyless {
     type Key = String;
     type Out = String;
-
     fn timers(&self) -> Timers {
         Timers::per_key()
     }
@@ -500,44 +495,4 @@ fn processors_share_a_store_and_look_up_tables() {
     d.send_at(USERS, "a".into(), "ana".into(), 5).send_at(WORDS, "a".into(), "x".into(), 1);
     d.send_at(WORDS, "a".into(), "y".into(), 2).send_at(PAYMENTS, "a".into(), Event::Pay, 5);
     assert_eq!(d.read(OUT), [("a".to_owned(), "ana 2".to_owned())]);
-}
-
-#[test]
-fn values_of_many_megabytes_are_kept_and_larger_ones_refused_by_name() {
-    struct Grow {
-        texts: KeyValueStore<String, String>,
-    }
-    impl Processor<String, String> for Grow {
-        type Key = String;
-        type Out = String;
-
-        fn stores(&self) -> Vec<&dyn StateStore> {
-            vec![&self.texts]
-        }
-
-        fn record(
-            &mut self,
-            ctx: &mut Ctx<'_, String, String>,
-            record: Record<String, String>,
-        ) -> Processed {
-            let (Some(key), Some(size)) = (record.key, record.value) else { return Ok(()) };
-            let before = self.texts.get(&key)?.map_or(0, |text| text.len());
-            self.texts.put(&key, "x".repeat(size.parse()?))?;
-            ctx.forward(key, before.to_string())?;
-            Ok(())
-        }
-    }
-    let topology = |t: &mut Topology| {
-        let texts = t.store("texts");
-        t.stream(WORDS).process("grow", Grow { texts }).to(OUT);
-    };
-    let mut d = TestDriver::new(topology);
-    d.send(WORDS, "k".into(), (15 << 20).to_string()).run().unwrap();
-    d.stop().send(WORDS, "k".into(), "1".into());
-    let sizes: Vec<String> = d.read(OUT).into_iter().map(|(_, size)| size).collect();
-    assert_eq!(sizes, ["0".to_owned(), (15 << 20).to_string()]);
-    d.send(WORDS, "k".into(), (17 << 20).to_string());
-    let error = d.run().unwrap_err();
-    assert_eq!(error.code(), "S025", "{error}");
-    assert!(error.to_string().contains("texts"), "{error}");
 }
