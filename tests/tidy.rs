@@ -47,6 +47,7 @@ const CORE_LOG: &[(&str, &str)] = &[
 const STREAMS: &[(&str, &str)] = &[
     ("ids", ""),
     ("record", ""),
+    ("guide", ""),
     ("time", ""),
     ("codec", ""),
     ("on_error", ""),
