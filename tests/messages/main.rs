@@ -61,7 +61,8 @@ fn normal(told: &str) -> String {
         is_list |= text.contains("the following other types implement");
         let is_hint = text.contains("`#[warn(unused_must_use)]`");
         if !is_quote && !is_list && !is_hint {
-            kept.push(line.trim_end().to_owned());
+            // The margin is as wide as the numbers of lines in what is left out.
+            kept.push(line.trim().to_owned());
         }
     }
     kept.dedup();
