@@ -44,6 +44,9 @@ impl Arrival {
     }
 }
 
+/// The key of the row that a value names; none.
+type ForeignKey<V, K2> = Rc<dyn Fn(&V) -> Option<K2>>;
+
 impl<K: Key, V: Data> Table<K, V> {
     /// Joins each row with the row of another table that it names: a foreign key, found in its value.
     /// The result is a table under this table's keys, in a store of its own.
@@ -135,7 +138,7 @@ impl<K: Key, V: Data> Table<K, V> {
         &self,
         right: &Table<K2, V2>,
         kind: JoinKind,
-        foreign_key: Rc<dyn Fn(&V) -> Option<K2>>,
+        foreign_key: ForeignKey<V, K2>,
         store: &str,
         join: Joined<V, V2, R>,
     ) -> Table<K, R> {

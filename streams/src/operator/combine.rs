@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn late_records_and_nulls_leave_one_by_one_and_windows_are_apart() {
-        let window = Some(Windows::from(tumbling(millis(10)).grace(millis(5))));
+        let windows = Windows::from(tumbling(millis(10)).grace(millis(5)));
         let records = [
             ("a", 5, 14, false),
             ("a", 6, 15, false),
@@ -284,13 +284,11 @@ mod tests {
             ("a", 9, 9, false),
             ("a", 10, 10, false),
         ];
-        let got = sent(window, &records);
+        let got = sent(Some(windows), &records);
         let a = |timestamp, source_time, count| ("a".to_owned(), timestamp, source_time, count);
         assert_eq!(got, [a(6, 15, 1), a(7, 16, 1), a(8, 8, 0), a(9, 14, 2), a(10, 10, 1)]);
-        assert!(
-            !window.unwrap().is_late(window.unwrap().windows_of(9).next().unwrap(), 14),
-            "nor is what is left"
-        );
+        let of_nine = windows.windows_of(9).next().unwrap();
+        assert!(!windows.is_late(of_nine, 14), "nor is what is left");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod compare;
 mod inputs;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
@@ -210,11 +211,13 @@ impl Check {
             let mut random = Random::new(seed);
             let partitions = u32::try_from(1 + random.below(PARTITIONS_MAX)).expect("a few");
             let crashes_wanted = random.one_of(&CRASHES);
-            if !expected.contains_key(&partitions) {
-                let outcome = self.outcome(0, partitions, None);
-                expected.insert(partitions, outcome.map_err(|e| failed(seed, &e))?);
-            }
-            let expected = &expected[&partitions];
+            let expected = match expected.entry(partitions) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    let outcome = self.outcome(0, partitions, None);
+                    place.insert(outcome.map_err(|e| failed(seed, &e))?)
+                }
+            };
             let crash_every = crash_every(expected.processed, crashes_wanted);
             let found = self.outcome(seed, partitions, crash_every);
             let found = found.map_err(|e| failed(seed, &e))?;

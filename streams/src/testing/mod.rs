@@ -16,7 +16,8 @@
 //! * event time moves by records and by [`TestDriver::advance_to`] only.
 
 mod check;
-#[cfg(all(test, feature = "rocksdb"))]
+#[cfg(test)]
+#[cfg(feature = "rocksdb")]
 mod disk_tests;
 mod engine;
 mod files;
