@@ -84,6 +84,7 @@ pub(crate) const KINDS: [Beside; 4] = [
 ];
 
 /// A store that knows something of each user.
+#[expect(clippy::ptr_arg, reason = "stores are asked with keys as they are typed")]
 trait Keeps: StateStore + 'static {
     /// Notes an order at this time; answers what is passed on.
     fn note(&self, user: &String, at: i64) -> streams::Result<u64>;

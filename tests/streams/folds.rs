@@ -77,12 +77,10 @@ fn streams_of_different_values_meet_in_one_row_in_every_interleaving_and_crash()
 
 const SEEN: Topic<Windowed<String>, Vec<i64>> = topic("seen");
 
+type Both = streams::Cogrouped<String, Vec<i64>, streams::Either<u64, (String, i64)>>;
+
 /// The records of both streams by key and time, whatever the windows.
-fn windowed(
-    windows: fn(
-        streams::Cogrouped<String, Vec<i64>, streams::Either<u64, (String, i64)>>,
-    ) -> Stream<Windowed<String>, Vec<i64>>,
-) -> impl Fn(&mut Topology) {
+fn windowed(windows: fn(Both) -> Stream<Windowed<String>, Vec<i64>>) -> impl Fn(&mut Topology) {
     move |t| {
         let orders = t.stream(ORDERS);
         let paid = t.stream(PAID).key_by(|(user, _)| user.clone());

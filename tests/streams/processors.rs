@@ -196,7 +196,7 @@ fn alerts_behind_a_repartition_are_those_of_a_run_without_crashes() {
     };
     let wanted = run(0, false);
     assert_eq!(wanted.len(), 7);
-    for (_, alerts) in &wanted {
+    for alerts in wanted.values() {
         assert!(
             alerts.windows(2).all(|pair| pair[0].0 < pair[1].0),
             "in the order of time: {alerts:?}"
@@ -362,7 +362,8 @@ impl Processor<String, String> for Strict {
         record: Record<String, String>,
     ) -> Processed {
         let (Some(key), Some(text)) = (record.key, record.value) else { return Ok(()) };
-        let n: u64 = text.parse().map_err(|_| BoxError::from(format!("`{text}` is no number")))?;
+        let n: u64 =
+            text.parse().map_err(|e| BoxError::from(format!("`{text}` is no number: {e}")))?;
         let sum = self.sums.get(&key)?.unwrap_or(0) + n;
         self.sums.put(&key, sum)?;
         ctx.forward(key, sum.to_string())?;
@@ -385,7 +386,7 @@ fn what_a_processor_refuses_goes_where_its_step_says() {
     assert_eq!(sums, ["1", "4"]);
     let letters = d.dead_letters();
     assert_eq!(letters[0].value.as_deref(), Some(&b"\"two\""[..]));
-    assert!(letters[0].message.ends_with("`two` is no number"), "{}", letters[0].message);
+    assert!(letters[0].message.ends_with("`two` is no number: invalid digit found in string"), "{}", letters[0].message);
     let mut d = TestDriver::new(move |t: &mut Topology| strict(t).to(OUT));
     d.send(WORDS, "k".into(), "two".into());
     let error = d.run().unwrap_err();

@@ -87,10 +87,11 @@ fn outer(t: &mut Topology) {
     left.outer_join(&right, "both", |l, r| said((l, r))).to(OUT);
 }
 
+type Job = fn(&mut Topology);
+
 #[test]
 fn a_result_follows_from_the_latest_rows_in_every_interleaving_and_crash() {
-    let topologies: [(&str, fn(&mut Topology)); 3] =
-        [("inner", inner), ("left", left), ("outer", outer)];
+    let topologies: [(&str, Job); 3] = [("inner", inner), ("left", left), ("outer", outer)];
     for (kind, topology) in topologies {
         for partitions in 1..=3 {
             for seed in 0..6 {
