@@ -202,14 +202,14 @@ pub(crate) fn unaccounted(log: &Log, job: Job, input: &[Placed]) -> Option<Strin
         *found.entry((page, start)).or_default() += clicks;
     };
     let repartition = job.repartition(store);
-    for record in read(log, &repartition).iter().filter(|record| record.key.is_some()) {
+    for record in read(log, &repartition).into_iter().filter(|record| record.key.is_some()) {
         let at = positions.get(&(repartition.clone(), record.partition)).copied().unwrap_or(0);
         let start = record.timestamp.div_euclid(60_000) * 60_000;
-        let source_time = record.timestamp + zigzag(&record.value.as_ref().unwrap()[1..]);
+        let (clicks, source_time) = counted(&record);
         let late = job == Job::Clickstream && source_time >= start + 70_000;
         if record.offset >= at && !late {
             let start = if job == Job::Clickstream { start } else { 0 };
-            add(record.key.as_ref().unwrap(), start, 1);
+            add(record.key.as_ref().unwrap(), start, clicks);
         }
     }
     let changelog = read(log, &job.changelog(store));
@@ -236,15 +236,21 @@ pub(crate) fn unaccounted(log: &Log, job: Job, input: &[Placed]) -> Option<Strin
     first_difference(&wanted, &found)
 }
 
-fn zigzag(bytes: &[u8]) -> i64 {
-    let mut raw = 0_u64;
+/// How many clicks a repartition record stands for, and its source time: behind the tag and the
+/// difference of times there is a count, or it is one click.
+fn counted(record: &Stored) -> (u64, i64) {
+    let bytes = &record.value.as_ref().unwrap()[1..];
+    let (mut raw, mut rest) = (0_u64, bytes);
     for (i, byte) in bytes.iter().enumerate() {
         raw |= u64::from(byte & 0x7f) << (7 * i);
         if byte & 0x80 == 0 {
+            rest = &bytes[i + 1..];
             break;
         }
     }
-    (raw >> 1).cast_signed() ^ -(raw & 1).cast_signed()
+    let difference = (raw >> 1).cast_signed() ^ -(raw & 1).cast_signed();
+    let clicks = if rest.is_empty() { 1 } else { bincode_u64(rest) };
+    (clicks, record.timestamp + difference)
 }
 
 fn bincode_u64(bytes: &[u8]) -> u64 {

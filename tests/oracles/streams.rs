@@ -159,9 +159,9 @@ fn execute_on<K: OracleKey>(
     stores: impl Fn(TestDriver) -> TestDriver,
 ) -> Outcome<Vec<Found>> {
     let ports: Ports<K> = ports(graph);
-    // A silent input is raised to the largest at once: Kafka's rule, but where streams are folded
-    // together: there each has a time of its own, as our source time is.
-    let own_times = graph.has_windowed_cogroup_that_updates;
+    // A silent input is raised to the largest at once: Kafka's rule, but where streams are folded in
+    // windows and then come together: there each has a time of its own, as our source time is.
+    let own_times = graph.has_windows_with_own_times;
     let idle_after = if own_times { Duration::MAX } else { Duration::ZERO };
     let mut driver = stores(TestDriver::new(ports.topology).idle_after(idle_after));
     // Builds the topology, and shows whether it can be built.

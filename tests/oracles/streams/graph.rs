@@ -32,7 +32,7 @@ pub(super) struct Graph {
     /// Whether two streams meet somewhere.
     pub(super) has_stream_join: bool,
     /// Whether streams are folded together in windows that speak at each change.
-    pub(super) has_windowed_cogroup_that_updates: bool,
+    pub(super) has_windows_with_own_times: bool,
     nodes: BTreeMap<String, Value>,
 }
 
@@ -106,13 +106,13 @@ impl Graph {
             topics: BTreeMap::new(),
             sinks: Vec::new(),
             has_stream_join: list.iter().any(|node| op(node) == "stream_stream_join"),
-            has_windowed_cogroup_that_updates: false,
+            has_windows_with_own_times: false,
             nodes: by_id.map(|(id, node)| (id, node.clone())).collect(),
         };
-        graph.has_windowed_cogroup_that_updates = list.iter().any(|node| {
-            op(node) == "windowed"
-                && node["emit"] != "final"
-                && graph.op_before(node, "from") == "cogroup"
+        let joins_tables = list.iter().any(|node| op(node) == "table_table_join");
+        graph.has_windows_with_own_times = list.iter().any(|node| {
+            let folds_together = graph.op_before(node, "from") == "cogroup";
+            op(node) == "windowed" && (joins_tables || (folds_together && node["emit"] != "final"))
         });
         graph.check_known(list)?;
         for node in list.iter().filter(|node| SOURCES.contains(&op(node))) {
