@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use self::graph::Graph;
 use self::judge::judge;
 use self::ports::{Ports, ports};
-use self::values::OracleKey;
+use self::values::{AnyKey, OracleKey};
 use crate::json;
 use crate::report::{Outcome, failed, same, unsupported};
 
@@ -50,6 +50,7 @@ pub(crate) fn case(case: &Value) -> Outcome {
         "string" => judge::<String>(case, &graph, &steps),
         "i32" => judge::<i32>(case, &graph, &steps),
         "i64" => judge::<i64>(case, &graph, &steps),
+        "any" => judge::<AnyKey>(case, &graph, &steps),
         other => Err(unsupported(format!("keys of type {other}"))),
     }
 }
@@ -159,10 +160,9 @@ fn execute_on<K: OracleKey>(
     stores: impl Fn(TestDriver) -> TestDriver,
 ) -> Outcome<Vec<Found>> {
     let ports: Ports<K> = ports(graph);
-    // A silent input is raised to the largest at once: Kafka's rule, but where streams are folded in
-    // windows and then come together: there each has a time of its own, as our source time is.
-    let own_times = graph.has_windows_with_own_times;
-    let idle_after = if own_times { Duration::MAX } else { Duration::ZERO };
+    // A silent input is raised to the largest at once: Kafka's rule for a step that several reach. Where
+    // each step is reached by one, it has a time of its own, as our source time is.
+    let idle_after = if graph.times_are_of_topics() { Duration::MAX } else { Duration::ZERO };
     let mut driver = stores(TestDriver::new(ports.topology).idle_after(idle_after));
     // Builds the topology, and shows whether it can be built.
     let started = driver.run();

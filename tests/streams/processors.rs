@@ -386,7 +386,11 @@ fn what_a_processor_refuses_goes_where_its_step_says() {
     assert_eq!(sums, ["1", "4"]);
     let letters = d.dead_letters();
     assert_eq!(letters[0].value.as_deref(), Some(&b"\"two\""[..]));
-    assert!(letters[0].message.ends_with("`two` is no number: invalid digit found in string"), "{}", letters[0].message);
+    assert!(
+        letters[0].message.ends_with("`two` is no number: invalid digit found in string"),
+        "{}",
+        letters[0].message
+    );
     let mut d = TestDriver::new(move |t: &mut Topology| strict(t).to(OUT));
     d.send(WORDS, "k".into(), "two".into());
     let error = d.run().unwrap_err();

@@ -52,12 +52,21 @@ impl<K: OracleKey> Built<K> {
         }
     }
 
+    /// Its rows.
+    pub(super) fn table(self) -> Option<Rc<Table<K, Val>>> {
+        match self {
+            Self::Table(table) => Some(table),
+            Self::Counts(counts) => Some(Rc::new(counts.map(Val::count))),
+            _ => None,
+        }
+    }
+
     /// Its records; of a table, its changes.
     pub(super) fn stream(self) -> Option<Stream<K, Val>> {
         match self {
             Self::Stream(stream) => Some(stream),
             Self::Table(table) => Some(table.updates()),
-            Self::Counts(table) => Some(table.updates().map(Val::Number)),
+            Self::Counts(table) => Some(table.updates().map(Val::count)),
             Self::Global(_)
             | Self::Windows(_)
             | Self::WindowedStream(_)
@@ -91,7 +100,7 @@ impl<'a, K: OracleKey> Building<'a, K> {
         match self.build(&sink.from)? {
             Built::Stream(stream) => stream.to(topic(to)),
             Built::Table(table) => table.updates().to(topic(to)),
-            Built::Counts(table) => table.updates().map(Val::Number).to(topic(to)),
+            Built::Counts(table) => table.updates().map(Val::count).to(topic(to)),
             Built::Windows(windows) => windows.speak().to(topic(to)),
             Built::WindowedStream(stream) => stream.to(topic(to)),
             Built::WindowedTable(table) => table.updates().to(topic(to)),
@@ -139,10 +148,29 @@ impl<'a, K: OracleKey> Building<'a, K> {
 
     /// The table that a field names.
     pub(super) fn table(&mut self, node: &Value, field: &str) -> Outcome<Rc<Table<K, Val>>> {
+        let before = self.before(node, field)?;
+        before.table().ok_or_else(|| self.no(node, field, "a table"))
+    }
+
+    /// The table of results in windows that a field names.
+    pub(super) fn windowed_table(
+        &mut self,
+        node: &Value,
+        field: &str,
+    ) -> Outcome<Rc<Table<Windowed<K>, Val>>> {
         match self.before(node, field)? {
-            Built::Table(table) => Ok(table),
-            _ => Err(self.no(node, field, "a table")),
+            Built::WindowedTable(table) => Ok(table),
+            Built::Windows(windows) => Ok(Rc::new(windows.speak().table(&self.store()))),
+            _ => Err(self.no(node, field, "a table in windows")),
         }
+    }
+
+    /// The records of a stream, without those whose null is a value to another node.
+    pub(super) fn values(&mut self, node: &Value, field: &str) -> Outcome<Stream<K, Val>> {
+        let stream = self.stream(node, field)?;
+        let topics = self.graph.topics_before(json::text(node, field)?);
+        let with_nulls = topics.iter().any(|topic| self.graph.topics[*topic].nulls_are_values);
+        Ok(if with_nulls { stream.filter(|value| *value != Val::Null) } else { stream })
     }
 
     /// Why a node cannot take what is in front of it.

@@ -10,7 +10,7 @@
 //! Invariants
 //! * The families of `ops` say what a node means; here stand only its edges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -24,6 +24,7 @@ use crate::report::{Outcome, Stop, unsupported};
 /// A whole case.
 #[derive(Clone, Debug)]
 pub(super) struct Graph {
+    /// Of all keys; `any` if they are of several types.
     pub(super) key_type: String,
     pub(super) is_unordered: bool,
     /// Source topics.
@@ -31,8 +32,6 @@ pub(super) struct Graph {
     pub(super) sinks: Vec<Sink>,
     /// Whether two streams meet somewhere.
     pub(super) has_stream_join: bool,
-    /// Whether streams are folded together in windows that speak at each change.
-    pub(super) has_windows_with_own_times: bool,
     nodes: BTreeMap<String, Value>,
 }
 
@@ -41,10 +40,10 @@ pub(super) struct Graph {
 pub(super) struct Input {
     /// Null is a value to what reads them, and no deletion.
     pub(super) nulls_are_values: bool,
-    /// The value repeats the key, for steps that see values only.
-    pub(super) carries_key: bool,
-    /// Some step takes its nulls for what they are.
-    nulls_are_nulls: bool,
+    /// Records are given their keys again: those without one are left out.
+    is_keyed_again: bool,
+    /// Null is a deletion to what reads them.
+    nulls_are_deletes: bool,
 }
 
 /// Where results go.
@@ -57,6 +56,8 @@ pub(super) struct Sink {
     pub(super) is_windowed: bool,
     /// The windows whose results come as they are.
     pub(super) window: Option<Window>,
+    /// The windows of tables that are joined.
+    pub(super) joined_window: Option<Window>,
 }
 
 /// The one join between two topics and a sink that a case is made of.
@@ -76,6 +77,23 @@ pub(super) struct OnlyForeignJoin<'a> {
     pub(super) join: ForeignJoin,
     pub(super) sink: &'a str,
 }
+
+/// What null values of a topic are to a node that reads them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nulls {
+    Value,
+    Delete,
+    /// Passed over, or passed on.
+    Nothing,
+}
+
+/// Whether a node gives keys that are texts of values.
+fn is_keyed_by_text(node: &Value) -> bool {
+    matches!(node["mapper"].as_str(), Some("value_as_key" | "aggtest_group"))
+}
+
+/// Nodes that keep records by their time.
+const TIMED: [&str; 4] = ["windowed", "suppress", "stream_stream_join", "stream_table_join"];
 
 /// Nodes that are topics.
 const SOURCES: [&str; 3] = ["stream", "table", "global_table"];
@@ -106,37 +124,36 @@ impl Graph {
             topics: BTreeMap::new(),
             sinks: Vec::new(),
             has_stream_join: list.iter().any(|node| op(node) == "stream_stream_join"),
-            has_windows_with_own_times: false,
             nodes: by_id.map(|(id, node)| (id, node.clone())).collect(),
         };
-        let joins_tables = list.iter().any(|node| op(node) == "table_table_join");
-        graph.has_windows_with_own_times = list.iter().any(|node| {
-            let folds_together = graph.op_before(node, "from") == "cogroup";
-            op(node) == "windowed" && (joins_tables || (folds_together && node["emit"] != "final"))
-        });
         graph.check_known(list)?;
         for node in list.iter().filter(|node| SOURCES.contains(&op(node))) {
             let key_type = json::text(node, "key")?;
-            if !graph.key_type.is_empty() && graph.key_type != key_type {
-                return Err(unsupported("topics with keys of different types"));
+            if graph.key_type.is_empty() {
+                key_type.clone_into(&mut graph.key_type);
+            } else if graph.key_type != key_type {
+                "any".clone_into(&mut graph.key_type);
             }
-            key_type.clone_into(&mut graph.key_type);
             graph.topics.insert(json::text(node, "topic")?.to_owned(), Input::default());
+        }
+        if graph.key_type != "string" && list.iter().any(is_keyed_by_text) {
+            "any".clone_into(&mut graph.key_type);
         }
         let mut topics = std::mem::take(&mut graph.topics);
         for node in list.iter().filter(|node| op(node) == "sink") {
             let (topic, from) = (json::text(node, "to")?, json::text(node, "from")?);
-            graph.settle(from, false, list.len(), &mut topics)?;
+            graph.settle(from, Nulls::Nothing, list.len(), &mut topics)?;
             let sink = Sink {
                 topic: topic.to_owned(),
                 from: from.to_owned(),
                 is_windowed: graph.is_windowed(from)?,
                 window: graph.window_of(from)?,
+                joined_window: graph.joined_window_of(from)?,
             };
             graph.sinks.push(sink);
         }
-        if topics.values().any(|input| input.nulls_are_values && input.nulls_are_nulls) {
-            return Err(unsupported("one topic folded with windows and without"));
+        if topics.values().any(|input| input.nulls_are_values && input.nulls_are_deletes) {
+            return Err(unsupported("one topic folded with windows and taken as a table"));
         }
         graph.topics = topics;
         Ok(graph)
@@ -175,51 +192,101 @@ impl Graph {
     fn settle(
         &self,
         id: &str,
-        nulls_are_values: bool,
+        nulls: Nulls,
         depth: usize,
         topics: &mut BTreeMap<String, Input>,
     ) -> Outcome {
         let depth = depth.checked_sub(1).ok_or_else(|| unsupported("format: a ring"))?;
         let node = self.node(id)?;
-        let nulls_are_values = match op(node) {
+        let nulls = match op(node) {
             kind if FOLDS.contains(&kind) => {
                 let before = self.before(node, "from")?;
                 // Sliding windows skip them too.
-                op(before) == "windowed" && before["window"]["type"] != "sliding"
+                let is_value = op(before) == "windowed" && before["window"]["type"] != "sliding";
+                if is_value { Nulls::Value } else { Nulls::Nothing }
             }
+            "table" | "global_table" | "to_table" => Nulls::Delete,
             "windowed"
             | "group_by_key"
             | "group_by"
             | "merge"
             | "repartition"
-            | "map_identity_marks_repartition" => nulls_are_values,
-            _ if SOURCES.contains(&op(node)) => nulls_are_values,
-            _ => false,
+            | "map_identity_marks_repartition"
+            | "stream" => nulls,
+            _ => Nulls::Nothing,
         };
         if let Some(input) = node["topic"].as_str().and_then(|topic| topics.get_mut(topic)) {
-            input.nulls_are_values |= nulls_are_values;
-            input.nulls_are_nulls |= !nulls_are_values;
+            input.nulls_are_values |= nulls == Nulls::Value;
+            input.nulls_are_deletes |= nulls == Nulls::Delete;
         }
         for before in inputs(node) {
             if op(node) == "map_identity_marks_repartition"
                 && let Some(topic) = self.node(before)?["topic"].as_str()
                 && let Some(input) = topics.get_mut(topic)
             {
-                input.carries_key = true;
+                input.is_keyed_again = true;
             }
-            self.settle(before, nulls_are_values, depth, topics)?;
+            self.settle(before, nulls, depth, topics)?;
         }
         Ok(())
     }
 
     /// Whether the keys behind a node are those of windows.
-    fn is_windowed(&self, id: &str) -> Outcome<bool> {
+    pub(super) fn is_windowed(&self, id: &str) -> Outcome<bool> {
         let node = self.node(id)?;
         match op(node) {
             kind if FOLDS.contains(&kind) => Ok(self.op_before(node, "from") == "windowed"),
             kind if SOURCES.contains(&kind) => Ok(false),
             "group_by" | "table_group_by" => Ok(false),
             _ => inputs(node).first().map_or(Ok(false), |before| self.is_windowed(before)),
+        }
+    }
+
+    /// Whether each step that goes by the time is reached by one topic alone, or is Kafka's fold in windows
+    /// of each part of a cogroup, which has a time of its own.
+    pub(super) fn times_are_of_topics(&self) -> bool {
+        for node in self.nodes.values().filter(|node| TIMED.contains(&op(node))) {
+            if op(node) == "windowed"
+                && node["emit"] != "final"
+                && self.op_before(node, "from") == "cogroup"
+            {
+                continue;
+            }
+            let mut topics = BTreeSet::new();
+            // A table answers, and waits for nothing.
+            let is_look_up = op(node) == "stream_table_join";
+            for before in inputs(node).into_iter().take(if is_look_up { 1 } else { usize::MAX }) {
+                topics.extend(self.topics_before(before));
+            }
+            if topics.len() > 1 {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The topics whose records reach a node.
+    pub(super) fn topics_before<'a>(&'a self, id: &'a str) -> BTreeSet<&'a str> {
+        let (mut topics, mut seen, mut ahead) = (BTreeSet::new(), BTreeSet::new(), vec![id]);
+        while let Some(id) = ahead.pop() {
+            let node = self.nodes.get(id).filter(|_| seen.insert(id));
+            let Some(node) = node else { continue };
+            topics.extend(node["topic"].as_str());
+            ahead.extend(inputs(node));
+        }
+        topics
+    }
+
+    /// The type of the keys of what a field names.
+    pub(super) fn key_type_before(&self, node: &Value, field: &str) -> Outcome<String> {
+        let node = self.before(node, field)?;
+        match (node["key"].as_str(), is_keyed_by_text(node), inputs(node).first()) {
+            (Some(key_type), ..) => Ok(key_type.to_owned()),
+            (None, true, _) | (None, false, None) => Ok("string".to_owned()),
+            (None, false, Some(_)) => {
+                let field = if node["left"].is_string() { "left" } else { "from" };
+                self.key_type_before(node, field)
+            }
         }
     }
 
@@ -239,9 +306,19 @@ impl Graph {
         }
     }
 
+    /// The windows of what two tables in windows make together.
+    fn joined_window_of(&self, id: &str) -> Outcome<Option<Window>> {
+        let node = self.node(id)?;
+        match op(node) {
+            "table_table_join" => self.window_of(json::text(node, "left")?),
+            "to_stream" => self.joined_window_of(json::text(node, "from")?),
+            _ => Ok(None),
+        }
+    }
+
     /// Whether a step's topic is given its keys again.
     pub(super) fn is_keyed_again(&self, topic: &str) -> bool {
-        self.topics.get(topic).is_some_and(|input| input.carries_key)
+        self.topics.get(topic).is_some_and(|input| input.is_keyed_again)
     }
 
     /// The topic of a stream that waits before it looks a table up.

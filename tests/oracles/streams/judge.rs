@@ -41,6 +41,8 @@ const SESSIONS_TOLD_ANEW: &str = "a session that a record leaves with the same s
 const SLIDING_BY_RULE: &str = "a sliding window has every record of its stretch that came before its deadline, and gives its \
      final result then; Kafka makes a new one from its neighbours, which lack what came too late for them, \
      loses what its store has dropped, and does not count null values for its time";
+const WINDOWS_KEPT: &str = "a table has every window that was told; Kafka's join does not see those behind the retention of \
+     their store (size + grace)";
 const DELETES_OF_NOTHING: &str = "a delete is passed on where there was a row that was passed on";
 const ONE_CHANGE: &str = "a row that changes by several ways changes once per commit; Kafka passes each way on \
      (KAFKA-6443)";
@@ -142,10 +144,12 @@ fn compare(graph: &Graph, steps: &[Step], found: &[Found]) -> Result<Differences
                 differences.insert(ONE_CHANGE);
                 continue;
             }
-            let is_kept = |row: &&Row| !is_lost_by_kafka(sink.window, row, newest);
+            let lost = sink.window.filter(|window| window.emit == Emit::Final);
+            let is_kept = |row: &&Row| !is_lost_by_kafka(lost.or(sink.joined_window), row, newest);
             let kept: Vec<Row> = found.iter().filter(is_kept).cloned().collect();
             if kept.len() < found.len() {
-                differences.insert(FINAL_RESULTS_KEPT);
+                let is_joined = sink.joined_window.is_some();
+                differences.insert(if is_joined { WINDOWS_KEPT } else { FINAL_RESULTS_KEPT });
             }
             if is_same(graph.is_unordered, expected, &kept) {
                 continue;
@@ -228,7 +232,7 @@ fn is_lost_by_kafka(window: Option<Window>, row: &Row, newest: i64) -> bool {
         (i64::try_from(size).unwrap_or(i64::MAX), i64::try_from(advance).unwrap_or(i64::MAX));
     let kept_ms = size_ms.saturating_add(i64::try_from(window.grace_ms).unwrap_or(i64::MAX));
     let newest_start = newest.saturating_sub(newest.rem_euclid(advance));
-    window.emit == Emit::Final && start <= newest_start.saturating_sub(kept_ms)
+    start <= newest_start.saturating_sub(kept_ms)
 }
 
 /// The rule by which a join differs: ours gives what was found, and Kafka's what was recorded.

@@ -70,13 +70,9 @@ impl Names {
 
 fn input<K: OracleKey>(name: &'static str, written: Input) -> Send<K> {
     Box::new(move |driver, key, value, timestamp, headers| {
-        let mut value = Val::from_json(value)
+        let value = Val::from_json(value)
             .ok_or_else(|| unsupported("format: `v`"))
             .map(|value| Some(value).filter(|v| written.nulls_are_values || *v != Val::Null))?;
-        if written.carries_key {
-            let key = key.as_ref().map(|key| key.to_json().to_string());
-            value = value.map(|value| Val::Keyed(key, Box::new(value)));
-        }
         driver.send_record(topic::<K, Val>(name), key, value, timestamp, headers);
         Ok(())
     })

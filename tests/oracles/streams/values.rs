@@ -3,6 +3,7 @@
 //! Invariants
 //! * A null value that an operator of Kafka's takes as a value is [`Val::Null`]; a deletion is none.
 
+use ::streams::KeyError;
 use ::streams::prelude::*;
 use serde_json::{Value, json};
 
@@ -14,10 +15,8 @@ pub(super) enum Val {
     Null,
     /// What almost all values are.
     Text(String),
-    /// A count.
-    Number(u64),
-    /// A value with its record's key, as JSON, for steps that see values only.
-    Keyed(Option<String>, Box<Val>),
+    /// A count, or a value of a topic of numbers.
+    Number(i64),
 }
 
 impl Val {
@@ -25,7 +24,7 @@ impl Val {
         match value {
             Value::Null => Some(Self::Null),
             Value::String(text) => Some(Self::Text(text.clone())),
-            Value::Number(number) => number.as_u64().map(Self::Number),
+            Value::Number(number) => number.as_i64().map(Self::Number),
             _ => None,
         }
     }
@@ -35,7 +34,6 @@ impl Val {
             Self::Null => Value::Null,
             Self::Text(text) => json!(text),
             Self::Number(number) => json!(number),
-            Self::Keyed(_, value) => value.to_json(),
         }
     }
 
@@ -45,22 +43,12 @@ impl Val {
             Self::Null => "null".to_owned(),
             Self::Text(text) => text.clone(),
             Self::Number(number) => number.to_string(),
-            Self::Keyed(_, value) => value.text(),
         }
     }
 
-    /// The key that the value carries, if it is not null.
-    pub(super) fn key<K: OracleKey>(&self) -> Option<K> {
-        let Self::Keyed(Some(key), _) = self else { return None };
-        K::from_json(&serde_json::from_str(key).ok()?)
-    }
-
-    /// The value without a key.
-    pub(super) fn plain(self) -> Self {
-        match self {
-            Self::Keyed(_, value) => *value,
-            other => other,
-        }
+    /// What a count is.
+    pub(super) fn count(records: u64) -> Self {
+        Self::Number(i64::try_from(records).expect("cases are small"))
     }
 }
 
@@ -68,8 +56,49 @@ impl Val {
 pub(super) trait OracleKey: Key {
     fn from_json(key: &Value) -> Option<Self>;
     fn to_json(&self) -> Value;
-    /// The key that is made of a value's text.
-    fn from_text(text: &str) -> Option<Self>;
+    /// The key of a type, as the files name it, that is made of a value's text.
+    fn from_text(text: &str, key_type: &str) -> Option<Self>;
+}
+
+/// A key of any type, as JSON: for cases whose keys are of several.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) struct AnyKey(String);
+
+impl RecordKey for AnyKey {
+    fn encode(&self, out: &mut Vec<u8>) -> bool {
+        self.0.encode(out)
+    }
+
+    fn decode(bytes: Option<&[u8]>) -> Result<Option<Self>, KeyError> {
+        String::decode(bytes).map(|key| key.map(Self))
+    }
+}
+
+impl Key for AnyKey {
+    fn encode_member(&self, out: &mut Vec<u8>) {
+        self.0.encode_member(out);
+    }
+
+    fn decode_member(bytes: &mut &[u8]) -> Result<Self, KeyError> {
+        String::decode_member(bytes).map(Self)
+    }
+}
+
+impl OracleKey for AnyKey {
+    fn from_json(key: &Value) -> Option<Self> {
+        Some(Self(key.to_string()))
+    }
+
+    fn to_json(&self) -> Value {
+        serde_json::from_str(&self.0).expect("written as JSON")
+    }
+
+    fn from_text(text: &str, key_type: &str) -> Option<Self> {
+        match key_type {
+            "string" => Self::from_json(&json!(text)),
+            _ => Self::from_json(&json!(text.parse::<i64>().ok()?)),
+        }
+    }
 }
 
 impl OracleKey for String {
@@ -81,7 +110,7 @@ impl OracleKey for String {
         json!(self)
     }
 
-    fn from_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str, _: &str) -> Option<Self> {
         Some(text.to_owned())
     }
 }
@@ -95,7 +124,7 @@ impl OracleKey for i32 {
         json!(self)
     }
 
-    fn from_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str, _: &str) -> Option<Self> {
         text.parse().ok()
     }
 }
@@ -109,7 +138,7 @@ impl OracleKey for i64 {
         json!(self)
     }
 
-    fn from_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str, _: &str) -> Option<Self> {
         text.parse().ok()
     }
 }

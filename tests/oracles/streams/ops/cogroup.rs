@@ -51,7 +51,7 @@ fn together<K: OracleKey>(
     let store = b.store();
     let mut part = |part: &Value| {
         let add = Fold::added_to(&node["init"], json::text(part, "adder")?)?;
-        Ok::<_, Stop>((b.stream(part, "from")?, add))
+        Ok::<_, Stop>((b.values(part, "from")?, add))
     };
     match json::list(parts, "parts")? {
         [one] => {

@@ -44,7 +44,8 @@ pub(in super::super) fn foreign_key(value: &Val) -> Option<String> {
 pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
     let ForeignJoin { matches, join } = ForeignJoin::of(node)?;
     let (left, right, store) = (b.table(node, "left")?, b.table(node, "right")?, b.store());
-    let key = |value: &Val| foreign_key(value).and_then(|key| K::from_text(&key));
+    let right_key = b.graph.key_type_before(node, "right")?;
+    let key = move |value: &Val| foreign_key(value).and_then(|key| K::from_text(&key, &right_key));
     Ok(Built::Table(Rc::new(match matches {
         Matches::Inner => left.join_on(&right, key, &store, move |l, r| join(&l, &r)),
         _ => left.left_join_on(&right, key, &store, move |l, r| join(&l, &r.unwrap_or_default())),

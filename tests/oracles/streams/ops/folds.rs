@@ -88,18 +88,16 @@ fn grouped<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built
     match (op(node), node["mapper"].as_str()) {
         // The same key again: a repartition topic of one partition changes nothing.
         ("group_by_key", _) | ("group_by", Some("noop")) => Ok(Built::Stream(stream)),
-        ("group_by", Some("value_as_key")) => {
-            Ok(Built::Stream(stream.key_by(|value| {
-                K::from_text(&value.text()).expect("keys of such cases are texts")
-            })))
-        }
+        ("group_by", Some("value_as_key")) => Ok(Built::Stream(stream.key_by(|value| {
+            K::from_text(&value.text(), "string").expect("keys of such cases are texts")
+        }))),
         (op, mapper) => Err(unsupported(format!("{op} {}", mapper.unwrap_or_default()))),
     }
 }
 
 fn fold<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
     let fold = Fold::of(node)?;
-    let (stream, store) = (b.stream(node, "from")?, b.store());
+    let (stream, store) = (b.values(node, "from")?, b.store());
     if let Fold::Reduce(add) = fold {
         return Ok(Built::Table(Rc::new(stream.reduce(&store, move |row, v| add(&row, &v)))));
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::build::{Building, Built};
 use super::super::graph::{Graph, op};
-use super::super::values::{OracleKey, Val};
+use super::super::values::OracleKey;
 use crate::json;
 use crate::report::Outcome;
 
@@ -34,10 +34,6 @@ pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outc
             let store = b.store();
             Ok(Built::Global(Rc::new(b.t.global_table(topic, &store))))
         }
-        _ => {
-            let stream = b.t.stream(topic);
-            let carries_key = b.graph.is_keyed_again(json::text(node, "topic")?);
-            Ok(Built::Stream(if carries_key { stream.map(Val::plain) } else { stream }))
-        }
+        _ => Ok(Built::Stream(b.t.stream(topic))),
     }
 }

@@ -1,15 +1,15 @@
-//! Steps that keep nothing: `merge`, `to_stream`, `map_identity_marks_repartition`; `repartition` has no
-//! case yet.
+//! Steps that keep nothing: `merge`, `to_stream`, `map_identity_marks_repartition`, `repartition`.
 
 use ::streams::prelude::*;
 use serde_json::Value;
 
 use super::super::build::{Building, Built};
 use super::super::graph::{Graph, inputs, op};
-use super::super::values::{OracleKey, Val};
+use super::super::values::OracleKey;
 use crate::report::{Outcome, unsupported};
 
-pub(super) const OPS: &[&str] = &["merge", "to_stream", "map_identity_marks_repartition"];
+pub(super) const OPS: &[&str] =
+    &["merge", "to_stream", "map_identity_marks_repartition", "repartition"];
 
 pub(super) fn missing(_: &Graph, _: &Value) -> Option<String> {
     None
@@ -20,10 +20,8 @@ pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outc
         "merge" => {
             let mut streams = Vec::new();
             for before in inputs(node) {
-                match b.build(before)? {
-                    Built::Stream(stream) => streams.push(stream),
-                    _ => return Err(unsupported("a merge of what is no stream")),
-                }
+                let stream = b.build(before)?.stream();
+                streams.push(stream.ok_or_else(|| unsupported("a merge of what is no stream"))?);
             }
             let merged = streams.into_iter().reduce(Stream::merge);
             merged.map(Built::Stream).ok_or_else(|| unsupported("format: a merge of nothing"))
@@ -37,19 +35,11 @@ pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outc
                 Built::Stream(stream)
             }
         }),
-        _ => same_key(b, node),
+        "repartition" => {
+            let stream = b.stream(node, "from")?;
+            Ok(Built::Stream(stream.repartition_as(&b.store())))
+        }
+        // The same key again, so that a repartition topic follows. A record without one is left out.
+        _ => Ok(Built::Stream(b.stream(node, "from")?.map_with_key(|key, value| (key, value)))),
     }
-}
-
-/// The records of a topic under their keys again, so that a repartition topic follows.
-fn same_key<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
-    let before = b.graph.before(node, "from")?;
-    if op(before) != "stream" {
-        return Err(unsupported("map_identity_marks_repartition behind another step"));
-    }
-    let topic = b.topic(before)?;
-    // A record without a key has none to be given again.
-    let keyed = b.t.stream(topic).filter(|value| value.key::<K>().is_some());
-    let key = |value: &Val| value.key::<K>().expect("the others were filtered out");
-    Ok(Built::Stream(keyed.key_by(key).map(Val::plain)))
 }

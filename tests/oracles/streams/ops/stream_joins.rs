@@ -43,7 +43,7 @@ impl Join {
 
 pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
     let Join { before_ms, after_ms, grace_ms, matches, joiner: join } = Join::of(node)?;
-    let (left, right) = (b.stream(node, "left")?, b.stream(node, "right")?);
+    let (left, right) = (b.values(node, "left")?, b.values(node, "right")?);
     let name = b.store();
     let window = within(millis(before_ms)).after(millis(after_ms)).grace(millis(grace_ms));
     Ok(Built::Stream(match matches {

@@ -32,6 +32,10 @@ pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outc
     let period = Duration::from_millis(json::number(node, "limit_ms")?.try_into().unwrap_or(0));
     match before {
         Built::Table(table) => Ok(Built::Table(Rc::new(table.at_most_every(period)))),
+        Built::Windows(windows) => {
+            let table = windows.speak().table(&b.store());
+            Ok(Built::WindowedTable(Rc::new(table.at_most_every(period))))
+        }
         Built::Counts(table) => Ok(Built::Counts(Rc::new(table.at_most_every(period)))),
         Built::WindowedTable(table) => {
             Ok(Built::WindowedTable(Rc::new(table.at_most_every(period))))

@@ -10,6 +10,7 @@ use super::super::build::{Building, Built};
 use super::super::graph::{Graph, op};
 use super::super::values::{Joiner, OracleKey, Val};
 use super::{Matches, joiner_of, matches_of};
+use crate::json;
 use crate::report::{Outcome, unsupported};
 
 pub(super) const OPS: &[&str] = &["stream_table_join", "stream_global_join", "table_table_join"];
@@ -28,19 +29,13 @@ pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outc
 
 fn tables<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
     let (matches, join) = (matches_of(node)?, joiner_of(node)?);
-    let (left, right) = (b.before(node, "left")?, b.before(node, "right")?);
-    match (left, right) {
-        (Built::Windows(left), Built::Windows(right)) => {
-            let (left, right) = (left.speak().table(&b.store()), right.speak().table(&b.store()));
-            let both = joined(&left, &right, &b.store(), matches, join);
-            Ok(Built::WindowedTable(Rc::new(both)))
-        }
-        (Built::Table(left), Built::Table(right)) => {
-            Ok(Built::Table(Rc::new(joined(&left, &right, &b.store(), matches, join))))
-        }
-        (Built::Table(_), _) => Err(b.no(node, "right", "a table")),
-        _ => Err(b.no(node, "left", "a table")),
+    if b.graph.is_windowed(json::text(node, "left")?)? {
+        let (left, right) = (b.windowed_table(node, "left")?, b.windowed_table(node, "right")?);
+        let both = joined(&left, &right, &b.store(), matches, join);
+        return Ok(Built::WindowedTable(Rc::new(both)));
     }
+    let (left, right) = (b.table(node, "left")?, b.table(node, "right")?);
+    Ok(Built::Table(Rc::new(joined(&left, &right, &b.store(), matches, join))))
 }
 
 fn joined<K: Key>(
@@ -63,7 +58,7 @@ fn joined<K: Key>(
 
 fn with_table<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
     let (matches, join) = (matches_of(node)?, joiner_of(node)?);
-    let (table, stream) = (b.table(node, "right")?, b.stream(node, "left")?);
+    let (table, stream) = (b.table(node, "right")?, b.values(node, "left")?);
     if let Some(ms) = node["grace_ms"].as_u64() {
         let (grace, store) = (Duration::from_millis(ms), b.store());
         return Ok(Built::Stream(match matches {
@@ -90,8 +85,9 @@ fn with_global<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<B
     let Built::Global(table) = b.before(node, "right")? else {
         return Err(b.no(node, "right", "a global table"));
     };
-    let stream = b.stream(node, "left")?;
-    let key = |value: &Val| K::from_text(value.text().split_once(',')?.1);
+    let stream = b.values(node, "left")?;
+    let right_key = b.graph.key_type_before(node, "right")?;
+    let key = move |value: &Val| K::from_text(value.text().split_once(',')?.1, &right_key);
     Ok(Built::Stream(match matches {
         Matches::Inner => stream.join_global(&table, key, move |l, r| join(&l, &r)),
         _ => stream.left_join_global(&table, key, move |l, r| join(&l, &r.unwrap_or_default())),

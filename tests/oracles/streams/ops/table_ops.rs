@@ -25,20 +25,38 @@ pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outc
                 let store = b.store();
                 Ok(Built::WindowedTable(Rc::new(stream.table(&store))))
             }
-            Built::Stream(stream) => {
-                let store = b.store();
-                Ok(Built::Table(Rc::new(stream.table(&store))))
+            Built::Windows(windows) => {
+                Ok(Built::WindowedTable(Rc::new(windows.speak().table(&b.store()))))
             }
-            _ => Err(b.no(node, "from", "a stream")),
+            before => {
+                let stream = before.stream().ok_or_else(|| b.no(node, "from", "a stream"))?;
+                Ok(Built::Table(Rc::new(stream.table(&b.store()))))
+            }
         },
         "table_filter_value_not" => {
-            let (table, not) = (b.table(node, "from")?, json::text(node, "not")?.to_owned());
-            Ok(Built::Table(Rc::new(table.filter(move |value| value.text() != not))))
+            let not = json::text(node, "not")?.to_owned();
+            let keep = move |value: &Val| value.text() != not;
+            match b.before(node, "from")? {
+                Built::Windows(windows) => Ok(Built::Windows(windows.filter(b.store(), keep))),
+                Built::WindowedTable(table) => {
+                    Ok(Built::WindowedTable(Rc::new(table.filter(keep))))
+                }
+                before => {
+                    let table = before.table().ok_or_else(|| b.no(node, "from", "a table"))?;
+                    Ok(Built::Table(Rc::new(table.filter(keep))))
+                }
+            }
         }
         "table_map_values_upper" => {
-            let table = b.table(node, "from")?;
             let upper = |value: Val| Val::Text(value.text().to_uppercase());
-            Ok(Built::Table(Rc::new(table.map(upper))))
+            match b.before(node, "from")? {
+                Built::Windows(windows) => Ok(Built::Windows(windows.map(upper))),
+                Built::WindowedTable(table) => Ok(Built::WindowedTable(Rc::new(table.map(upper)))),
+                before => {
+                    let table = before.table().ok_or_else(|| b.no(node, "from", "a table"))?;
+                    Ok(Built::Table(Rc::new(table.map(upper))))
+                }
+            }
         }
         // What groups belongs to the fold behind it.
         other => Err(unsupported(other)),
@@ -49,7 +67,8 @@ pub(super) fn build<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outc
 pub(super) fn fold<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outcome<Built<K>> {
     let group = b.graph.before(node, "from")?;
     let table = b.table(group, "from")?;
-    let of_value = |value: &Val| K::from_text(&value.text()).expect("such groups are texts");
+    let of_value =
+        |value: &Val| K::from_text(&value.text(), "string").expect("such groups are texts");
     let groups = match group["mapper"].as_str().unwrap_or_default() {
         "noop" => table.group_by(|key, value: &Val| (key.clone(), value.clone())),
         "value_as_key" => table.group_by(move |_, value| (of_value(value), value.clone())),

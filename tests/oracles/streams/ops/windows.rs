@@ -98,6 +98,26 @@ impl<K: OracleKey> Windows<K> {
         Self { emit, speak: Box::new(speak) }
     }
 
+    /// The same results with other values.
+    pub(super) fn map(self, map: impl Fn(Val) -> Val + Send + 'static) -> Self {
+        let speak = self.speak;
+        Self::speaking(self.emit, move |emit| speak(emit).map(map))
+    }
+
+    /// The results that are kept. One that was told and is not kept any more is deleted.
+    pub(super) fn filter(
+        self,
+        store: String,
+        keep: impl Fn(&Val) -> bool + Send + 'static,
+    ) -> Self {
+        let speak = self.speak;
+        Self::speaking(self.emit, move |emit| match emit {
+            Emit::Update => speak(emit).table(&store).filter(keep).updates(),
+            // A final result is the only one of its window.
+            Emit::Final | Emit::Suppressed => speak(emit).filter(keep),
+        })
+    }
+
     /// The same, speaking at another time.
     pub(super) fn when(self, emit: Emit) -> Self {
         Self { emit, ..self }
@@ -147,7 +167,7 @@ fn in_spans<K: OracleKey>(
     fold: Fold,
 ) -> Windows<K> {
     match fold {
-        Fold::Count => Windows::new(window.emit, stream.count(store), Val::Number),
+        Fold::Count => Windows::new(window.emit, stream.count(store), Val::count),
         Fold::Reduce(add) => {
             let table = stream.reduce(store, move |known, value| add(&known, &value));
             Windows::new(window.emit, table, |value| value)
@@ -171,7 +191,7 @@ fn in_sessions<K: OracleKey>(
     node: &Value,
 ) -> Outcome<Windows<K>> {
     Ok(match fold {
-        Fold::Count => Windows::new(window.emit, stream.count(store), Val::Number),
+        Fold::Count => Windows::new(window.emit, stream.count(store), Val::count),
         Fold::Reduce(add) => {
             let table = stream.reduce(store, move |known, value| add(&known, &value));
             Windows::new(window.emit, table, |value| value)
