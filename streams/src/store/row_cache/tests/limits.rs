@@ -100,7 +100,7 @@ fn a_checkpoint_that_does_not_decode_is_named() {
     let store = store(&backend);
     let key = Bytes::from_static(b"\0\0\0\x03\0");
     store.write(&[(key, Some(Bytes::from_static(b"other")))]).expect("writes");
-    let cache = RowCache::open(store, PARTITION, options(1), Flusher::inline());
+    let mut cache = RowCache::open(store, PARTITION, options(1), Flusher::inline());
     let error = cache.checkpoint().expect_err("five bytes are not a checkpoint");
     let text = error.to_string();
     assert_eq!(text, "store `counts` is damaged: the checkpoint of partition 3 does not decode");
@@ -253,4 +253,32 @@ fn lookups_are_told_apart_by_who_answered() {
     bench.cache.flush_all().unwrap();
     assert!(look(&mut bench, "a").is_some());
     assert_eq!(bench.cache.lookups(), Lookups { hits: 2, misses: 1 });
+}
+
+#[test]
+fn an_entry_that_moves_in_a_commit_without_records_is_kept() {
+    let backend = MemoryBackend::new(0);
+    let store = store(&backend);
+    let open = || RowCache::open(Arc::clone(&store), PARTITION, options(1), Flusher::inline());
+    let mut cache = open();
+    let entry = |at: u8| Bytes::copy_from_slice(&[2, at]);
+    cache.prepare(entry(1), Some(Bytes::new()));
+    cache.decided(Some(checkpoint(1)), 0);
+    for reopens in [false, true] {
+        let (old, new) = if reopens { (2, 3) } else { (1, 2) };
+        if reopens {
+            cache.flush_all().expect("flushes");
+            cache = open();
+            assert_eq!(cache.checkpoint().expect("reads"), Some(checkpoint(1)));
+        }
+        cache.prepare(entry(old), None);
+        cache.prepare(entry(new), Some(Bytes::new()));
+        cache.decided(None, 0);
+        assert_eq!(cache.get(&entry(old)).expect("gets"), None);
+        assert_eq!(cache.get(&entry(new)).expect("gets"), Some(Bytes::new()));
+    }
+    cache.flush_all().expect("flushes");
+    let mut cache = open();
+    assert_eq!(cache.checkpoint().expect("reads"), Some(checkpoint(1)));
+    assert_eq!(cache.get(&entry(3)).expect("gets"), Some(Bytes::new()));
 }
