@@ -275,14 +275,17 @@ impl RowCache {
 
     /// AFTER the commit point, or else a flush could put on disk what recovery aborts: what was
     /// prepared is committed. The checkpoint is the offset behind the last changelog record of these
-    /// rows; `None` where there is none, and so no row.
+    /// rows; `None` where there is none: what there is then only follows from rows that are older, and
+    /// waits for the next flush. A restart without it makes it again.
     pub(crate) fn decided(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
         let rows = mem::take(&mut self.undecided);
         self.last_rows = rows.hashed_rows();
-        if let Some(checkpoint) = checkpoint
-            && (rows.rows() > 0 || self.committed != Some(checkpoint))
-        {
-            self.dirty.level.put_above(rows);
+        let is_new = checkpoint.is_some_and(|checkpoint| self.committed != Some(checkpoint));
+        if rows.rows() == 0 && !is_new {
+            return;
+        }
+        self.dirty.level.put_above(rows);
+        if let Some(checkpoint) = checkpoint.or(self.committed) {
             self.reach(checkpoint, now_ms);
         }
     }

@@ -65,6 +65,30 @@ fn a_commit_that_changes_nothing_starts_no_flush() {
 }
 
 #[test]
+fn what_only_follows_from_older_rows_is_kept_and_goes_down_with_a_checkpoint() {
+    for is_new in [false, true] {
+        let mut bench = Bench::new(1);
+        bench.commit(vec![put("a", "1")]);
+        bench.cache.flush_all().expect("flushes");
+        if is_new {
+            bench.restart();
+        }
+        let (key, value) = put("i", "");
+        bench.cache.prepare(key, value);
+        bench.cache.decided(None, 0);
+        assert_eq!(get(&mut bench.cache, "i").as_deref(), Some(""), "new: {is_new}");
+        bench.cache.step(0).expect("steps");
+        assert_eq!(bench.held.count(), usize::from(!is_new), "a checkpoint is known, or is not");
+        bench.cache.commit(vec![put("a", "2")], checkpoint(2), 0);
+        bench.cache.flush_all().expect("flushes");
+        bench.cache =
+            RowCache::open(store(&bench.backend), PARTITION, options(1), Flusher::inline());
+        assert_eq!(get(&mut bench.cache, "i").as_deref(), Some(""), "new: {is_new}, on disk");
+        assert_eq!(bench.cache.checkpoint().expect("decodes"), Some(checkpoint(2)));
+    }
+}
+
+#[test]
 fn a_failed_flush_comes_back_at_the_next_step_and_loses_nothing() {
     let mut bench = Bench::new(1);
     bench.commit(vec![put("a", "1"), put("b", "1")]);
