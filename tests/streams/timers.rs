@@ -131,3 +131,55 @@ fn a_timer_that_sets_one_for_the_past_comes_to_an_end() {
     let fired: Vec<String> = d.read(OUT).into_iter().map(|(_, text)| text).collect();
     assert_eq!(fired, ["997 at 1000", "998 at 1000", "999 at 1000", "1000 at 1000"]);
 }
+
+/// When a row is too old is only noted anew when the time comes at which it would have been; that may be in
+/// a transaction in which no row changes and the changelog gets nothing.
+#[test]
+fn a_row_that_was_put_again_goes_in_its_time_though_nothing_else_happens() {
+    const CHANGELOG: Topic<String, i64, Bincode> = topic("test-seen-changelog").bincode();
+    let topology = |t: &mut Topology| {
+        let seen = t.store(store("seen").ttl(secs(10)));
+        t.stream(WORDS).process("note", Note { seen }).to(OUT);
+    };
+    for crash_at in [None, Some(6_000), Some(11_000)] {
+        let mut d = TestDriver::new(topology);
+        let deleted = |d: &mut TestDriver| {
+            d.read_committed(CHANGELOG).last().is_some_and(|record| record.value.is_none())
+        };
+        for at in [0, 6_000] {
+            d.send_at(WORDS, "k".into(), "a".into(), at).run().unwrap();
+        }
+        for time in [6_000, 11_000, 15_999] {
+            d.advance_to(time);
+            if crash_at == Some(time) {
+                d.crash();
+            }
+        }
+        assert!(!deleted(&mut d), "crash at {crash_at:?}: it lives until 16 s");
+        d.advance_to(16_000);
+        assert!(deleted(&mut d), "crash at {crash_at:?}");
+    }
+}
+
+/// Notes when a word was said.
+struct Note {
+    seen: KeyValueStore<String, i64>,
+}
+
+impl Processor<String, String> for Note {
+    type Key = String;
+    type Out = String;
+
+    fn stores(&self) -> Vec<&dyn StateStore> {
+        vec![&self.seen]
+    }
+
+    fn record(
+        &mut self,
+        ctx: &mut Ctx<'_, String, String>,
+        record: Record<String, String>,
+    ) -> Processed {
+        let Some(word) = record.value else { return Ok(()) };
+        Ok(self.seen.put(&word, ctx.timestamp())?)
+    }
+}

@@ -338,3 +338,30 @@ fn a_session_that_comes_and_goes_within_one_commit_leaves_no_trace() {
     let told = told(&mut d);
     assert_eq!(told[told.len() - 2..], [(0, 15, None, 15), (0, 30, Some(31), 30)]);
 }
+
+/// Where a session ends is only noted anew when the time of its old end comes, and that may be in a
+/// transaction in which no row changes and the changelog gets nothing.
+#[test]
+fn a_session_that_has_grown_closes_in_its_time_though_nothing_else_happens() {
+    const IN: Topic<String, u64> = topic("in");
+    let job = |t: &mut Topology| {
+        let sessions = t.stream(IN).key_by(|_| "k".to_owned()).window(session(millis(10)));
+        sessions.count("n").on_close().to(COUNTS);
+    };
+    for crash_at in [None, Some(8), Some(12)] {
+        let mut d = TestDriver::new(job).partitions(2);
+        for at in [0, 4, 8] {
+            d.send_record_to(IN, 0, Some(1), at).run().unwrap();
+        }
+        for time in [8, 12, 18] {
+            d.advance_to(time);
+            if crash_at == Some(time) {
+                d.crash();
+            }
+        }
+        assert_eq!(d.read(COUNTS), [], "crash at {crash_at:?}: it ends at 8, and closes at 19");
+        d.advance_to(19);
+        let key = Windowed { key: "k".to_owned(), start: 0, end: 8 };
+        assert_eq!(d.read(COUNTS), [(key, 3)], "crash at {crash_at:?}");
+    }
+}

@@ -99,7 +99,11 @@ impl HeldRecord {
 
     fn bytes(&self) -> usize {
         let len = |part: &Option<Box<[u8]>>| part.as_ref().map_or(0, |part| part.len());
-        OVERHEAD_BYTES + len(&self.key) + len(&self.value)
+        let headers = self.headers.iter().flat_map(Headers::iter);
+        let in_headers: usize = headers
+            .map(|header| header.key.len() + header.value.as_ref().map_or(0, |value| value.len()))
+            .sum();
+        OVERHEAD_BYTES + len(&self.key) + len(&self.value) + in_headers
     }
 
     pub(crate) fn timestamp(&self) -> i64 {

@@ -183,7 +183,7 @@ impl RowCache {
     ///
     /// * [`StoreError::Corrupt`]: what is there is not a checkpoint. Recourse: `clear`, rebuild.
     /// * [`StoreError::Backend`]: the store failed.
-    pub(crate) fn checkpoint(&mut self) -> Result<Option<Checkpoint>, StoreError> {
+    pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
         let mut key = Vec::with_capacity(PREFIX_BYTES + 1);
         store_key(self.partition, &[KIND_CHECKPOINT], &mut key);
         let Some(bytes) = self.store.get(&key)? else {
@@ -193,9 +193,7 @@ impl RowCache {
             store: self.store.name().clone(),
             reason: format!("the checkpoint of partition {} does not decode", self.partition),
         };
-        let found = Checkpoint::decode(&bytes).ok_or_else(corrupt)?;
-        self.committed.get_or_insert(found);
-        Ok(Some(found))
+        Checkpoint::decode(&bytes).map(Some).ok_or_else(corrupt)
     }
 
     /// Forgets all rows and the checkpoint, here and in the store, for a rebuild.
@@ -277,16 +275,17 @@ impl RowCache {
 
     /// AFTER the commit point, or else a flush could put on disk what recovery aborts: what was
     /// prepared is committed. The checkpoint is the offset behind the last changelog record of these
-    /// rows; `None` where there is none: then these are rows that follow from others (an entry of an
-    /// index that was moved), and what they follow from is at the last checkpoint.
+    /// rows; `None` where there is none: what there is then only follows from rows that are older, and
+    /// waits for the next flush. A restart without it makes it again.
     pub(crate) fn decided(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
         let rows = mem::take(&mut self.undecided);
         self.last_rows = rows.hashed_rows();
-        let reached = checkpoint.or(self.committed);
-        if let Some(checkpoint) = reached
-            && (rows.rows() > 0 || self.committed != Some(checkpoint))
-        {
-            self.dirty.level.put_above(rows);
+        let is_new = checkpoint.is_some_and(|checkpoint| self.committed != Some(checkpoint));
+        if rows.rows() == 0 && !is_new {
+            return;
+        }
+        self.dirty.level.put_above(rows);
+        if let Some(checkpoint) = checkpoint.or(self.committed) {
             self.reach(checkpoint, now_ms);
         }
     }

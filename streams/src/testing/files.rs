@@ -73,7 +73,7 @@ impl TestDriver {
     /// d.send_file(VISITS, &path)?;
     /// assert_eq!(d.table(SUMS)["ana"], 7);
     /// std::fs::write(&path, "{\"key\": \"ana\", \"value\": \"x\"}").unwrap();
-    /// let wrong = d.send_file(VISITS, &path).unwrap_err().to_string();
+    /// let wrong = d.send_file(VISITS, &path).err().unwrap().to_string();
     /// assert!(wrong.ends_with("visits.jsonl:1: value: invalid type: string \"x\", expected u64"), "{wrong}");
     /// # Ok::<(), streams::testing::FileError>(())
     /// ```

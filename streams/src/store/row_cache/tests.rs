@@ -97,7 +97,7 @@ impl History {
 
     /// The commit that the store reflects, if its rows are those of its checkpoint.
     fn check(&self, store: &Arc<dyn ByteStore>) -> Result<usize, String> {
-        let mut cache = RowCache::open(Arc::clone(store), PARTITION, options(1), Flusher::inline());
+        let cache = RowCache::open(Arc::clone(store), PARTITION, options(1), Flusher::inline());
         let offset = cache.checkpoint().expect("decodes").map_or(0, |found| found.offset);
         let commit = usize::try_from(offset / 10).expect("not negative");
         let expected = self.states.get(commit).ok_or(format!("checkpoint {offset} of nothing"))?;

@@ -6,7 +6,7 @@ use super::*;
 use crate::dsl::{Topic, topic};
 use crate::key::{NoKey, Windowed};
 use crate::settings::Mistake;
-use crate::time::{millis, secs, tumbling, within};
+use crate::time::{millis, secs, session, sliding, tumbling, within};
 
 const CLICKS: Topic<NoKey, String> = topic("clicks");
 const USERS: Topic<String, String> = topic("users");
@@ -14,6 +14,7 @@ const NUMBERS: Topic<String, u64> = topic("numbers");
 const SEEN: Topic<String, String> = topic("seen");
 const COUNTS: Topic<String, u64> = topic("counts");
 const MINUTES: Topic<Windowed<String>, u64> = topic("minutes");
+const NEAR: Topic<Windowed<String>, String> = topic("near");
 const PAIRS: Topic<String, String> = topic("pairs");
 
 /// A table, a join, a count, windows, and two streams that meet.
@@ -55,6 +56,22 @@ fn a_job_that_is_exactly_once_passes() {
     let checked = check_exactly_once(topology, inputs(), 12);
     assert_eq!((checked.seeds, checked.not_compared.len()), (12, 0));
     assert!(checked.crashes > 5, "{checked:?}");
+}
+
+/// Sessions, sliding windows, and two streams whose rows may still be met.
+fn grow(t: &mut Topology) {
+    let sessions = t.stream(CLICKS).key_by(|page| page.clone()).window(session(millis(150)));
+    sessions.count("visits").on_close().to(MINUTES);
+    let sliding = t.stream(USERS).window(sliding(millis(40)));
+    sliding.count("near").on_close().map(|n| n.to_string()).to(NEAR);
+    let (left, right) = (t.stream(USERS), t.stream(USERS).filter(|user| user.len() > 2));
+    left.left_join_within(right, within(secs(60)), "pairs", |l, r| l + &r.unwrap_or_default())
+        .to(PAIRS);
+}
+
+#[test]
+fn a_job_whose_rows_change_their_place_in_time_passes() {
+    check_exactly_once(grow, inputs().advance_to(7_010), 12);
 }
 
 #[test]

@@ -65,6 +65,30 @@ fn a_commit_that_changes_nothing_starts_no_flush() {
 }
 
 #[test]
+fn what_only_follows_from_older_rows_is_kept_and_goes_down_with_a_checkpoint() {
+    for is_new in [false, true] {
+        let mut bench = Bench::new(1);
+        bench.commit(vec![put("a", "1")]);
+        bench.cache.flush_all().expect("flushes");
+        if is_new {
+            bench.restart();
+        }
+        let (key, value) = put("i", "");
+        bench.cache.prepare(key, value);
+        bench.cache.decided(None, 0);
+        assert_eq!(get(&mut bench.cache, "i").as_deref(), Some(""), "new: {is_new}");
+        bench.cache.step(0).expect("steps");
+        assert_eq!(bench.held.count(), usize::from(!is_new), "a checkpoint is known, or is not");
+        bench.cache.commit(vec![put("a", "2")], checkpoint(2), 0);
+        bench.cache.flush_all().expect("flushes");
+        bench.cache =
+            RowCache::open(store(&bench.backend), PARTITION, options(1), Flusher::inline());
+        assert_eq!(get(&mut bench.cache, "i").as_deref(), Some(""), "new: {is_new}, on disk");
+        assert_eq!(bench.cache.checkpoint().expect("decodes"), Some(checkpoint(2)));
+    }
+}
+
+#[test]
 fn a_failed_flush_comes_back_at_the_next_step_and_loses_nothing() {
     let mut bench = Bench::new(1);
     bench.commit(vec![put("a", "1"), put("b", "1")]);
@@ -100,7 +124,7 @@ fn a_checkpoint_that_does_not_decode_is_named() {
     let store = store(&backend);
     let key = Bytes::from_static(b"\0\0\0\x03\0");
     store.write(&[(key, Some(Bytes::from_static(b"other")))]).expect("writes");
-    let mut cache = RowCache::open(store, PARTITION, options(1), Flusher::inline());
+    let cache = RowCache::open(store, PARTITION, options(1), Flusher::inline());
     let error = cache.checkpoint().expect_err("five bytes are not a checkpoint");
     let text = error.to_string();
     assert_eq!(text, "store `counts` is damaged: the checkpoint of partition 3 does not decode");
@@ -253,32 +277,4 @@ fn lookups_are_told_apart_by_who_answered() {
     bench.cache.flush_all().unwrap();
     assert!(look(&mut bench, "a").is_some());
     assert_eq!(bench.cache.lookups(), Lookups { hits: 2, misses: 1 });
-}
-
-#[test]
-fn an_entry_that_moves_in_a_commit_without_records_is_kept() {
-    let backend = MemoryBackend::new(0);
-    let store = store(&backend);
-    let open = || RowCache::open(Arc::clone(&store), PARTITION, options(1), Flusher::inline());
-    let mut cache = open();
-    let entry = |at: u8| Bytes::copy_from_slice(&[2, at]);
-    cache.prepare(entry(1), Some(Bytes::new()));
-    cache.decided(Some(checkpoint(1)), 0);
-    for reopens in [false, true] {
-        let (old, new) = if reopens { (2, 3) } else { (1, 2) };
-        if reopens {
-            cache.flush_all().expect("flushes");
-            cache = open();
-            assert_eq!(cache.checkpoint().expect("reads"), Some(checkpoint(1)));
-        }
-        cache.prepare(entry(old), None);
-        cache.prepare(entry(new), Some(Bytes::new()));
-        cache.decided(None, 0);
-        assert_eq!(cache.get(&entry(old)).expect("gets"), None);
-        assert_eq!(cache.get(&entry(new)).expect("gets"), Some(Bytes::new()));
-    }
-    cache.flush_all().expect("flushes");
-    let mut cache = open();
-    assert_eq!(cache.checkpoint().expect("reads"), Some(checkpoint(1)));
-    assert_eq!(cache.get(&entry(3)).expect("gets"), Some(Bytes::new()));
 }
