@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::build::{Building, Built};
 use super::super::graph::{Graph, op};
-use super::super::values::{OracleKey, Val, merger};
+use super::super::values::{Adder, OracleKey, Val, merger};
 use super::folds::Fold;
 use super::windows::{Emit, Shape, Window, Windows};
 use crate::json;
@@ -49,8 +49,14 @@ fn together<K: OracleKey>(
     windowed: Option<&Value>,
 ) -> Outcome<Built<K>> {
     let store = b.store();
+    let merge = windowed.filter(|windowed| windowed["window"]["type"] == "session");
+    let merge = merge.map(|_| merger_of(node)).transpose()?;
     let mut part = |part: &Value| {
-        let add = Fold::added_to(&node["init"], json::text(part, "adder")?)?;
+        let name = json::text(part, "adder")?;
+        let add = match merge {
+            Some(merge) => Fold::added_to_sessions(&node["init"], name, merge)?,
+            None => Fold::added_to(&node["init"], name)?,
+        };
         Ok::<_, Stop>((b.values(part, "from")?, add))
     };
     match json::list(parts, "parts")? {
@@ -68,6 +74,11 @@ fn together<K: OracleKey>(
         }
         _ => Err(unsupported("a cogroup of more than three streams")),
     }
+}
+
+fn merger_of(node: &Value) -> Outcome<Adder> {
+    let name = json::text(node, "merger")?;
+    merger(name).ok_or_else(|| unsupported(format!("merger {name}")))
 }
 
 fn finish<K: OracleKey, V: Data>(
@@ -89,8 +100,7 @@ fn finish<K: OracleKey, V: Data>(
             spans(streams.window(sliding(millis(difference)).grace(grace)), emit)
         }
         Shape::Session { gap } => {
-            let name = json::text(node, "merger")?;
-            let merge = merger(name).ok_or_else(|| unsupported(format!("merger {name}")))?;
+            let merge = merger_of(node)?;
             let sessions = streams.window(session(millis(gap)).grace(grace));
             let table = sessions.merged_by(move |row, later| *row = merge(row, &later));
             Windows::new(emit, table, |value| value)

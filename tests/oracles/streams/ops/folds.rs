@@ -57,6 +57,16 @@ impl Fold {
         add.ok_or_else(|| unsupported(format!("adder {name}")))
     }
 
+    /// The same for sessions: Kafka merges the first value in front of a session at each record of it.
+    pub(super) fn added_to_sessions(init: &Value, name: &str, merge: Adder) -> Outcome<Add> {
+        let add = adder(name).ok_or_else(|| unsupported(format!("adder {name}")))?;
+        let init = Val::from_json(init).unwrap_or_default();
+        Ok(Box::new(move |row, value| {
+            let known = if *row == Val::Null { init.clone() } else { merge(&init, row) };
+            *row = add(&known, &value);
+        }))
+    }
+
     /// What adds a value to a row; `None` for a count.
     pub(super) fn adder(self) -> Option<Add> {
         match self {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::build::{Building, Built};
 use super::super::graph::{Graph, op};
-use super::super::values::{OracleKey, Val, merger};
+use super::super::values::{Adder, OracleKey, Val, merger};
 use super::cogroup;
 use super::folds::Fold;
 use crate::json;
@@ -160,6 +160,11 @@ pub(super) fn fold<K: OracleKey>(b: &mut Building<'_, K>, node: &Value) -> Outco
     }))
 }
 
+/// Kafka's reducers are not asked where nothing is known yet, or a null is.
+fn reduced(add: Adder, known: Val, value: Val) -> Val {
+    if known == Val::Null { value } else { add(&known, &value) }
+}
+
 fn in_spans<K: OracleKey>(
     stream: WindowedStream<K, Val>,
     store: &str,
@@ -169,7 +174,7 @@ fn in_spans<K: OracleKey>(
     match fold {
         Fold::Count => Windows::new(window.emit, stream.count(store), Val::count),
         Fold::Reduce(add) => {
-            let table = stream.reduce(store, move |known, value| add(&known, &value));
+            let table = stream.reduce(store, move |known, value| reduced(add, known, value));
             Windows::new(window.emit, table, |value| value)
         }
         Fold::Aggregate(init, add) => {
@@ -193,7 +198,7 @@ fn in_sessions<K: OracleKey>(
     Ok(match fold {
         Fold::Count => Windows::new(window.emit, stream.count(store), Val::count),
         Fold::Reduce(add) => {
-            let table = stream.reduce(store, move |known, value| add(&known, &value));
+            let table = stream.reduce(store, move |known, value| reduced(add, known, value));
             Windows::new(window.emit, table, |value| value)
         }
         Fold::Aggregate(init, add) => {
