@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   stream-table, global      orders look up users; ROWS other users
+//!   stream-versioned table    orders look up where users lived before they moved; ROWS other users, who moved too
 //!   stream-stream             each order and its payment; ROWS other orders wait for theirs
 //!   table-table               the users' last orders beside their countries; ROWS other countries
 //!   foreign key               the users' last orders and their items; ROWS other items
@@ -24,11 +25,19 @@ const ITEMS: Topic<String, String, Bincode> = topic("items").bincode();
 /// How many items orders are of.
 const ORDERED_ITEMS: u64 = 1_000;
 
-pub(crate) const JOINS: [Beside; 5] = [
+pub(crate) const JOINS: [Beside; 6] = [
     Beside {
         what: "stream-table join",
         topology: with_users,
         build: users,
+        fill: fresh_orders,
+        records_each: 1,
+        verify: each_order_has_its_country,
+    },
+    Beside {
+        what: "stream-versioned table join",
+        topology: with_users_as_they_were,
+        build: users_who_moved,
         fill: fresh_orders,
         records_each: 1,
         verify: each_order_has_its_country,
@@ -76,6 +85,11 @@ fn with_users(t: &mut Topology) {
     t.stream(ORDERS).join(&users, in_country).to(RECEIPTS);
 }
 
+fn with_users_as_they_were(t: &mut Topology) {
+    let users = t.versioned_table(USERS, "users", days(1));
+    t.stream(ORDERS).join(&users, in_country).to(RECEIPTS);
+}
+
 fn with_all_users(t: &mut Topology) {
     let users = t.global_table(USERS, "users");
     t.stream(ORDERS).join_global(&users, |order| buyer(order.cents), in_country).to(RECEIPTS);
@@ -117,6 +131,14 @@ fn country(user: u64) -> String {
 fn users(dir: &Path, rows: u64) -> u64 {
     write(dir, USERS, 0..WARM + rows, |n| (format!("user-{n}"), country(n), START_MS));
     WARM + rows
+}
+
+/// They move after all orders: what these look up is not the latest row.
+fn users_who_moved(dir: &Path, rows: u64) -> u64 {
+    let moved = time(3_600_000_000);
+    let written = users(dir, rows);
+    write(dir, USERS, 0..WARM + rows, |n| (format!("user-{n}"), "elsewhere".into(), moved));
+    written + WARM + rows
 }
 
 /// A job does not count the records of a global table, which every task reads.

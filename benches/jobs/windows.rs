@@ -15,7 +15,7 @@ use streams::prelude::*;
 use crate::beside::{Beside, Compared, same_rows};
 use crate::records::{ORDERS, Order, WARM, order, time, user, write, write_orders};
 
-const WINDOWS: Topic<Windowed<String>, u64, Bincode> = topic("windows").bincode();
+pub(crate) const WINDOWS: Topic<Windowed<String>, u64, Bincode> = topic("windows").bincode();
 
 pub(crate) const KINDS: [Beside; 3] = [
     Beside {
