@@ -42,5 +42,6 @@ fn values_of_many_megabytes_are_kept_and_larger_ones_refused_by_name() {
     d.send(WORDS, "k".into(), (17 << 20).to_string());
     let error = d.run().unwrap_err();
     assert_eq!(error.code(), "S025", "{error}");
-    assert!(error.to_string().contains("texts"), "{error}");
+    let told = error.to_string();
+    assert!(told.contains("texts"), "{told}");
 }

@@ -129,5 +129,6 @@ fn a_job_that_fails_is_no_success() {
     };
     let found = Check::new(fails, inputs()).seeds(3).run().unwrap_err();
     assert_eq!(found.cause, Cause::Failed);
-    assert!(found.to_string().contains("error[S031]"), "{found}");
+    let told = found.to_string();
+    assert!(told.contains("error[S031]"), "{told}");
 }
