@@ -17,8 +17,8 @@ use crate::topology::{Carries, repartition_topic};
 
 impl<K: RecordKey, V: Data> Stream<K, V> {
     /// A place for an operator that adds up how many records there are of each key. Where the key has
-    /// changed, records of one key, and of one of these tumbling windows, are counted in front of the repartition
-    /// topic already.
+    /// changed, records of one key, and of the same ones of these tumbling or hopping windows, are counted in
+    /// front of the repartition topic already.
     pub(super) fn counted(self, store: &StoreName, windows: Option<Windows>) -> Placed<u64>
     where
         K: Key,

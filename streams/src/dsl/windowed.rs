@@ -95,7 +95,8 @@ impl<K: Key, V: Data, G> WindowedStream<K, V, G> {
     pub fn count(self, store: &str) -> WindowTable<K, u64> {
         let merge = |n: &mut u64, other: u64| *n = n.saturating_add(other);
         let windows = self.windows;
-        if let (Shape::Tumbling { .. }, None) = (windows.shape(), &self.late) {
+        let by_time = matches!(windows.shape(), Shape::Tumbling { .. } | Shape::Hopping { .. });
+        if by_time && self.late.is_none() {
             let add = |n: &mut Option<u64>, more: u64| {
                 *n = Some(n.unwrap_or(0).saturating_add(more));
             };

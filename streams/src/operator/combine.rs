@@ -1,17 +1,18 @@
-//! Counts on their way to a repartition topic: records of one key and window leave as one.
+//! Counts on their way to a repartition topic: records of one key and the same windows leave as one.
 //!
 //! Why here: the consumer only counts, so what is known on this side need not travel record by record. A
 //! key that comes a thousand times between two hand-overs is one record, encoded, routed, read and looked
-//! up once.
+//! up once, in each of its windows where these overlap.
 //!
 //! ```text
 //!   record --late, null, or keys hardly repeat--> as it is
-//!      `----> partials by (key, window): count, largest timestamp, largest source time
+//!      `----> partials by (key, windows): count, largest timestamp, largest source time
 //!                 `-- full, or everything is handed over --> repartition topic
 //! ```
 //!
 //! Invariants
-//! * a record that is late for its window leaves as it is: the consumer judges and counts each of them.
+//! * a partial is of records that all its windows take: those of one stretch between two steps.
+//! * a record that is late for a window leaves as it is: the consumer judges and counts each of them.
 //!   One that is in time stays so under the largest source time of its partial, which belong to records
 //!   that are in time too.
 //! * partials leave before the watermark of a commit, which may be greater than their source times.
@@ -30,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::processor::{Context, Process, Record, Shared};
 use crate::record::Headers;
-use crate::time::{Stamp, Windows};
+use crate::time::{Span, Stamp, Windows};
 
 /// Keys and windows that are kept at most.
 const PARTIALS_MAX: usize = 8 * 1024;
@@ -48,13 +49,15 @@ pub(crate) trait Combines {
     fn flush(&mut self, ctx: &mut Context) -> Result<()>;
 }
 
-/// What is known of one key and window.
+/// The first and the last of the windows that records share; `None`: there are no windows.
+type Pane = Option<(Span, Span)>;
+
+/// What is known of one key and pane.
 struct Partial {
     hash: u64,
     /// Where its key begins in `keys`; it ends where the next one begins.
     key_at: usize,
-    /// The start of its window.
-    start: i64,
+    pane: Pane,
     count: u64,
     stamp: Stamp,
 }
@@ -63,7 +66,7 @@ struct Partial {
 pub(crate) struct CountSink<K> {
     topic: String,
     output: usize,
-    /// The tumbling windows that are counted in, if there are any.
+    /// The windows that are counted in, if there are any.
     window: Option<Windows>,
     hasher: DefaultHashBuilder,
     places: HashTable<usize>,
@@ -114,11 +117,11 @@ impl<K: Key> CountSink<K> {
         &self.keys[self.partials[place].key_at..end]
     }
 
-    fn add(&mut self, start: i64, stamp: Stamp) {
-        let hash = self.hasher.hash_one((start, &*self.key));
-        let is_it = |&place: &usize| {
-            self.partials[place].start == start && self.key_of(place) == &*self.key
-        };
+    fn add(&mut self, pane: Pane, stamp: Stamp) {
+        let starts = pane.map(|(first, last)| (first.start, last.start));
+        let hash = self.hasher.hash_one((starts, &*self.key));
+        let is_it =
+            |&place: &usize| self.partials[place].pane == pane && self.key_of(place) == &*self.key;
         let found = self.places.find(hash, is_it).copied();
         self.taken += 1;
         if let Some(place) = found {
@@ -129,7 +132,7 @@ impl<K: Key> CountSink<K> {
             return;
         }
         let place = self.partials.len();
-        self.partials.push(Partial { hash, key_at: self.keys.len(), start, count: 1, stamp });
+        self.partials.push(Partial { hash, key_at: self.keys.len(), pane, count: 1, stamp });
         self.keys.extend_from_slice(&self.key);
         let partials = &self.partials;
         self.places.insert_unique(hash, place, |&place| partials[place].hash);
@@ -153,17 +156,17 @@ impl<K: Key, V> Process<K, V> for CountSink<K> {
             self.rest = self.rest.saturating_sub(1);
             return self.pass(ctx, stamp, false);
         }
-        let start = match &self.window {
-            None => i64::MIN,
+        let pane = match &self.window {
+            None => None,
             Some(windows) => {
-                let span = windows.windows_of(stamp.timestamp).next();
-                match span.filter(|&span| !windows.is_late(span, stamp.source_time)) {
-                    Some(span) => span.start,
-                    None => return self.pass(ctx, stamp, false),
-                }
+                let mut all = windows.windows_of(stamp.timestamp);
+                // The first one closes first.
+                let first = all.next().filter(|&span| !windows.is_late(span, stamp.source_time));
+                let Some(first) = first else { return self.pass(ctx, stamp, false) };
+                Some((first, all.next_back().unwrap_or(first)))
             }
         };
-        self.add(start, stamp);
+        self.add(pane, stamp);
         if self.partials.len() >= PARTIALS_MAX || self.taken >= RECORDS_MAX {
             return self.flush(ctx);
         }
@@ -222,7 +225,7 @@ mod tests {
     use crate::ids::TaskId;
     use crate::operator::envelope::Envelope;
     use crate::processor::Output;
-    use crate::time::{millis, tumbling};
+    use crate::time::{hopping, millis, tumbling};
 
     /// What a partition of a repartition topic gets: key, timestamp, source time, count (0: null).
     type Got = (String, i64, i64, u64);
@@ -291,6 +294,24 @@ mod tests {
             !window.unwrap().is_late(window.unwrap().windows_of(9).next().unwrap(), 14),
             "nor is what is left"
         );
+    }
+
+    #[test]
+    fn records_between_two_steps_of_hopping_windows_leave_as_one() {
+        let window = Windows::from(hopping(millis(10), millis(4)).grace(millis(5)));
+        // Starts at 12 and 16; at 8, 12 and 16; at 12 and 16 again; then those of 8 have closed.
+        let times = [(18, 18), (17, 20), (19, 22), (16, 23), (17, 22)];
+        let records = times.map(|(at, source_time)| ("a", at, source_time, false));
+        let got = sent(Some(window), &records);
+        let a = |timestamp, source_time, count| ("a".to_owned(), timestamp, source_time, count);
+        assert_eq!(got, [a(16, 23, 1), a(19, 22, 2), a(17, 22, 2)]);
+        for (_, timestamp, source_time, _) in &got[1..] {
+            let mut all = window.windows_of(*timestamp);
+            assert!(
+                all.all(|span| !window.is_late(span, *source_time)),
+                "what was in time stays so"
+            );
+        }
     }
 
     #[test]

@@ -118,7 +118,10 @@ impl Windows {
 
     /// The windows that a record belongs to whatever others there are, the first one first. None of sliding
     /// windows and sessions, which follow from all records.
-    pub(crate) fn windows_of(&self, timestamp: i64) -> impl Iterator<Item = Span> + use<> {
+    pub(crate) fn windows_of(
+        &self,
+        timestamp: i64,
+    ) -> impl DoubleEndedIterator<Item = Span> + use<> {
         let (first, step, count, size) = match self.shape {
             Shape::Tumbling { size } => {
                 // Divided in 64 bits, as a division of 128 is a call; only the product needs more.
@@ -126,21 +129,22 @@ impl Windows {
                 (i128::from(index) * i128::from(size), 0, 1, size)
             }
             Shape::Hopping { size, step } => {
-                let last = i128::from(timestamp.div_euclid(step)) * i128::from(step);
-                // Starts lie in (timestamp - size, last].
-                let way = i128::from(size) - 1 - (i128::from(timestamp) - last);
-                let mut before = way.div_euclid(i128::from(step)).max(-1);
+                let index = timestamp.div_euclid(step);
+                // Starts lie in (timestamp - size, timestamp].
+                let way = size - 1 - timestamp.rem_euclid(step);
+                let mut before = way.div_euclid(step).max(-1);
                 if timestamp >= 0 {
-                    before = before.min(last.div_euclid(i128::from(step)));
+                    before = before.min(index);
                 }
-                (last - before * i128::from(step), step, before + 1, size)
+                let first = i128::from(index) - i128::from(before);
+                (first * i128::from(step), step, before + 1, size)
             }
             Shape::Since { start } if timestamp >= start => (i128::from(start), 0, 1, i64::MAX),
             Shape::Since { .. } | Shape::Sliding { .. } | Shape::Session { .. } => (0, 0, 0, 0),
         };
         let end = if matches!(self.shape, Shape::Since { .. }) { Some(i64::MAX) } else { None };
         (0..count).map(move |n| {
-            let start = first + n * i128::from(step);
+            let start = first + i128::from(n) * i128::from(step);
             let end = end.unwrap_or_else(|| clamp(start + i128::from(size)));
             Span { start: clamp(start), end }
         })
