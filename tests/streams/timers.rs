@@ -183,3 +183,36 @@ impl Processor<String, String> for Note {
         Ok(self.seen.put(&word, ctx.timestamp())?)
     }
 }
+
+/// The time of a processor behind two ordered inputs moves with a record of one of them alone.
+#[test]
+fn boundaries_behind_ordered_inputs_are_passed_once_each_whatever_crashes() {
+    const OTHERS: Topic<String, String> = topic("others");
+    let topology = |t: &mut Topology| {
+        let ordered =
+            |words: Stream<String, String>, name: &str| words.repartition(name, 1).ordered();
+        let words = ordered(t.stream(WORDS), "words");
+        let others = ordered(t.stream(OTHERS), "others");
+        words.merge(others).process("later", Later).to(OUT);
+    };
+    for end in 0..3 {
+        let mut d = TestDriver::new(topology);
+        d.send_at(OTHERS, "b".into(), "far".into(), 100_000).run().unwrap();
+        d.send_at(WORDS, "a".into(), "x".into(), 1_000).run().unwrap();
+        d.send_at(OTHERS, "b".into(), "far".into(), 100_001).run().unwrap();
+        for at in [12_000, 15_000, 23_000, 45_000] {
+            d.send_at(WORDS, "a".into(), "x".into(), at).run().unwrap();
+            match end {
+                1 => {
+                    d.stop();
+                }
+                2 => {
+                    d.crash();
+                }
+                _ => {}
+            }
+        }
+        let ticks: Vec<String> = d.read(OUT).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(ticks, ["event 10000", "event 20000", "event 40000"], "end {end}");
+    }
+}

@@ -268,3 +268,43 @@ fn a_table_that_does_not_reach_back_far_enough_is_refused() {
     let said = refused(too_short);
     assert!(said.contains("waits 1s") && said.contains("for 900ms"), "{said}");
 }
+
+/// Gives each record the time that its value says.
+struct Timed;
+
+impl Processor<String, String> for Timed {
+    type Key = String;
+    type Out = String;
+
+    fn record(
+        &mut self,
+        ctx: &mut Ctx<'_, String, String>,
+        record: Record<String, String>,
+    ) -> Processed {
+        let timestamp = record.value.as_deref().unwrap_or_default().parse()?;
+        Ok(ctx.forward_record(Record { timestamp, ..record })?)
+    }
+}
+
+#[test]
+fn what_waited_for_a_time_to_come_is_in_order_behind_it_wherever_commits_fall() {
+    let job = |t: &mut Topology| {
+        let users = t.versioned_table(USERS, "users", hours(1));
+        let clicks = t.stream(CLICKS).process("timed", Timed);
+        let met = clicks.left_join_with_grace(&users, secs(1), "waiting", said);
+        met.repartition("in-order", 1).ordered().to(SEEN);
+    };
+    for commits in [false, true] {
+        let mut d = TestDriver::new(job);
+        for (at, time) in [(0, "10000"), (5_000, "5000"), (7_000, "7000"), (20_000, "20000")] {
+            d.send_at(CLICKS, "k".into(), time.into(), at);
+            if commits {
+                d.run().unwrap();
+            }
+        }
+        d.advance_to(FAR);
+        let seen: Vec<String> = d.read(SEEN).into_iter().map(|(_, text)| text).collect();
+        let wanted = ["5000 nobody", "7000 nobody", "10000 nobody", "20000 nobody"];
+        assert_eq!(seen, wanted, "commits between: {commits}");
+    }
+}

@@ -175,7 +175,8 @@ impl<K: Key, V: Data, T, R> GraceJoin<K, V, T, R> {
         let key = decode_key::<K>(self.rows.store(), key)?;
         let headers: Headers =
             headers.into_iter().map(|(key, v)| Header { key, value: v.map(Bytes::from) }).collect();
-        let value = Some(joined);
+        // It has waited for its timestamp, and so may the watermark have passed its source time.
+        let (value, source_time) = (Some(joined), source_time.max(timestamp));
         self.next.process(ctx, Record { key, value, timestamp, source_time, headers })
     }
 }

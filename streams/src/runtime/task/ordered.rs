@@ -99,9 +99,13 @@ impl Task {
             .iter()
             .filter_map(|input| Some(input.ordering.as_ref()?.held.next_place()?.source_time));
         let to = held.chain([self.common_watermark()]).min().unwrap_or(i64::MIN);
-        for input in self.inputs.iter().filter(|input| input.ordering.is_some()) {
+        for input in self.inputs.iter_mut().filter(|input| input.ordering.is_some()) {
             let clock = &mut self.ctx.clocks[input.number];
-            *clock = (*clock).max(to);
+            if *clock < to {
+                *clock = to;
+                // Its position carries it, also where nothing was read from this input.
+                input.moved = true;
+            }
         }
     }
 
