@@ -338,3 +338,27 @@ fn a_session_that_comes_and_goes_within_one_commit_leaves_no_trace() {
     let told = told(&mut d);
     assert_eq!(told[told.len() - 2..], [(0, 15, None, 15), (0, 30, Some(31), 30)]);
 }
+
+/// When a session has grown since it was put to the windows that end, the time alone moves it there: in
+/// a transaction that changes no row.
+#[test]
+fn what_grew_closes_although_a_transaction_between_has_moved_only_the_time() {
+    const IN: Topic<String, u64> = topic("in");
+    for on_disk in [false, true] {
+        let job = |t: &mut Topology| {
+            let counted = t.stream(IN).filter(|value| *value > 0);
+            counted.window(session(millis(40))).count("visits").on_close().to(COUNTS);
+        };
+        let disk = tempfile::tempdir().unwrap();
+        let mut d = TestDriver::new(job);
+        if on_disk {
+            d = d.stores_on_disk(disk.path());
+        }
+        for (value, at) in [(1, 76), (1, 116), (0, 126), (0, 200)] {
+            d.send_at(IN, "k".into(), value, at);
+            d.run().unwrap();
+        }
+        let closed = d.read(COUNTS);
+        assert_eq!(closed, [(Windowed { key: "k".to_owned(), start: 76, end: 116 }, 2)]);
+    }
+}

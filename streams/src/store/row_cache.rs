@@ -275,11 +275,13 @@ impl RowCache {
 
     /// AFTER the commit point, or else a flush could put on disk what recovery aborts: what was
     /// prepared is committed. The checkpoint is the offset behind the last changelog record of these
-    /// rows; `None` where there is none, and so no row.
+    /// rows; `None` where there is none. Then there may still be rows that follow from others, such as
+    /// entries of a time index that moved: they count, as far as the changelog was known before.
     pub(crate) fn decided(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
         let rows = mem::take(&mut self.undecided);
         self.last_rows = rows.hashed_rows();
-        if let Some(checkpoint) = checkpoint
+        let known = self.committed.filter(|_| rows.rows() > 0);
+        if let Some(checkpoint) = checkpoint.or(known)
             && (rows.rows() > 0 || self.committed != Some(checkpoint))
         {
             self.dirty.level.put_above(rows);
