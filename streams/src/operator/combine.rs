@@ -313,24 +313,6 @@ mod tests {
     }
 
     #[test]
-    fn records_between_two_steps_of_hopping_windows_leave_as_one() {
-        let window = Windows::from(hopping(millis(10), millis(4)).grace(millis(5)));
-        // Starts at 12 and 16; at 8, 12 and 16; at 12 and 16 again; then those of 8 have closed.
-        let times = [(18, 18), (17, 20), (19, 22), (16, 23), (17, 22)];
-        let records = times.map(|(at, source_time)| ("a", at, source_time, false));
-        let got = sent(Some(window), &records);
-        let a = |timestamp, source_time, count| ("a".to_owned(), timestamp, source_time, count);
-        assert_eq!(got, [a(16, 23, 1), a(19, 22, 2), a(17, 22, 2)]);
-        for (_, timestamp, source_time, _) in &got[1..] {
-            let mut all = window.windows_of(*timestamp);
-            assert!(
-                all.all(|span| !window.is_late(span, *source_time)),
-                "what was in time stays so"
-            );
-        }
-    }
-
-    #[test]
     fn every_record_is_counted_once_however_often_keys_repeat() {
         for keys in [7, 9_000, 40_000] {
             let names: Vec<String> = (0..keys).map(|key| format!("k{key}")).collect();

@@ -32,6 +32,8 @@ pub(super) struct Graph {
     pub(super) sinks: Vec<Sink>,
     /// Whether two streams meet somewhere.
     pub(super) has_stream_join: bool,
+    /// Whether a table is given other values somewhere.
+    pub(super) maps_a_table: bool,
     nodes: BTreeMap<String, Value>,
 }
 
@@ -124,6 +126,7 @@ impl Graph {
             topics: BTreeMap::new(),
             sinks: Vec::new(),
             has_stream_join: list.iter().any(|node| op(node) == "stream_stream_join"),
+            maps_a_table: list.iter().any(|node| op(node) == "table_map_values_upper"),
             nodes: by_id.map(|(id, node)| (id, node.clone())).collect(),
         };
         graph.check_known(list)?;

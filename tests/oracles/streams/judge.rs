@@ -43,6 +43,8 @@ const SLIDING_BY_RULE: &str = "a sliding window has every record of its stretch 
      loses what its store has dropped, and does not count null values for its time";
 const WINDOWS_KEPT: &str = "a table has every window that was told; Kafka's join does not see those behind the retention of \
      their store (size + grace)";
+const NOTHING_STAYS_NOTHING: &str = "the delete of a row that is not there says nothing behind a map; Kafka repeats the result that \
+     a left or outer join has without it";
 const SESSIONS_LET_OUT: &str = "a session is final when no record can reach it; Kafka's suppression lets it out a millisecond \
      before that, and again when a record does";
 const DELETES_OF_NOTHING: &str = "a delete is passed on where there was a row that was passed on";
@@ -124,6 +126,7 @@ fn compare(graph: &Graph, steps: &[Step], found: &[Found]) -> Result<Differences
             let expected = step.out.get(topic).unwrap_or(&empty);
             let found = found.get(topic).unwrap_or(&empty);
             let known = told.entry(topic).or_insert_with(Known::default);
+            let repeated = known.recorded.repeats(expected);
             let (heard, said) = (known.recorded.hear(expected), known.ours.hear(found));
             if is_same(graph.is_unordered, expected, found) {
                 continue;
@@ -143,6 +146,11 @@ fn compare(graph: &Graph, steps: &[Step], found: &[Found]) -> Result<Differences
             let is_left_out = step.null_key_to().is_some_and(|topic| graph.is_keyed_again(topic));
             if found.is_empty() && is_left_out {
                 differences.insert(NULL_KEYS_BEHIND_KEY_BY);
+                continue;
+            }
+            let deletes = step.null_value_to().is_some();
+            if deletes && repeated && found.is_empty() && graph.maps_a_table {
+                differences.insert(NOTHING_STAYS_NOTHING);
                 continue;
             }
             if !sink.is_windowed && is_same(graph.is_unordered, &heard, &said) {
@@ -181,7 +189,7 @@ struct Known {
 }
 
 #[derive(Default)]
-struct Present(BTreeSet<String>);
+struct Present(BTreeMap<String, Value>);
 
 impl Present {
     /// Takes rows in, and answers them without deletes of what is not there.
@@ -189,12 +197,17 @@ impl Present {
         let mut heard = |row: &&Row| {
             let key = row[0].to_string();
             if row[1].is_null() {
-                return self.0.remove(&key);
+                return self.0.remove(&key).is_some();
             }
-            self.0.insert(key);
+            self.0.insert(key, row[1].clone());
             true
         };
         rows.iter().filter(|row| heard(row)).cloned().collect()
+    }
+
+    /// Whether rows say nothing but what has been said.
+    fn repeats(&self, rows: &[Row]) -> bool {
+        rows.iter().all(|row| self.0.get(&row[0].to_string()) == Some(&row[1]))
     }
 }
 
