@@ -184,7 +184,7 @@ fn a_job_on_a_disk_without_room_stops_and_goes_on_once_there_is_some() {
     let clicks = log.create_topic("clicks", settings()).unwrap();
     log.create_topic("page-counts", settings()).unwrap();
     let mut producer = log.producer(Durability::Os).unwrap();
-    for (n, Placed { partition, mut click }) in generate(1, 20_000).into_iter().enumerate() {
+    for (n, Placed { partition, mut click }) in generate(1, 20_000).enumerate() {
         // Of few pages there would be too few results to fill anything.
         click.page = format!("{}?{}", click.page, n % 3_000);
         let mut batch = BatchBuilder::new();

@@ -130,7 +130,7 @@ impl<KO: RecordKey, VO: Data> Ctx<'_, KO, VO> {
         }
     }
 
-    /// Calls [`Processor::timer`] for the key at hand when event time passes `at`, once; now, if it has
+    /// Calls [`Processor::timer`](crate::Processor::timer) for the key at hand when event time passes `at`, once; now, if it has
     /// passed already. What is set twice for one key and time is one timer.
     ///
     /// The timer carries `at`, or the source time of the record that set it, if that is later. A timer that
@@ -138,7 +138,7 @@ impl<KO: RecordKey, VO: Data> Ctx<'_, KO, VO> {
     ///
     /// # Errors
     ///
-    /// S018: [`Processor::timers`] does not say that it has timers of keys, or there is no key at hand.
+    /// S018: [`Processor::timers`](crate::Processor::timers) does not say that it has timers of keys, or there is no key at hand.
     pub fn timer_event(&mut self, at: i64) -> Result<()> {
         self.set(TimerKind::Event, at)
     }
