@@ -92,21 +92,24 @@ impl Task {
         said.min().unwrap_or(i64::MIN)
     }
 
-    /// Raises the clocks of ordered inputs to the next record that they will release.
-    pub(super) fn order_clocks(&mut self) {
+    /// Raises the clocks of ordered inputs to the next record that they will release; whether one rose.
+    pub(super) fn order_clocks(&mut self) -> bool {
         let held = self
             .inputs
             .iter()
             .filter_map(|input| Some(input.ordering.as_ref()?.held.next_place()?.source_time));
         let to = held.chain([self.common_watermark()]).min().unwrap_or(i64::MIN);
+        let mut rose = false;
         for input in self.inputs.iter_mut().filter(|input| input.ordering.is_some()) {
             let clock = &mut self.ctx.clocks[input.number];
             if *clock < to {
                 *clock = to;
                 // Its position carries it, also where nothing was read from this input.
                 input.moved = true;
+                rose = true;
             }
         }
+        rose
     }
 
     /// Takes the head of an ordered input to those that it holds, or hears its watermarks.
@@ -118,6 +121,11 @@ impl Task {
 
     /// Processes the record whose turn it is.
     pub(super) fn release(&mut self, place: usize) -> Result<()> {
+        // After a restart the last that was to be read again may have been no record: then nothing has
+        // looked at the clocks since, and what is due before this record has not fired.
+        if self.order_clocks() {
+            self.fire()?;
+        }
         let input = &mut self.inputs[place];
         let ordering = input.ordering.as_mut().expect("only ordered inputs hold records");
         if let Some(record) = ordering.held.release() {
