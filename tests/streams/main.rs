@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
 mod at_most_every;
+mod checked;
 mod checkers;
 mod clock_replay;
 mod determinism;
