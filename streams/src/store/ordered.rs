@@ -180,7 +180,12 @@ where
     }
 }
 
-fn decode<A>(store: &StoreName, key: &[u8], bytes: &[u8]) -> Result<Stored<A>, StoreError>
+/// A row as the row cache has it.
+pub(in crate::store) fn decode<A>(
+    store: &StoreName,
+    key: &[u8],
+    bytes: &[u8],
+) -> Result<Stored<A>, StoreError>
 where
     Bincode: Codec<A>,
 {

@@ -26,6 +26,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::ordered::decode;
 use super::{BrokenFlush, Checkpoint, RowCache, StoreError, Stored, layout};
 use crate::codec::{Bincode, Codec};
 use crate::ids::StoreName;
@@ -254,13 +255,7 @@ where
             unsent: false,
         };
         if let Some(bytes) = behind.get(&self.scratch)? {
-            let corrupt = |what: &str| StoreError::Corrupt {
-                store: self.store.clone(),
-                reason: format!("the row of key {}: {what}", key.escape_ascii()),
-            };
-            let (timestamp, value) =
-                layout::decode_row(&bytes).ok_or_else(|| corrupt("it is cut off"))?;
-            let value = Bincode::decode(value).map_err(|e| corrupt(&e.to_string()))?;
+            let Stored { timestamp, value } = decode(&self.store, key, &bytes)?;
             row.old = self.keeps_old.map(|clone| clone(&value));
             row.value = Some(value);
             (row.timestamp, row.old_timestamp) = (timestamp, timestamp);

@@ -11,7 +11,7 @@ use std::ops::{Bound, ControlFlow};
 
 use super::{Overlay, Row};
 use crate::codec::{Bincode, Codec};
-use crate::ids::StoreName;
+use crate::store::ordered::decode;
 use crate::store::{Direction, StoreError, Stored, layout};
 
 /// What a scan calls for each row, until it breaks.
@@ -93,24 +93,12 @@ fn stored<A: Clone>(row: &Row<A>) -> Option<Stored<A>> {
     Some(Stored { timestamp: row.timestamp, value })
 }
 
-fn decode<A>(store: &StoreName, key: &[u8], bytes: &[u8]) -> Result<Stored<A>, StoreError>
-where
-    Bincode: Codec<A>,
-{
-    let corrupt = |what: &str| StoreError::Corrupt {
-        store: store.clone(),
-        reason: format!("the row of key {}: {what}", key.escape_ascii()),
-    };
-    let (timestamp, value) = layout::decode_row(bytes).ok_or_else(|| corrupt("it is cut off"))?;
-    let value = Bincode::decode(value).map_err(|e| corrupt(&e.to_string()))?;
-    Ok(Stored { timestamp, value })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::StoreName;
     use crate::store::{Backend, CacheOptions, Checkpoint, Flusher, MemoryBackend, RowCache};
     use crate::time::Stamp;
 
