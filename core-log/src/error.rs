@@ -215,6 +215,26 @@ pub enum Error {
         /// What it must be.
         reason: &'static str,
     },
+    /// No setting has this name. Recourse: [`Recourse::FixInput`].
+    #[error("there is no {of} setting {name:?}{}", did_you_mean(*similar))]
+    UnknownSetting {
+        /// Whose setting: `topic`, `producer`.
+        of: &'static str,
+        /// The name that was asked for.
+        name: String,
+        /// The name that was probably meant.
+        similar: Option<&'static str>,
+    },
+    /// A setting cannot have this value, or means nothing here. Recourse: [`Recourse::FixInput`].
+    #[error("{setting}={value} is refused: {reason}")]
+    SettingRefused {
+        /// The setting, by Kafka's name.
+        setting: &'static str,
+        /// The value as it was given.
+        value: String,
+        /// What it must be, or what to use instead.
+        reason: &'static str,
+    },
     /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
     #[error("group {group} commits two offsets for {partition}")]
     DuplicateOffset {
@@ -288,6 +308,10 @@ fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
+fn did_you_mean(similar: Option<&str>) -> String {
+    similar.map_or_else(String::new, |name| format!(": did you mean {name:?}?"))
+}
+
 impl Error {
     /// An error of the operating system on `path`, told apart by what it means.
     #[must_use]
@@ -339,6 +363,8 @@ impl Error {
             | Self::BatchTooLarge { .. }
             | Self::EmptyBatch
             | Self::InvalidSetting { .. }
+            | Self::UnknownSetting { .. }
+            | Self::SettingRefused { .. }
             | Self::DuplicateOffset { .. } => Recourse::FixInput,
         }
     }

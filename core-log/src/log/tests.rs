@@ -11,6 +11,7 @@ mod in_turn;
 mod limits;
 mod mutations;
 mod power_cut;
+mod settings;
 mod threads;
 mod variants;
 
