@@ -130,7 +130,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Bytes that were once synced are gone or wrong. Recourse: [`Recourse::Fatal`]; repair.
-    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}", path.display())]
+    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}; what can be done: log_dump --repair", path.display())]
     Damaged {
         /// The topic's name.
         topic: String,
@@ -429,7 +429,8 @@ mod tests {
                     offset: 4,
                     reason: "the checksum differs".to_owned(),
                 },
-                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs",
+                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs; \
+                 what can be done: log_dump --repair",
                 Recourse::Fatal,
             ),
             (

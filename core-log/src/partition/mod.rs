@@ -217,6 +217,9 @@ impl Partition {
         // Must be AFTER the sync, or else readers could see what a power cut takes back.
         writer.promises.keep_below(end);
         self.publish(&writer, self.log_end());
+        if let Some(log) = &mut writer.log {
+            log.seal_front();
+        }
         Ok(end)
     }
 
