@@ -141,7 +141,8 @@ fn topic_line(topic: &Topic) -> String {
     format!(
         "{} {} partitions={} segment.bytes={} segment.ms={} index.interval.bytes={} \
          retention.ms={} retention.bytes={} max.message.bytes={} \
-         message.timestamp.after.max.ms={} message.timestamp.before.max.ms={}\n",
+         message.timestamp.after.max.ms={} message.timestamp.before.max.ms={} \
+         compression.type={}\n",
         topic.id(),
         topic.name(),
         settings.partitions,
@@ -153,6 +154,7 @@ fn topic_line(topic: &Topic) -> String {
         settings.max_batch_bytes,
         settings.timestamp_after_max_ms,
         settings.timestamp_before_max_ms,
+        settings.compression,
     )
 }
 
@@ -171,6 +173,7 @@ fn parse_topic(line: &str) -> Option<Topic> {
             "retention.ms" => settings.retention_ms = value.parse().ok().filter(|ms| *ms >= 0),
             "retention.bytes" => settings.retention_bytes = value.parse().ok(),
             "max.message.bytes" => settings.max_batch_bytes = value.parse().ok()?,
+            "compression.type" => settings.compression = value.parse().ok()?,
             "message.timestamp.after.max.ms" => {
                 settings.timestamp_after_max_ms = value.parse().ok()?;
             }
@@ -236,6 +239,7 @@ pub(crate) fn remove_clean(storage: &dyn Storage, dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::{Compression, CompressionType};
     use crate::ids::TopicId;
 
     #[test]
@@ -247,6 +251,7 @@ mod tests {
             retention_ms: None,
             retention_bytes: Some(5),
             timestamp_after_max_ms: i64::MAX,
+            compression: CompressionType::Always(Compression::Lz4),
             ..TopicSettings::default()
         };
         for settings in [TopicSettings::default(), unbounded] {

@@ -2,6 +2,7 @@
 
 mod closing;
 mod commits;
+mod compression;
 mod damage;
 mod disk;
 mod faults;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::commit::OffsetCommit;
 use crate::config::TopicSettings;
 use crate::error::Error;
+use crate::format::CompressionType;
 use crate::ids::{GroupId, Offset, ProducerId, Timestamp, TopicName};
 use crate::partition::{FetchBound, Fetched, PartitionOffsets};
 use crate::segment::AbortedTransaction;
@@ -115,6 +116,13 @@ pub(super) struct TopicLine {
     max_batch_bytes: u32,
     timestamp_after_max_ms: i64,
     timestamp_before_max_ms: i64,
+    #[serde(default = "as_produced")]
+    compression: String,
+}
+
+/// What the owner of an older version means.
+fn as_produced() -> String {
+    CompressionType::Producer.to_string()
 }
 
 impl From<&Topic> for TopicLine {
@@ -132,6 +140,7 @@ impl From<&Topic> for TopicLine {
             max_batch_bytes: settings.max_batch_bytes,
             timestamp_after_max_ms: settings.timestamp_after_max_ms,
             timestamp_before_max_ms: settings.timestamp_before_max_ms,
+            compression: settings.compression.to_string(),
         }
     }
 }
@@ -149,6 +158,7 @@ impl TopicLine {
             max_batch_bytes: self.max_batch_bytes,
             timestamp_after_max_ms: self.timestamp_after_max_ms,
             timestamp_before_max_ms: self.timestamp_before_max_ms,
+            compression: self.compression.parse().ok()?,
         };
         settings.validate().ok()?;
         Some(Topic::new(TopicName::new(&self.name).ok()?, self.id.parse().ok()?, settings))
