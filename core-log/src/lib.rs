@@ -18,6 +18,7 @@ mod consumer;
 pub mod error;
 pub mod format;
 pub mod ids;
+pub mod inspect;
 mod log;
 mod maintenance;
 mod owner;
