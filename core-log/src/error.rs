@@ -130,7 +130,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Bytes that were once synced are gone or wrong. Recourse: [`Recourse::Fatal`]; repair.
-    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}", path.display())]
+    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}; what can be done: log_dump --repair", path.display())]
     Damaged {
         /// The topic's name.
         topic: String,
@@ -208,6 +208,26 @@ pub enum Error {
         /// What it must be.
         reason: &'static str,
     },
+    /// No setting has this name. Recourse: [`Recourse::FixInput`].
+    #[error("there is no {of} setting {name:?}{}", did_you_mean(*similar))]
+    UnknownSetting {
+        /// Whose setting: `topic`, `producer`.
+        of: &'static str,
+        /// The name that was asked for.
+        name: String,
+        /// The name that was probably meant.
+        similar: Option<&'static str>,
+    },
+    /// A setting cannot have this value, or means nothing here. Recourse: [`Recourse::FixInput`].
+    #[error("{setting}={value} is refused: {reason}")]
+    SettingRefused {
+        /// The setting, by Kafka's name.
+        setting: &'static str,
+        /// The value as it was given.
+        value: String,
+        /// What it must be, or what to use instead.
+        reason: &'static str,
+    },
     /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
     #[error("group {group} commits two offsets for {partition}")]
     DuplicateOffset {
@@ -281,6 +301,10 @@ fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
+fn did_you_mean(similar: Option<&str>) -> String {
+    similar.map_or_else(String::new, |name| format!(": did you mean {name:?}?"))
+}
+
 impl Error {
     /// An error of the operating system on `path`, told apart by what it means.
     #[must_use]
@@ -331,6 +355,8 @@ impl Error {
             | Self::BatchTooLarge { .. }
             | Self::EmptyBatch
             | Self::InvalidSetting { .. }
+            | Self::UnknownSetting { .. }
+            | Self::SettingRefused { .. }
             | Self::DuplicateOffset { .. } => Recourse::FixInput,
         }
     }
@@ -392,7 +418,8 @@ mod tests {
                     offset: 4,
                     reason: "the checksum differs".to_owned(),
                 },
-                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs",
+                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs; \
+                 what can be done: log_dump --repair",
                 Recourse::Fatal,
             ),
             (

@@ -12,6 +12,7 @@ mod in_turn;
 mod limits;
 mod mutations;
 mod power_cut;
+mod settings;
 mod threads;
 mod variants;
 
