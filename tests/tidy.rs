@@ -43,6 +43,7 @@ const CORE_LOG: &[(&str, &str)] = &[
     ("admin", "ids error clock storage format segment partition commit config topic log"),
     ("transaction", "ids error format partition commit config partitioner topic log producer"),
     ("operators", "ids error partition commit log"),
+    ("inspect", "ids error storage format segment partition commit log"),
     (
         "owner",
         "ids error clock storage format segment partition commit config topic log consumer operators",

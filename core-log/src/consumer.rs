@@ -354,10 +354,19 @@ impl ReadBatch {
         self.batch.header()
     }
 
-    /// The whole batch; slices of its records point into it.
+    /// The whole batch, compressed if it is.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         self.batch.bytes()
+    }
+
+    /// The bytes that its records point into: those of the batch, or what they were decompressed to.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`]: the records cannot be decompressed.
+    pub fn record_bytes(&self) -> Result<&Bytes, DecodeError> {
+        self.batch.record_bytes()
     }
 
     /// Records below this offset are in the batch but were not asked for.

@@ -146,13 +146,6 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
-    /// The batch is compressed with a codec that this build cannot read. Recourse:
-    /// [`Recourse::FixInput`].
-    #[error("batches compressed with {codec} are not supported")]
-    CompressionUnsupported {
-        /// The codec's name.
-        codec: &'static str,
-    },
     /// Another producer took over. Recourse: [`Recourse::Fatal`]; open a new producer.
     #[error("{}", fenced(transactional_id.as_ref(), *producer_id, *producer_epoch, *current_epoch))]
     ProducerFenced {
@@ -426,7 +419,6 @@ impl Error {
             | Self::NotADirectory { .. }
             | Self::DirectoryMissing { .. }
             | Self::ReadOnlyDirectory { .. }
-            | Self::CompressionUnsupported { .. }
             | Self::TimestampTooFarAhead { .. }
             | Self::BatchTooLarge { .. }
             | Self::EmptyBatch
@@ -448,10 +440,7 @@ impl From<InvalidName> for Error {
 
 impl From<DecodeError> for Error {
     fn from(bad: DecodeError) -> Self {
-        match bad {
-            DecodeError::CompressionUnsupported { codec } => Self::CompressionUnsupported { codec },
-            other => Self::Decode(other),
-        }
+        Self::Decode(bad)
     }
 }
 

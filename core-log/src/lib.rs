@@ -18,6 +18,7 @@ mod consumer;
 pub mod error;
 pub mod format;
 pub mod ids;
+pub mod inspect;
 mod log;
 mod maintenance;
 mod operators;
@@ -49,8 +50,8 @@ pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
 pub use error::{Error, Recourse, Result};
 pub use format::{
-    BatchBuilder, BatchHeader, BatchView, DecodeError, HEADER_LEN, Headers, NO_HEADERS,
-    RecordBatch, RecordRef,
+    BatchBuilder, BatchHeader, BatchView, Compression, CompressionType, DecodeError, HEADER_LEN,
+    Headers, NO_HEADERS, RecordBatch, RecordRef,
 };
 pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
