@@ -36,10 +36,15 @@ const CORE_LOG: &[(&str, &str)] = &[
     ("config", "ids error clock storage format segment partition commit"),
     ("partitioner", ""),
     ("topic", "ids error clock storage format segment partition commit config"),
-    ("log", "ids error clock storage format segment partition commit config topic maintenance"),
+    ("members", "ids"),
+    (
+        "log",
+        "ids error clock storage format segment partition commit config topic maintenance members",
+    ),
     ("maintenance", "ids error clock storage format segment partition commit config topic log"),
     ("producer", "ids error clock storage format segment partition commit config topic log"),
     ("consumer", "ids error clock storage format segment partition commit config topic log"),
+    ("group", "ids error clock format partition commit config topic log members consumer producer"),
     ("admin", "ids error clock storage format segment partition commit config topic log"),
     ("owner", "ids error clock storage format segment partition commit config topic log consumer"),
 ];

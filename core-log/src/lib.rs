@@ -17,9 +17,11 @@ mod config;
 mod consumer;
 pub mod error;
 pub mod format;
+mod group;
 pub mod ids;
 mod log;
 mod maintenance;
+mod members;
 mod owner;
 mod partition;
 pub mod partitioner;
@@ -45,16 +47,22 @@ pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
 pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
-pub use error::{Error, Recourse, Result};
+pub use error::{Error, GroupError, Recourse, Result, SettingError};
 pub use format::{
     BatchBuilder, BatchHeader, BatchView, DecodeError, HEADER_LEN, Headers, NO_HEADERS,
     RecordBatch, RecordRef,
+};
+pub use group::{
+    AutoCommit, Consumer, ConsumerSettings, Group, IsolationLevel, Lag, METADATA_BYTES_MAX,
+    MemberDescription, OffsetAndMetadata, OffsetReset, PendingCommit, Polled, PolledBatch,
+    PolledRecord, Wakeup,
 };
 pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
 pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use members::{Assignor, PartitionName, Subscriber, assign};
 pub use owner::{AttachedLog, LogOptions, LogView};
 pub use partition::append::Appended;
 pub use partition::{FetchBound, Fetched, PartitionOffsets};

@@ -22,6 +22,7 @@
 
 pub(crate) mod journal;
 pub(crate) mod offsets;
+mod positions;
 mod protocol;
 pub(crate) mod record;
 pub(crate) mod recovery;
