@@ -375,6 +375,12 @@ impl ReadBatch {
         self.first_wanted_offset
     }
 
+    /// The same batch without the records below `offset`.
+    pub(crate) fn starting_at(mut self, offset: Offset) -> Self {
+        self.first_wanted_offset = offset;
+        self
+    }
+
     /// The records that were asked for.
     pub fn records(&self) -> impl Iterator<Item = Result<RecordRef<'_>, DecodeError>> + '_ {
         let first = self.first_wanted_offset;

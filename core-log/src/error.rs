@@ -10,9 +10,15 @@
 //! On crash: a failed write or sync is a crash of the log, [`Error::LogCrashed`] for its callers.
 //! Reference: KIP-1050 (error classes).
 
+mod group;
+mod setting;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use group::GroupError;
+pub use setting::SettingError;
 
 use crate::format::{BatchOverflow, DecodeError};
 use crate::ids::{
@@ -340,6 +346,12 @@ pub enum Error {
     /// Bytes are not a record batch. Recourse: [`Recourse::Fatal`].
     #[error(transparent)]
     Decode(DecodeError),
+    /// A group refuses a call of a consumer. Recourse: [`GroupError::recourse`].
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// A setting is refused. Recourse: [`Recourse::FixInput`].
+    #[error(transparent)]
+    Setting(#[from] SettingError),
 }
 
 /// Operations that change nothing.
@@ -410,7 +422,9 @@ impl Error {
             | Self::Io { .. }
             | Self::UnsupportedVersion { .. }
             | Self::Decode(_) => Recourse::Fatal,
-            Self::UnknownTopic { .. }
+            Self::Group(refused) => refused.recourse(),
+            Self::Setting(_)
+            | Self::UnknownTopic { .. }
             | Self::TopicExists { .. }
             | Self::InvalidName { .. }
             | Self::UnknownPartition { .. }

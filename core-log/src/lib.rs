@@ -17,10 +17,12 @@ mod config;
 mod consumer;
 pub mod error;
 pub mod format;
+mod group;
 pub mod ids;
 pub mod inspect;
 mod log;
 mod maintenance;
+mod members;
 mod operators;
 mod owner;
 mod partition;
@@ -48,16 +50,22 @@ pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
 pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
-pub use error::{Error, Recourse, Result};
+pub use error::{Error, GroupError, Recourse, Result, SettingError};
 pub use format::{
     BatchBuilder, BatchHeader, BatchView, Compression, CompressionType, DecodeError, HEADER_LEN,
     Headers, NO_HEADERS, RecordBatch, RecordRef,
+};
+pub use group::{
+    AutoCommit, Consumer, ConsumerSettings, Group, IsolationLevel, Lag, METADATA_BYTES_MAX,
+    MemberDescription, OffsetAndMetadata, OffsetReset, PendingCommit, Polled, PolledBatch,
+    PolledRecord, Wakeup,
 };
 pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
 pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use members::{Assignor, PartitionName, Subscriber, assign};
 pub use operators::{
     AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,
 };
