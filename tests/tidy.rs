@@ -38,7 +38,10 @@ const CORE_LOG: &[(&str, &str)] = &[
     ("topic", "ids error clock storage format segment partition commit config"),
     ("log", "ids error clock storage format segment partition commit config topic maintenance"),
     ("maintenance", "ids error clock storage format segment partition commit config topic log"),
-    ("producer", "ids error clock storage format segment partition commit config topic log"),
+    (
+        "producer",
+        "ids error clock storage format segment partition commit config topic log partitioner",
+    ),
     ("consumer", "ids error clock storage format segment partition commit config topic log"),
     ("admin", "ids error clock storage format segment partition commit config topic log"),
     ("owner", "ids error clock storage format segment partition commit config topic log consumer"),

@@ -212,7 +212,7 @@ impl Accumulator {
         let sticky =
             self.sticky.entry(topic.id()).or_insert(Sticky { current: first, next: first });
         let last = self.lanes.get(&topic.partition(sticky.current)).and_then(|l| l.batches.back());
-        if !last.is_some_and(|batch| batch.builder.len_bytes() < self.batch_bytes) {
+        if last.is_none_or(|batch| batch.builder.len_bytes() >= self.batch_bytes) {
             sticky.current = sticky.next;
             sticky.next = (sticky.next + 1) % partitions;
         }

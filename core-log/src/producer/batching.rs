@@ -196,7 +196,6 @@ impl BatchingProducer {
     }
 
     /// The same, to be awaited.
-    #[must_use]
     pub fn flush_async(&self) -> Flush {
         self.begin_flush()
     }
