@@ -194,6 +194,8 @@ pub(crate) struct LogSettings {
     pub(crate) commits_bytes_max: u64,
     /// `None`: the default of the storage.
     pub(crate) reserve_bytes: Option<u64>,
+    /// `None`: as the storage says.
+    pub(crate) open_files_max: Option<usize>,
     pub(crate) broken: Option<Broken>,
 }
 
@@ -205,6 +207,7 @@ impl Default for LogSettings {
             transaction_timeout: Duration::from_secs(60),
             commits_bytes_max: 1 << 20,
             reserve_bytes: None,
+            open_files_max: None,
             broken: None,
         }
     }

@@ -132,7 +132,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Bytes that were once synced are gone or wrong. Recourse: [`Recourse::Fatal`]; repair.
-    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}", path.display())]
+    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}; what can be done: log_dump --repair", path.display())]
     Damaged {
         /// The topic's name.
         topic: String,
@@ -155,9 +155,7 @@ pub enum Error {
         codec: &'static str,
     },
     /// Another producer took over. Recourse: [`Recourse::Fatal`]; open a new producer.
-    #[error(
-        "producer {producer_id} with epoch {producer_epoch} is fenced: epoch {current_epoch} is in use"
-    )]
+    #[error("{}", fenced(transactional_id.as_ref(), *producer_id, *producer_epoch, *current_epoch))]
     ProducerFenced {
         /// The transactional id, where there is one.
         transactional_id: Option<TransactionalId>,
@@ -288,6 +286,55 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The transaction was open for too long and was aborted. Recourse:
+    /// [`Recourse::AbortTransaction`]; give the next one more time, or less to do. A
+    /// [`TransactionalProducer`](crate::TransactionalProducer) has lost its id: open a new one.
+    #[error(
+        "transaction {transactional_id} of producer {producer_id} was open for more than \
+         {timeout:?} and was aborted: begin another one, with less to do or a longer time-out"
+    )]
+    TransactionTimedOut {
+        /// Under which id it ran.
+        transactional_id: TransactionalId,
+        /// The producer.
+        producer_id: ProducerId,
+        /// How long it could be open.
+        timeout: Duration,
+    },
+    /// Somebody aborted the transaction by its id. Recourse: [`Recourse::AbortTransaction`]; a
+    /// [`TransactionalProducer`](crate::TransactionalProducer) has lost its id: open a new one.
+    #[error(
+        "transaction {transactional_id} of producer {producer_id} was aborted from outside: begin \
+         another one"
+    )]
+    TransactionAborted {
+        /// Under which id it ran.
+        transactional_id: TransactionalId,
+        /// The producer.
+        producer_id: ProducerId,
+    },
+    /// No transaction ran under this id since the log was opened, or it was long ago. Recourse:
+    /// [`Recourse::FixInput`].
+    #[error("there is no transaction {name:?} in this log: list the ids that there are")]
+    UnknownTransactionalId {
+        /// The id that was asked for.
+        name: String,
+    },
+    /// A group's metadata beside a position is too long. Recourse: [`Recourse::FixInput`].
+    #[error(
+        "group {group} wants to keep {bytes} bytes beside its position in {partition}: {max_bytes} \
+         bytes are allowed (offset.metadata.max.bytes); keep a reference to something larger"
+    )]
+    OffsetMetadataTooLarge {
+        /// The group.
+        group: GroupId,
+        /// The partition.
+        partition: TopicPartition,
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        max_bytes: usize,
+    },
     /// The log was closed. Recourse: [`Recourse::Fatal`]; open it again.
     #[error("the log is closed")]
     Closed,
@@ -334,6 +381,24 @@ pub enum Error {
 /// Operations that change nothing.
 const READS: [&str; 5] = ["read", "list", "look for", "find", "open"];
 
+fn fenced(
+    transactional_id: Option<&TransactionalId>,
+    producer_id: ProducerId,
+    producer_epoch: ProducerEpoch,
+    current_epoch: ProducerEpoch,
+) -> String {
+    match transactional_id {
+        Some(id) => format!(
+            "producer {producer_id} with epoch {producer_epoch} is fenced: another one took over \
+             transactional id {id}, and its transaction is aborted; stop, or take the id over again"
+        ),
+        None => format!(
+            "producer {producer_id} with epoch {producer_epoch} is fenced: epoch {current_epoch} is \
+             in use"
+        ),
+    }
+}
+
 fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
@@ -374,6 +439,8 @@ impl Error {
             | Self::NobodyAnswers { .. } => Recourse::Retry,
             Self::OutOfOrderSequence { .. }
             | Self::InvalidTxnState { .. }
+            | Self::TransactionTimedOut { .. }
+            | Self::TransactionAborted { .. }
             | Self::TransactionDoomed { .. } => Recourse::AbortTransaction,
             Self::Damaged { .. }
             | Self::ProducerFenced { .. }
@@ -398,6 +465,8 @@ impl Error {
             | Self::InvalidSetting { .. }
             | Self::UnknownSetting { .. }
             | Self::SettingRefused { .. }
+            | Self::UnknownTransactionalId { .. }
+            | Self::OffsetMetadataTooLarge { .. }
             | Self::DuplicateOffset { .. } => Recourse::FixInput,
         }
     }
@@ -462,7 +531,8 @@ mod tests {
                     offset: 4,
                     reason: "the checksum differs".to_owned(),
                 },
-                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs",
+                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs; \
+                 what can be done: log_dump --repair",
                 Recourse::Fatal,
             ),
             (

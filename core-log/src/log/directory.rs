@@ -66,7 +66,8 @@ pub(crate) fn partition_dir(dir: &Path, topic: &TopicName, partition: u32) -> Pa
 ///
 /// # Errors
 ///
-/// [`Error::NotALog`]: it holds something else. [`Error::UnsupportedVersion`], [`Error::Damaged`].
+/// [`Error::NotALog`]: it holds something else. [`Error::UnsupportedVersion`]; [`Error::Damaged`]: it is
+/// a log whose id cannot be read.
 pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogId>> {
     let path = dir.join(META);
     match text_file::read(storage, &path)? {
@@ -74,6 +75,11 @@ pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogI
         Text::Damaged => Err(damaged(path, "its checksum does not fit")),
         Text::Missing => {
             let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
+            let has = |name: &str| names.iter().any(|found| found == name);
+            let is_more = |name: &&String| !TOLERATED.contains(&name.as_str());
+            if has(COMMITS_DIR) && has(TOPICS) && names.iter().any(|name| is_more(&name)) {
+                return Err(damaged(path, "it is missing"));
+            }
             match names.into_iter().find(|name| !TOLERATED.contains(&name.as_str())) {
                 Some(found) => Err(Error::NotALog { path: dir.to_owned(), found }),
                 None => Ok(None),

@@ -252,15 +252,26 @@ impl Partition {
         let (Some(oldest), Some(newest)) = (batch.min_timestamp(), batch.max_timestamp()) else {
             return Err(Error::EmptyBatch);
         };
-        let options = self.options();
-        let most = options.max_batch_bytes.min(options.segment.segment_bytes);
-        let max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+        let max_bytes = self.batch_bytes_max();
         if batch.len_bytes() > max_bytes {
             return Err(Error::BatchTooLarge { bytes: batch.len_bytes(), max_bytes });
         }
+        self.check_times(oldest, newest)
+    }
+
+    /// The largest batch that is taken.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        let options = self.options();
+        let most = options.max_batch_bytes.min(options.segment.segment_bytes);
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// Whether records with these timestamps are taken now.
+    pub(crate) fn check_times(&self, oldest: Timestamp, newest: Timestamp) -> Result<()> {
         let now_ms = self.now();
         let refuse =
             |timestamp, limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
+        let options = self.options();
         let (ahead, behind) = (options.timestamp_after_max_ms, options.timestamp_before_max_ms);
         if newest.saturating_sub(now_ms) > ahead {
             return refuse(newest, ahead);

@@ -54,7 +54,7 @@ use crate::storage::Storage;
 use changes::Changes;
 use health::Health;
 use leader_epochs::LeaderEpochs;
-use producer_state::{OpenSpan, ProducerState};
+use producer_state::{OpenSpan, ProducerEntry, ProducerState};
 use promises::Promises;
 use reserve::Reserve;
 use retention::RetentionPolicy;
@@ -188,6 +188,17 @@ impl Partition {
         Some(self.writer.lock().producers.get(producer)?.open?.end_offset)
     }
 
+    /// Where the data of this producer's open transaction begins, if it has written here.
+    pub(crate) fn open_start(&self, producer: ProducerId) -> Option<Offset> {
+        Some(self.writer.lock().producers.get(producer)?.open?.first_offset)
+    }
+
+    /// What is known of all producers, by id.
+    pub(crate) fn producers(&self) -> Vec<(ProducerId, ProducerEntry)> {
+        let writer = self.writer.lock();
+        writer.producers.iter().map(|(id, entry)| (id, entry.clone())).collect()
+    }
+
     /// Waits until everything below `target` is on the disk.
     ///
     /// # Errors
@@ -217,6 +228,9 @@ impl Partition {
         // Must be AFTER the sync, or else readers could see what a power cut takes back.
         writer.promises.keep_below(end);
         self.publish(&writer, self.log_end());
+        if let Some(log) = &mut writer.log {
+            log.seal_front();
+        }
         Ok(end)
     }
 
