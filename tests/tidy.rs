@@ -42,7 +42,10 @@ const CORE_LOG: &[(&str, &str)] = &[
         "ids error clock storage format segment partition commit config topic maintenance members",
     ),
     ("maintenance", "ids error clock storage format segment partition commit config topic log"),
-    ("producer", "ids error clock storage format segment partition commit config topic log"),
+    (
+        "producer",
+        "ids error clock storage format segment partition commit config topic log partitioner",
+    ),
     ("consumer", "ids error clock storage format segment partition commit config topic log"),
     ("group", "ids error clock format partition commit config topic log members consumer producer"),
     ("admin", "ids error clock storage format segment partition commit config topic log"),

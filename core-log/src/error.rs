@@ -15,6 +15,7 @@ mod setting;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use group::GroupError;
@@ -233,6 +234,34 @@ pub enum Error {
         /// What it must be, or what to use instead.
         reason: &'static str,
     },
+    /// A record that was sent is not acknowledged. Recourse: that of the cause.
+    #[error(
+        "a record for {topic}-{partition} is not acknowledged, and {}",
+        if *is_in_doubt { "may have been written" } else { "was not written" }
+    )]
+    NotAcknowledged {
+        /// The topic's name.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Whether it may be in the log all the same: then sending it again may write it twice.
+        is_in_doubt: bool,
+        /// Why.
+        #[source]
+        cause: Arc<Error>,
+    },
+    /// Something did not happen in time. Recourse: [`Recourse::Retry`].
+    #[error("{what} took longer than {} ms", after.as_millis())]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        after: Duration,
+    },
+    /// The producer was closed, or dropped, with records unsent. Recourse: [`Recourse::Fatal`]; open
+    /// a new producer.
+    #[error("the producer is closed")]
+    ProducerClosed,
     /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
     #[error("group {group} commits two offsets for {partition}")]
     DuplicateOffset {
@@ -406,9 +435,11 @@ impl Error {
     #[must_use]
     pub fn recourse(&self) -> Recourse {
         match self {
+            Self::NotAcknowledged { cause, .. } => cause.recourse(),
             Self::DirectoryLocked { .. }
             | Self::DiskFull { .. }
             | Self::LogCrashed { .. }
+            | Self::TimedOut { .. }
             | Self::Owner { .. }
             | Self::NobodyAnswers { .. } => Recourse::Retry,
             Self::OutOfOrderSequence { .. }
@@ -419,6 +450,7 @@ impl Error {
             Self::Damaged { .. }
             | Self::ProducerFenced { .. }
             | Self::Closed
+            | Self::ProducerClosed
             | Self::Io { .. }
             | Self::UnsupportedVersion { .. }
             | Self::Decode(_) => Recourse::Fatal,

@@ -48,7 +48,7 @@ pub use clock::{Clock, SystemClock};
 pub use commit::Broken;
 pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
-pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
+pub use config::{Durability, PARTITIONS_MAX, ProducerSettings, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
 pub use error::{Error, GroupError, Recourse, Result, SettingError};
 pub use format::{
@@ -73,7 +73,10 @@ pub use owner::{AttachedLog, LogOptions, LogView};
 pub use partition::append::Appended;
 pub use partition::{FetchBound, Fetched, PartitionOffsets};
 pub use partitioner::{murmur2, partition_for};
-pub use producer::{CommitOutcome, Producer, Transaction, TransactionalProducer};
+pub use producer::{
+    Acknowledged, Acknowledgement, BatchingProducer, CommitOutcome, Flush, Producer,
+    ProducerStatistics, Record, SendAsync, Transaction, TransactionalProducer, TrySendError,
+};
 pub use segment::AbortedTransaction;
 pub use topic::Topic;
 pub use transaction::{

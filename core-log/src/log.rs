@@ -181,6 +181,11 @@ impl Inner {
         Ok(next)
     }
 
+    /// Whether the life that ran last has crashed, and none follows it yet.
+    pub(crate) fn has_crashed(&self) -> bool {
+        self.engine.read().shared.health.has_crashed()
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
