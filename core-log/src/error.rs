@@ -131,7 +131,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Bytes that were once synced are gone or wrong. Recourse: [`Recourse::Fatal`]; repair.
-    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}", path.display())]
+    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}; what can be done: log_dump --repair", path.display())]
     Damaged {
         /// The topic's name.
         topic: String,
@@ -212,6 +212,26 @@ pub enum Error {
         /// Which setting.
         setting: &'static str,
         /// What it must be.
+        reason: &'static str,
+    },
+    /// No setting has this name. Recourse: [`Recourse::FixInput`].
+    #[error("there is no {of} setting {name:?}{}", did_you_mean(*similar))]
+    UnknownSetting {
+        /// Whose setting: `topic`, `producer`.
+        of: &'static str,
+        /// The name that was asked for.
+        name: String,
+        /// The name that was probably meant.
+        similar: Option<&'static str>,
+    },
+    /// A setting cannot have this value, or means nothing here. Recourse: [`Recourse::FixInput`].
+    #[error("{setting}={value} is refused: {reason}")]
+    SettingRefused {
+        /// The setting, by Kafka's name.
+        setting: &'static str,
+        /// The value as it was given.
+        value: String,
+        /// What it must be, or what to use instead.
         reason: &'static str,
     },
     /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
@@ -354,6 +374,10 @@ fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
+fn did_you_mean(similar: Option<&str>) -> String {
+    similar.map_or_else(String::new, |name| format!(": did you mean {name:?}?"))
+}
+
 impl Error {
     /// An error of the operating system on `path`, told apart by what it means.
     #[must_use]
@@ -409,6 +433,8 @@ impl Error {
             | Self::InvalidSetting { .. }
             | Self::UnknownTransactionalId { .. }
             | Self::OffsetMetadataTooLarge { .. }
+            | Self::UnknownSetting { .. }
+            | Self::SettingRefused { .. }
             | Self::DuplicateOffset { .. } => Recourse::FixInput,
         }
     }
@@ -436,55 +462,4 @@ impl From<BatchOverflow> for Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_of_the_operating_system_are_told_apart_by_meaning() {
-        let of = |kind: io::ErrorKind| Error::io(Path::new("/log"), "write", kind.into());
-        assert!(matches!(of(io::ErrorKind::StorageFull), Error::DiskFull { .. }));
-        assert!(matches!(of(io::ErrorKind::ReadOnlyFilesystem), Error::ReadOnlyDirectory { .. }));
-        assert!(matches!(of(io::ErrorKind::PermissionDenied), Error::ReadOnlyDirectory { .. }));
-        assert!(matches!(of(io::ErrorKind::NotFound), Error::Io { operation: "write", .. }));
-        let unreadable =
-            Error::io(Path::new("/log"), "read", io::ErrorKind::PermissionDenied.into());
-        assert!(matches!(unreadable, Error::Io { operation: "read", .. }));
-    }
-
-    #[test]
-    fn messages_name_what_a_person_needs_and_the_recourse_fits() {
-        let cases = [
-            (
-                Error::OffsetOutOfRange { requested: 9, start: 2, end: 5 },
-                "offset 9 is out of range: the partition holds 2 to 5 (exclusive)",
-                Recourse::FixInput,
-            ),
-            (
-                Error::DirectoryLocked { path: "/log".into(), pid: Some(7), since_ms: None },
-                "/log is in use by process 7",
-                Recourse::Retry,
-            ),
-            (
-                Error::Damaged {
-                    topic: "t".to_owned(),
-                    partition: 3,
-                    path: "/log/t-3/x.log".into(),
-                    position: 61,
-                    offset: 4,
-                    reason: "the checksum differs".to_owned(),
-                },
-                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs",
-                Recourse::Fatal,
-            ),
-            (
-                Error::OutOfOrderSequence { producer_id: ProducerId(1), expected: 2, actual: 4 },
-                "producer 1 sent sequence 4 where 2 was expected",
-                Recourse::AbortTransaction,
-            ),
-            (Error::Closed, "the log is closed", Recourse::Fatal),
-        ];
-        for (error, message, recourse) in cases {
-            assert_eq!((error.to_string().as_str(), error.recourse()), (message, recourse));
-        }
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ mod limits;
 mod mutations;
 mod operators;
 mod power_cut;
+mod settings;
 mod threads;
 mod variants;
 

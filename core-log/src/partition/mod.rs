@@ -89,7 +89,7 @@ pub(crate) struct Partition {
     id: TopicPartition,
     place: Arc<Place>,
     shared: Shared,
-    options: PartitionOptions,
+    options: RwLock<PartitionOptions>,
     writer: Mutex<Writer>,
     /// Oldest first. Taken before it is changed: the writer's lock; held: never while writing.
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
@@ -128,6 +128,20 @@ impl Partition {
     /// What is wrong with it, if something is.
     pub(crate) fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
+    }
+
+    fn options(&self) -> PartitionOptions {
+        *self.options.read()
+    }
+
+    /// Takes and keeps records in another way from now on; what is there already stays as it is until
+    /// retention looks at it again.
+    pub(crate) fn set_options(&self, options: PartitionOptions) {
+        let mut writer = self.writer.lock();
+        *self.options.write() = options;
+        if let Some(log) = &mut writer.log {
+            log.set_options(options.segment);
+        }
     }
 
     /// Everything below this offset is on the disk.
@@ -214,6 +228,9 @@ impl Partition {
         // Must be AFTER the sync, or else readers could see what a power cut takes back.
         writer.promises.keep_below(end);
         self.publish(&writer, self.log_end());
+        if let Some(log) = &mut writer.log {
+            log.seal_front();
+        }
         Ok(end)
     }
 

@@ -41,7 +41,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::file_name::Kind;
 use self::offset_index::{OffsetEntry, OffsetIndexFile};
-pub use self::recovery::{Recovered, TailReport, recover_active};
+pub use self::recovery::{Recovered, TailReport, WITNESS_LOST, recover_active};
 use self::seal::{FileDigest, Seal};
 pub use self::sealed::OpenedSegment;
 use self::time_index::TimeEntry;

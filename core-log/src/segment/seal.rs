@@ -17,8 +17,9 @@
 //! ```
 //!
 //! Invariants
-//! * Written after everything that it speaks of was synced; removed, durably, before a segment
-//!   that has one is written to again.
+//! * That of a complete segment is written after everything that it speaks of was synced.
+//! * That of the last segment speaks of the front that was there when it was written, at a clean close or
+//!   after some megabytes; it says nothing of indexes, nor of what is on the disk. Recovery removes it.
 //!
 //! On crash: one that is missing or wrong is made again from the `.log` file, all of which is then
 //! read and verified.
