@@ -35,7 +35,7 @@ const PARTITIONS: u32 = 8;
 const BEFORE: i64 = 4_000;
 const AFTER: i64 = 4_000;
 /// A member that does not poll for so long is taken for dead.
-const PATIENCE_MS: u64 = 300;
+const PATIENCE_MS: &str = "300";
 
 fn main() -> ExitCode {
     log_demo::main("log_group", demo)
@@ -62,12 +62,12 @@ enum End {
 }
 
 fn settings() -> Outcome<ConsumerSettings> {
-    let settings = ConsumerSettings::default()
-        .set("auto.offset.reset", "earliest")?
-        .set("enable.auto.commit", "false")?
-        .set("max.poll.records", "100")?
-        .set("max.poll.interval.ms", &PATIENCE_MS.to_string())?;
-    Ok(settings)
+    Ok(ConsumerSettings::from_kafka([
+        ("auto.offset.reset", "earliest"),
+        ("enable.auto.commit", "false"),
+        ("max.poll.records", "100"),
+        ("max.poll.interval.ms", PATIENCE_MS),
+    ])?)
 }
 
 fn write(log: &Log, orders: &Topic, numbers: std::ops::Range<i64>) -> Outcome<()> {
@@ -105,12 +105,7 @@ fn commit(consumer: &mut Consumer, diary: &mut Diary) -> Outcome<()> {
 }
 
 /// The life of a member: it commits after each poll but the last of those who die or hang.
-fn live(
-    group: &Group,
-    end: End,
-    started: &Sender<()>,
-    go_on: &Receiver<()>,
-) -> Outcome<Diary> {
+fn live(group: &Group, end: End, started: &Sender<()>, go_on: &Receiver<()>) -> Outcome<Diary> {
     let mut diary = Diary::default();
     let mut consumer = group.consumer(settings()?);
     consumer.subscribe(&["orders"])?;
@@ -194,7 +189,8 @@ fn demo(log: &Log) -> Outcome<bool> {
         }
         say(&format!("  one left, one died, one hangs: generation {}", group.generation()));
         wake.send(())?;
-        let ended = members.into_iter().map(|member| member.join().map_err(|_| "a member panicked")?);
+        let ended =
+            members.into_iter().map(|member| member.join().map_err(|_| "a member panicked")?);
         Ok(ended.collect::<Result<Vec<_>, String>>()?)
     })?;
     judge(log, &orders, &diaries)

@@ -124,10 +124,11 @@ fn demo(log: &Log) -> Outcome<bool> {
     let kept = TopicSettings { retention_ms: None, ..TopicSettings::with_partitions(PARTITIONS) };
     let topic = log.create_topic("readings", kept)?;
     write(log, &topic)?;
-    let settings = ConsumerSettings::default()
-        .set("auto.offset.reset", "earliest")?
-        .set("isolation.level", "read_committed")?
-        .set("enable.auto.commit", "false")?;
+    let settings = ConsumerSettings::from_kafka([
+        ("auto.offset.reset", "earliest"),
+        ("isolation.level", "read_committed"),
+        ("enable.auto.commit", "false"),
+    ])?;
     let mut group = log.group("dashboard")?.consumer(settings.clone());
     group.subscribe(&["readings"])?;
     let all = read_until(&mut group, i64::MAX)?;
@@ -142,7 +143,8 @@ fn demo(log: &Log) -> Outcome<bool> {
         for partition in 0..PARTITIONS {
             let found = reader.seek_to_time("readings", partition, NINE)?;
             let (offset, time) = found.ok_or("there are readings behind nine o'clock")?;
-            let text = format!("  partition {partition}: the first from 09:00 on is offset {offset} at");
+            let text =
+                format!("  partition {partition}: the first from 09:00 on is offset {offset} at");
             say(&format!("{text} {}", clock(time)));
             let first = readings().find(|(p, time, _)| *p == partition && *time >= NINE);
             is_right &= first.is_some_and(|(_, expected, _)| expected == time);
@@ -163,12 +165,15 @@ fn demo(log: &Log) -> Outcome<bool> {
         lags.iter().map(|(name, lag)| (name.to_string(), lag.offsets())).collect();
     say(&format!("  sent back to 10:00, the group is behind by {behind:?}"));
     let missing = between(TEN, i64::MAX);
-    is_right &= lags.values().map(|lag| lag.offsets()).sum::<i64>() == i64::try_from(missing.len())?;
+    is_right &=
+        lags.values().map(|lag| lag.offsets()).sum::<i64>() == i64::try_from(missing.len())?;
     is_right &= read_until(&mut group, i64::MAX)? == missing;
     group.commit()?;
     let lags = log.group("dashboard")?.lag(IsolationLevel::ReadCommitted)?;
     is_right &= lags.values().all(|lag| lag.offsets() == 0);
     let verdict = if is_right { "verified" } else { "WRONG" };
-    say(&format!("{verdict}: every reading of each stretch once, in both replays, and no lag is left"));
+    say(&format!(
+        "{verdict}: every reading of each stretch once, in both replays, and no lag is left"
+    ));
     Ok(is_right)
 }

@@ -7,7 +7,7 @@
 //! It is not: a server, a cluster, or a database. There is no network and no replication; one process
 //! owns a log directory, and another one can look at it through its owner's socket.
 //!
-//! Start at [`Log`]; [`Producer`] and [`Transaction`] write, [`PartitionReader`] reads, from any offset or
+//! Start at [`Log`]; [`Producer`] and [`Log::transaction`] write, [`PartitionReader`] reads, from any offset or
 //! time on.
 
 mod admin;
@@ -19,9 +19,11 @@ pub mod error;
 pub mod format;
 mod group;
 pub mod ids;
+pub mod inspect;
 mod log;
 mod maintenance;
 mod members;
+mod operators;
 mod owner;
 mod partition;
 pub mod partitioner;
@@ -29,6 +31,7 @@ mod producer;
 pub mod segment;
 pub mod storage;
 mod topic;
+mod transaction;
 
 /// The partition layer and the format, as runners of recorded scenarios need them: for conformance
 /// runners, without any stability.
@@ -47,10 +50,10 @@ pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
 pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
-pub use error::{Error, GroupError, Recourse, Result, SettingError};
+pub use error::{Error, GroupError, Recourse, Result};
 pub use format::{
-    BatchBuilder, BatchHeader, BatchView, DecodeError, HEADER_LEN, Headers, NO_HEADERS,
-    RecordBatch, RecordRef,
+    BatchBuilder, BatchHeader, BatchView, Compression, CompressionType, DecodeError, HEADER_LEN,
+    Headers, NO_HEADERS, RecordBatch, RecordRef,
 };
 pub use group::{
     AutoCommit, Consumer, ConsumerSettings, Group, IsolationLevel, Lag, METADATA_BYTES_MAX,
@@ -63,6 +66,9 @@ pub use ids::{
 };
 pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
 pub use members::{Assignor, PartitionName, Subscriber, assign};
+pub use operators::{
+    AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,
+};
 pub use owner::{AttachedLog, LogOptions, LogView};
 pub use partition::append::Appended;
 pub use partition::{FetchBound, Fetched, PartitionOffsets};
@@ -70,3 +76,7 @@ pub use partitioner::{murmur2, partition_for};
 pub use producer::{CommitOutcome, Producer, Transaction, TransactionalProducer};
 pub use segment::AbortedTransaction;
 pub use topic::Topic;
+pub use transaction::{
+    BufferedTransaction, NewRecord, OFFSET_METADATA_BYTES_MAX, TRANSACTION_TIMEOUT_MAX,
+    TransactionSettings,
+};

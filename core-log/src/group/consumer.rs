@@ -44,9 +44,10 @@ use crate::topic::Topic;
 /// batch.push(0, Some(b"user"), Some(b"page"), NO_HEADERS)?;
 /// log.producer(Durability::Sync)?.append(&clicks, 1, &mut batch)?;
 ///
-/// let settings = ConsumerSettings::default()
-///     .set("auto.offset.reset", "earliest")?
-///     .set("enable.auto.commit", "false")?;
+/// let settings = ConsumerSettings::from_kafka([
+///     ("auto.offset.reset", "earliest"),
+///     ("enable.auto.commit", "false"),
+/// ])?;
 /// let mut consumer = log.group("billing")?.consumer(settings);
 /// consumer.subscribe(&["clicks"])?;
 /// let polled = consumer.poll(Duration::from_secs(1))?;

@@ -25,6 +25,7 @@
 mod commit;
 mod consumer;
 mod lane;
+mod names;
 mod poll;
 mod polled;
 mod position;

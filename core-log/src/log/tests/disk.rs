@@ -147,7 +147,8 @@ fn what_a_removal_left_goes_at_the_next_start_also_on_a_full_disk() {
     let dir = Path::new(DIR).join("t-0");
     let below = |image: &MemoryStorage, offset: i64| {
         let mut names = Storage::list(image, &dir).unwrap();
-        names.retain(|name| name.len() > 20 && name[..20].parse::<i64>().unwrap() < offset);
+        let base_offset = |name: &str| name.get(..20)?.parse::<i64>().ok();
+        names.retain(|name| base_offset(name).is_some_and(|base| base < offset));
         names.retain(|name| !name.ends_with(".snapshot"));
         names
     };
