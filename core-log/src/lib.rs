@@ -58,14 +58,14 @@ pub use format::{
 pub use group::{
     AutoCommit, Consumer, ConsumerSettings, Group, IsolationLevel, Lag, METADATA_BYTES_MAX,
     MemberDescription, OffsetAndMetadata, OffsetReset, PendingCommit, Polled, PolledBatch,
-    PolledRecord, Wakeup,
+    PolledRecord, Shared, SharedConsumer, SharedRecord, SharedSettings, Wakeup,
 };
 pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
 pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
-pub use members::{Assignor, PartitionName, Subscriber, assign};
+pub use members::{Acknowledge, Assignor, PartitionName, Subscriber, assign};
 pub use operators::{
     AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,
 };
