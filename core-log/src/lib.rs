@@ -50,7 +50,7 @@ pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
 pub use config::{Durability, PARTITIONS_MAX, ProducerSettings, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
-pub use error::{Error, GroupError, Recourse, Result, SettingError};
+pub use error::{Error, GroupError, Recourse, Result};
 pub use format::{
     BatchBuilder, BatchHeader, BatchView, Compression, CompressionType, DecodeError, HEADER_LEN,
     Headers, NO_HEADERS, RecordBatch, RecordRef,
@@ -58,14 +58,14 @@ pub use format::{
 pub use group::{
     AutoCommit, Consumer, ConsumerSettings, Group, IsolationLevel, Lag, METADATA_BYTES_MAX,
     MemberDescription, OffsetAndMetadata, OffsetReset, PendingCommit, Polled, PolledBatch,
-    PolledRecord, Wakeup,
+    PolledRecord, Shared, SharedConsumer, SharedRecord, SharedSettings, Wakeup,
 };
 pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
 pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
-pub use members::{Assignor, PartitionName, Subscriber, assign};
+pub use members::{Acknowledge, Assignor, PartitionName, Subscriber, assign};
 pub use operators::{
     AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,
 };
