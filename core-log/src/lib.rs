@@ -55,7 +55,7 @@ pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
-pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use log::{AdoptedTopic, EndedTransaction, Log, PartitionRecovery, RecoveryReport};
 pub use owner::{AttachedLog, LogOptions, LogView};
 pub use partition::append::Appended;
 pub use partition::{FetchBound, Fetched, PartitionOffsets};

@@ -24,6 +24,11 @@ pub(crate) struct LeaderEpochs {
 }
 
 impl LeaderEpochs {
+    /// Those of a partition that begins.
+    pub(crate) fn first() -> Self {
+        Self { starts: vec![(0, 0)] }
+    }
+
     /// The epoch in which the log writes now.
     pub(crate) fn current(&self) -> i32 {
         self.starts.last().map_or(0, |(epoch, _)| *epoch)
@@ -102,6 +107,10 @@ mod tests {
         epochs.raise(100);
         epochs.raise(80);
         assert_eq!(epochs.to_text(), "0\n1\n2 80\n");
+        let mut first = LeaderEpochs::first();
+        assert_eq!((first.to_text().as_str(), first.current()), ("0\n1\n0 0\n", 0));
+        first.raise(5);
+        assert_eq!(first.to_text(), "0\n2\n0 0\n1 5\n");
         assert_eq!(LeaderEpochs::parse(&epochs.to_text()), Some(epochs));
     }
 

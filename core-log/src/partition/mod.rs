@@ -266,12 +266,23 @@ impl Partition {
         drop(self.trimming.lock());
     }
 
-    /// Leaves the indexes in their files, for a clean close.
+    /// Leaves the indexes and what is known of the producers in their files, for a clean close.
     pub(crate) fn write_indexes(&self) -> Result<()> {
-        match &mut self.writer.lock().log {
-            Some(log) => self.shared.health.guard(log.write_indexes()),
-            None => Ok(()),
+        let mut writer = self.writer.lock();
+        let Writer { log: Some(log), producers, .. } = &mut *writer else { return Ok(()) };
+        self.shared.health.guard(log.write_indexes())?;
+        if log.segment().size() == 0 {
+            // That of the roll is there, or nothing is known yet.
+            return Ok(());
         }
+        let storage = self.shared.storage.as_ref();
+        let left = snapshot::leave(storage, &self.place.dir, self.log_end(), producers);
+        self.shared.health.guard(left)
+    }
+
+    /// Forgets all producers: they wrote to another log, which this partition was taken over from.
+    pub(crate) fn forget_producers(&self) {
+        self.writer.lock().producers = ProducerState::default();
     }
 
     /// Forgets producers that were not heard of since `before`.

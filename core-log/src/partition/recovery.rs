@@ -56,6 +56,9 @@ pub(crate) struct OpenRequest {
     pub(crate) may_have_lost: bool,
     /// The partition is being made: nothing of it needs to be there.
     pub(crate) is_new: bool,
+    /// Below this offset another log wrote it: its producers are not those of this log, and what its
+    /// markers say is about its own commits.
+    pub(crate) adopted_below: Offset,
 }
 
 /// What opening a partition found.
@@ -98,6 +101,7 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
         remove_below(shared, &request, &mut bases, log_start)?;
     }
     let mut replay = Replay::new(shared.clock.now_ms(), read_epochs(shared, &request)?);
+    replay.adopted_below = request.adopted_below;
     let log_start_lost = stored.is_none();
     let mut found = Found { log_start, log_start_lost, ..Found::default() };
     let witness = request.witness.max(log_start);
@@ -137,7 +141,7 @@ fn create_positions(shared: &Shared, request: &OpenRequest) -> Result<()> {
     let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
     for (name, text) in [
         (LOG_START_FILE, text_file::sealed("0\n")),
-        (leader_epochs::FILE_NAME, LeaderEpochs::default().to_text()),
+        (leader_epochs::FILE_NAME, LeaderEpochs::first().to_text()),
     ] {
         let path = dir.join(name);
         if !storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
@@ -155,7 +159,7 @@ pub(crate) fn is_made_first(storage: &dyn Storage, dir: &Path, name: &str) -> Re
     };
     match name {
         LOG_START_FILE => is_made_with(&text_file::sealed("0\n")),
-        leader_epochs::FILE_NAME => is_made_with(&LeaderEpochs::default().to_text()),
+        leader_epochs::FILE_NAME => is_made_with(&LeaderEpochs::first().to_text()),
         _ => Ok(false),
     }
 }
@@ -204,6 +208,7 @@ struct Replay {
     aborted: Vec<AbortedTransaction>,
     epochs: LeaderEpochs,
     epochs_lost: bool,
+    adopted_below: Offset,
     producer_id_max: i64,
     commit_claim: i32,
 }
@@ -216,6 +221,7 @@ impl Replay {
             aborted: Vec::new(),
             epochs_lost: epochs.is_none(),
             epochs: epochs.unwrap_or_default(),
+            adopted_below: 0,
             producer_id_max: -1,
             commit_claim: 0,
         }
@@ -227,8 +233,17 @@ impl Replay {
         self.producers = producers;
     }
 
+    /// Whoever wrote what was adopted never writes here; this log may use the same ids.
+    fn forget_adopted(&mut self, end: Offset) {
+        if self.adopted_below > 0 && end >= self.adopted_below {
+            self.adopted_below = 0;
+            self.producers = ProducerState::default();
+        }
+    }
+
     fn visit(&mut self, header: &BatchHeader, marker: Option<EndTransactionMarker>) {
         self.epochs.observe(header.leader_epoch, header.base_offset);
+        self.forget_adopted(header.base_offset);
         if !header.has_producer_id() {
             return;
         }
@@ -249,6 +264,7 @@ impl Replay {
         let (epoch, coordinator_epoch) = (header.producer_epoch, marker.coordinator_epoch);
         let ended = self.producers.apply_marker(id, epoch, coordinator_epoch, self.now);
         match (marker.control_type, ended) {
+            (ControlType::Commit, _) if self.adopted_below > 0 => {}
             (ControlType::Commit, _) => {
                 self.commit_claim = self.commit_claim.max(coordinator_epoch)
             }
@@ -353,13 +369,23 @@ impl Found {
         let first_doubtful =
             if replay.epochs_lost { Some(first_base) } else { self.aborted_lost.first().copied() };
         let usable = |base: Offset| first_doubtful.is_none_or(|doubtful| base <= doubtful);
+        // One that lies elsewhere was left by a close, for who reads closed logs: it knows nothing of what
+        // was written behind it.
+        let is_base = |base| base == last || self.segments.iter().any(|s| s.base_offset() == base);
         let mut from = 0;
         for base in snapshot::list(storage, dir)?.into_iter().rev() {
-            if base > last_base || !usable(base) {
+            if base > last && self.damage.is_none() {
+                snapshot::remove(storage, dir, base)?;
+            }
+            if base > last_base || !is_base(base) || !usable(base) {
                 continue;
             }
             if let Some(producers) = snapshot::read(storage, dir, base)? {
                 replay.start_from(producers);
+                if base > replay.adopted_below {
+                    // It is of this log, which had forgotten the others by then.
+                    replay.adopted_below = 0;
+                }
                 from = base;
                 break;
             }
@@ -432,6 +458,9 @@ impl Found {
             let text = replay.epochs.to_text();
             let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
             text_file::replace(storage, dir, leader_epochs::FILE_NAME, text.as_bytes())?;
+        }
+        if self.damage.is_none() {
+            replay.forget_adopted(log_end);
         }
         let first_open = replay.producers.first_open_offset();
         let last_stable = super::open_transactions::last_stable_offset(first_open, log_end);
