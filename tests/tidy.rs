@@ -41,6 +41,7 @@ const CORE_LOG: &[(&str, &str)] = &[
     ("producer", "ids error clock storage format segment partition commit config topic log"),
     ("consumer", "ids error clock storage format segment partition commit config topic log"),
     ("admin", "ids error clock storage format segment partition commit config topic log"),
+    ("fuzz", "ids format segment partition commit log owner"),
     ("inspect", "ids error storage format segment partition commit log"),
     ("owner", "ids error clock storage format segment partition commit config topic log consumer"),
 ];

@@ -17,6 +17,8 @@ mod config;
 mod consumer;
 pub mod error;
 pub mod format;
+#[cfg(any(test, feature = "test-util"))]
+mod fuzz;
 pub mod ids;
 pub mod inspect;
 mod log;
@@ -34,6 +36,7 @@ mod topic;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance {
     pub use crate::format::again::encode_again;
+    pub use crate::fuzz;
     pub use crate::partition::layer::{BatchClaim, KnownProducer, LayerOptions, PartitionLayer};
 }
 

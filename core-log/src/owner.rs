@@ -19,7 +19,7 @@
 
 mod client;
 mod options;
-mod protocol;
+pub(crate) mod protocol;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,7 @@ pub(crate) fn scenario(case: &Value) -> Outcome {
 
 /// One case of log-files/1.
 pub(crate) fn directory(case: &Value) -> Outcome {
-    let mut replay = replay(case)?;
+    let replay = replay(case)?;
     replay.layer.close().map_err(stopped)?;
     files::compare(&replay, Path::new(DIR), &case["files_after_close"])?;
     replay.finish()

@@ -168,7 +168,10 @@ pub(crate) fn parse_topic(line: &str) -> Option<Topic> {
         match word.split_once('=')? {
             ("partitions", value) => settings.partitions = value.parse().ok()?,
             ("adopted", value) => {
-                adopted = value.split(',').map(|end| end.parse().ok()).collect::<Option<_>>()?;
+                adopted = Vec::with_capacity(value.split(',').count());
+                for end in value.split(',') {
+                    adopted.push(end.parse().ok()?);
+                }
             }
             (name, value) => settings.set(name, value).ok()?,
         }

@@ -76,8 +76,12 @@ impl LeaderEpochs {
             return None;
         }
         let count: usize = lines.next()?.parse().ok()?;
-        let mut starts: Vec<(i32, Offset)> = Vec::new();
+        // No line is shorter than 4 bytes, whatever the count claims.
+        let mut starts: Vec<(i32, Offset)> = Vec::with_capacity(count.min(text.len() / 4));
         for line in lines {
+            if starts.len() == count {
+                return None;
+            }
             let (epoch, start) = line.split_once(' ')?;
             let entry = (epoch.parse().ok()?, start.parse().ok()?);
             if starts.last().is_some_and(|last| last.0 >= entry.0 || last.1 >= entry.1) {

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut};
 
-use super::producer_state::{BATCHES_KEPT, BatchSpan, OpenSpan, ProducerEntry, ProducerState};
+use super::producer_state::{BatchSpan, OpenSpan, ProducerEntry, ProducerState};
 use super::text_file;
 use crate::error::{Error, Result};
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
@@ -166,7 +166,7 @@ fn decode_entry(fields: &mut &[u8]) -> Option<(ProducerId, ProducerEntry)> {
     if delta < 0 || (last_sequence >= 0 && first_offset < 0) {
         return None;
     }
-    let mut batches = VecDeque::with_capacity(BATCHES_KEPT);
+    let mut batches = VecDeque::with_capacity(1);
     if last_sequence >= 0 {
         batches.push_back(BatchSpan {
             first_sequence: last_sequence.wrapping_sub(delta) & i32::MAX,
