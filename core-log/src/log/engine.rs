@@ -26,8 +26,8 @@ use crate::commit::{COMMITS, CommitSettings, Commits, CommitsDamage, Directory, 
 use crate::config::{LogSettings, TopicSettings};
 use crate::error::{Error, Result};
 use crate::ids::{LogId, Offset, ProducerId, TopicId, TopicName, TopicPartition};
-use crate::partition::recovery::{OpenRequest, Opened, is_made_first, open as open_partition};
-use crate::partition::{Partition, Shared};
+use crate::partition::recovery::{OpenRequest, Opened, open as open_partition};
+use crate::partition::{Partition, Shared, first_files};
 use crate::segment::{Place, WITNESS_LOST};
 use crate::topic::Topic;
 
@@ -156,6 +156,11 @@ impl Engine {
         self.table.read().topics.values().cloned().collect()
     }
 
+    /// How many topics there are.
+    pub(crate) fn topic_count(&self) -> usize {
+        self.table.read().topics.len()
+    }
+
     pub(crate) fn topic(&self, name: &str) -> Result<Topic> {
         let table = self.table.read();
         table.topics.get(name).cloned().ok_or_else(|| Error::UnknownTopic {
@@ -270,7 +275,7 @@ impl Engine {
             let path = place.dir.join(name);
             let len = storage.open_read_only(&path).and_then(|file| file.len());
             let len = len.map_err(|e| Error::io(&path, "read", e))?;
-            Ok(len == 0 || is_made_first(storage, &place.dir, name)?)
+            Ok(len == 0 || first_files::is_made_first(storage, &place.dir, name)?)
         };
         for name in &names {
             if !holds_nothing(name)? {

@@ -13,6 +13,7 @@ use std::io::{self, BufRead, Read};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::lines::{OutcomeLine, ProducerLine, TransactionLine};
 use crate::commit::OffsetCommit;
 use crate::config::TopicSettings;
 use crate::error::Error;
@@ -40,6 +41,9 @@ pub(super) enum Request {
     Changes,
     Wait { seen: u64, timeout_ms: u64 },
     Ask { question: String },
+    Transactions,
+    Producers { topic: String, partition: u32 },
+    AbortTransaction { id: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +85,10 @@ pub(super) enum Answer {
     /// So many bytes of text follow.
     Answered(usize),
     NobodyAnswers,
+    Transactions(Vec<TransactionLine>),
+    Producers(Vec<ProducerLine>),
+    TransactionAborted(OutcomeLine),
+    UnknownTransactionalId(String),
     OutOfRange {
         requested: Offset,
         start: Offset,
@@ -259,6 +267,7 @@ impl From<Error> for Answer {
             Error::UnknownPartition { topic, partition, partitions } => {
                 Self::UnknownPartition { topic, partition, partitions }
             }
+            Error::UnknownTransactionalId { name } => Self::UnknownTransactionalId(name),
             Error::Damaged { topic, partition, path, position, offset, reason } => Self::Damaged {
                 topic,
                 partition,

@@ -254,14 +254,24 @@ impl Partition {
         let (Some(oldest), Some(newest)) = (batch.min_timestamp(), batch.max_timestamp()) else {
             return Err(Error::EmptyBatch);
         };
-        let options = self.options();
-        let most = options.max_batch_bytes.min(options.segment.segment_bytes);
-        let max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+        let max_bytes = self.batch_bytes_max();
         let bytes = batch.bytes().len();
         if bytes > max_bytes {
             return Err(Error::BatchTooLarge { bytes, max_bytes });
         }
-        let now_ms = self.now();
+        self.check_times(oldest, newest)
+    }
+
+    /// The largest batch that is taken.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        let options = self.options();
+        let most = options.max_batch_bytes.min(options.segment.segment_bytes);
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// Whether records with these timestamps are taken now.
+    pub(crate) fn check_times(&self, oldest: Timestamp, newest: Timestamp) -> Result<()> {
+        let (now_ms, options) = (self.now(), self.options());
         let refuse =
             |timestamp, limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
         let (ahead, behind) = (options.timestamp_after_max_ms, options.timestamp_before_max_ms);

@@ -22,6 +22,7 @@
 pub(crate) mod append;
 pub(crate) mod changes;
 pub(crate) mod fetch;
+pub(crate) mod first_files;
 pub(crate) mod health;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod layer;
@@ -55,7 +56,7 @@ use crate::storage::Storage;
 use changes::Changes;
 use health::Health;
 use leader_epochs::LeaderEpochs;
-use producer_state::{OpenSpan, ProducerState};
+use producer_state::{OpenSpan, ProducerEntry, ProducerState};
 use promises::Promises;
 use reserve::Reserve;
 use retention::RetentionPolicy;
@@ -188,6 +189,17 @@ impl Partition {
     /// Where the data of this producer's open transaction ends, if it has written here.
     pub(crate) fn open_end(&self, producer: ProducerId) -> Option<Offset> {
         Some(self.writer.lock().producers.get(producer)?.open?.end_offset)
+    }
+
+    /// Where the data of this producer's open transaction begins, if it has written here.
+    pub(crate) fn open_start(&self, producer: ProducerId) -> Option<Offset> {
+        Some(self.writer.lock().producers.get(producer)?.open?.first_offset)
+    }
+
+    /// What is known of all producers, by id.
+    pub(crate) fn producers(&self) -> Vec<(ProducerId, ProducerEntry)> {
+        let writer = self.writer.lock();
+        writer.producers.iter().map(|(id, entry)| (id, entry.clone())).collect()
     }
 
     /// Waits until everything below `target` is on the disk.

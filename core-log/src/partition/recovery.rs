@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::first_files;
 use super::leader_epochs::{self, LeaderEpochs};
 use super::open_transactions::aborted_entry;
 use super::producer_state::{Claim, ProducerState};
@@ -42,7 +43,6 @@ use crate::segment::{
     AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport, WITNESS_LOST,
     recover_active,
 };
-use crate::storage::Storage;
 
 /// What opening a partition needs to know.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
     let mut bases = Segment::list(storage.as_ref(), &request.place)?;
     if request.is_new && bases.is_empty() {
-        create_positions(shared, &request)?;
+        first_files::create(shared.storage.as_ref(), dir)?;
     }
     let stored = read_log_start(shared, &request)?;
     // A start that cannot be read is where the files begin.
@@ -134,34 +134,6 @@ fn missing(dir: &Path, base_offset: Offset, why: &str) -> Damage {
     let path = dir.join(format!("{base_offset:020}.log"));
     let reason = format!("the file is missing: {why}");
     Damage { path, position: 0, offset: base_offset, reason }
-}
-
-/// The files that say where a new partition begins; its directory is synced with its first segment.
-fn create_positions(shared: &Shared, request: &OpenRequest) -> Result<()> {
-    let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
-    for (name, text) in [
-        (LOG_START_FILE, text_file::sealed("0\n")),
-        (leader_epochs::FILE_NAME, LeaderEpochs::first().to_text()),
-    ] {
-        let path = dir.join(name);
-        if !storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
-            text_file::create(storage, dir, name, text.as_bytes())?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a file is one of those that a partition has before its first segment, as it was made then.
-pub(crate) fn is_made_first(storage: &dyn Storage, dir: &Path, name: &str) -> Result<bool> {
-    let is_made_with = |text: &str| {
-        let bytes = text_file::read_bytes(storage, &dir.join(name))?;
-        Ok(bytes.is_some_and(|bytes| text.as_bytes().starts_with(&bytes)))
-    };
-    match name {
-        LOG_START_FILE => is_made_with(&text_file::sealed("0\n")),
-        leader_epochs::FILE_NAME => is_made_with(&LeaderEpochs::first().to_text()),
-        _ => Ok(false),
-    }
 }
 
 /// Where the log starts; `None` when the file cannot be believed, or is missing.
@@ -395,6 +367,9 @@ impl Found {
             if segment.base_offset() < from {
                 continue;
             }
+            if index > 0 {
+                snapshot::write_if_lost(storage, dir, segment.base_offset(), &replay.producers)?;
+            }
             let (aborted, damage) = replay.segment(&segment)?;
             if self.aborted_lost.contains(&segment.base_offset()) {
                 segment.replace_aborted(aborted)?;
@@ -404,6 +379,9 @@ impl Found {
                 self.segments.truncate(index + 1);
                 break;
             }
+        }
+        if self.damage.is_none() && !self.segments.is_empty() {
+            snapshot::write_if_lost(storage, dir, last, &replay.producers)?;
         }
         Ok(())
     }

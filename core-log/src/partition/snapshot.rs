@@ -66,6 +66,19 @@ pub(crate) fn read(
     Ok(text_file::read_bytes(storage, &path(dir, base_offset))?.and_then(|bytes| decode(&bytes)))
 }
 
+/// Writes what is known at `base_offset`, unless a snapshot there proves itself.
+pub(crate) fn write_if_lost(
+    storage: &dyn Storage,
+    dir: &Path,
+    base_offset: Offset,
+    state: &ProducerState,
+) -> Result<()> {
+    match read(storage, dir, base_offset)? {
+        Some(_proven) => Ok(()),
+        None => write(storage, dir, base_offset, state),
+    }
+}
+
 /// Leaves what is known at the end of a partition that is closed, for who reads closed logs. It is not
 /// synced: the next start reads the batches, and removes it.
 pub(crate) fn leave(
