@@ -49,6 +49,7 @@ const CORE_LOG: &[(&str, &str)] = &[
     ("consumer", "ids error clock storage format segment partition commit config topic log"),
     ("group", "ids error clock format partition commit config topic log members consumer producer"),
     ("admin", "ids error clock storage format segment partition commit config topic log"),
+    ("conformance", "ids format segment partition commit log owner"),
     ("transaction", "ids error format partition commit config partitioner topic log producer"),
     ("operators", "ids error partition commit log"),
     ("inspect", "ids error storage format segment partition commit log"),

@@ -107,6 +107,14 @@ pub enum Error {
         /// The name of something that lies in it.
         found: String,
     },
+    /// What is to be taken over is no partition. Recourse: [`Recourse::FixInput`].
+    #[error("{} cannot be taken over: {reason}", path.display())]
+    NotAPartition {
+        /// The directory, or a file in it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The directory is not there, or empty. Recourse: [`Recourse::FixInput`].
     #[error("there is no log in {}", path.display())]
     DirectoryMissing {
@@ -457,6 +465,7 @@ impl Error {
             | Self::OffsetOutOfRange { .. }
             | Self::NotALog { .. }
             | Self::NotADirectory { .. }
+            | Self::NotAPartition { .. }
             | Self::DirectoryMissing { .. }
             | Self::ReadOnlyDirectory { .. }
             | Self::TimestampTooFarAhead { .. }

@@ -37,6 +37,8 @@ mod transaction;
 /// runners, without any stability.
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance {
+    pub mod fuzz;
+
     pub use crate::format::again::encode_again;
     pub use crate::partition::layer::{BatchClaim, KnownProducer, LayerOptions, PartitionLayer};
 }
@@ -64,7 +66,7 @@ pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
-pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use log::{AdoptedTopic, EndedTransaction, Log, PartitionRecovery, RecoveryReport};
 pub use members::{Acknowledge, Assignor, PartitionName, Subscriber, assign};
 pub use operators::{
     AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-pub use report::{EndedTransaction, PartitionRecovery, RecoveryReport};
+pub use report::{AdoptedTopic, EndedTransaction, PartitionRecovery, RecoveryReport};
 
 use crate::clock::Clock;
 use crate::commit::OffsetCommit;

@@ -52,20 +52,21 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<AbortedTransaction>> {
     if !rest.is_empty() {
         return None;
     }
-    entries
-        .iter()
-        .map(|entry| {
-            let number = |at: usize| {
-                i64::from_be_bytes(*entry[at..].first_chunk().expect("within the entry"))
-            };
-            (entry[..2] == [0, 0]).then(|| AbortedTransaction {
-                producer_id: ProducerId(number(2)),
-                first_offset: number(10),
-                last_offset: number(18),
-                last_stable_offset: number(26),
-            })
-        })
-        .collect()
+    let mut decoded = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let number =
+            |at: usize| i64::from_be_bytes(*entry[at..].first_chunk().expect("within the entry"));
+        if entry[..2] != [0, 0] {
+            return None;
+        }
+        decoded.push(AbortedTransaction {
+            producer_id: ProducerId(number(2)),
+            first_offset: number(10),
+            last_offset: number(18),
+            last_stable_offset: number(26),
+        });
+    }
+    Some(decoded)
 }
 
 /// Adds those that a reader of `from..to` must know. True: no later segment has any for it.
