@@ -33,7 +33,10 @@ mod topic;
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance {
     pub use crate::format::again::encode_again;
-    pub use crate::partition::layer::{BatchClaim, KnownProducer, LayerOptions, PartitionLayer};
+    pub use crate::partition::layer::{
+        BatchClaim, CompactionPass, KnownProducer, LayerCompaction, LayerOptions, MarkerOutcome,
+        MarkerRule, PartitionLayer,
+    };
 }
 
 #[cfg(any(test, feature = "memory"))]
@@ -43,7 +46,10 @@ pub use clock::{Clock, SystemClock};
 pub use commit::Broken;
 pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
-pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
+pub use config::{
+    Cleanup, CleanupPolicy, Durability, InvalidCleanupPolicy, PARTITIONS_MAX, Ratio, TimestampType,
+    TopicSettings,
+};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
 pub use error::{Error, Recourse, Result};
 pub use format::{
@@ -57,7 +63,8 @@ pub use ids::{
 pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
 pub use owner::{AttachedLog, LogOptions, LogView};
 pub use partition::append::Appended;
-pub use partition::{FetchBound, Fetched, PartitionOffsets};
+pub use partition::compaction::plan::InvalidRatio;
+pub use partition::{FetchBound, Fetched, InvalidTimestampType, PartitionOffsets};
 pub use partitioner::{murmur2, partition_for};
 pub use producer::{CommitOutcome, Producer, Transaction, TransactionalProducer};
 pub use segment::AbortedTransaction;

@@ -239,6 +239,8 @@ pub struct BatchBuilder {
     min_timestamp: Timestamp,
     max_timestamp: Timestamp,
     max_timestamp_delta: i32,
+    first_without_key: Option<i32>,
+    append_time: Option<Timestamp>,
 }
 
 impl Default for BatchBuilder {
@@ -258,6 +260,8 @@ impl BatchBuilder {
             min_timestamp: Timestamp::MAX,
             max_timestamp: Timestamp::MIN,
             max_timestamp_delta: 0,
+            first_without_key: None,
+            append_time: None,
         }
     }
 
@@ -269,6 +273,7 @@ impl BatchBuilder {
         self.min_timestamp = Timestamp::MAX;
         self.max_timestamp = Timestamp::MIN;
         self.max_timestamp_delta = 0;
+        self.first_without_key = None;
     }
 
     /// Adds a record.
@@ -300,6 +305,9 @@ impl BatchBuilder {
             self.max_timestamp_delta = self.count;
         }
         self.min_timestamp = self.min_timestamp.min(timestamp);
+        if key.is_none() {
+            self.first_without_key.get_or_insert(self.count);
+        }
         self.count += 1;
         Ok(())
     }
@@ -334,6 +342,18 @@ impl BatchBuilder {
         (self.count > 0).then_some(self.max_timestamp)
     }
 
+    /// Which record, counted from 0, is the first without a key; `None` when all have one.
+    #[must_use]
+    pub fn first_without_key(&self) -> Option<i32> {
+        self.first_without_key
+    }
+
+    /// From now on the batch says that all its records were appended at this time; `None`: that they
+    /// carry their own.
+    pub fn stamp_append_time(&mut self, time: Option<Timestamp>) {
+        self.append_time = time;
+    }
+
     /// Which record, counted from 0, is the first with the largest timestamp.
     #[must_use]
     pub fn max_timestamp_offset_delta(&self) -> i32 {
@@ -355,10 +375,13 @@ impl BatchBuilder {
             length: i32::try_from(length).expect("push keeps the batch within i32"),
             leader_epoch: stamp.leader_epoch,
             crc: 0,
-            attributes: stamp.attributes,
+            attributes: match self.append_time {
+                Some(_) => stamp.attributes.with(Attributes::LOG_APPEND_TIME),
+                None => stamp.attributes,
+            },
             last_offset_delta: self.count - 1,
             base_timestamp: self.base_timestamp,
-            max_timestamp: self.max_timestamp,
+            max_timestamp: self.append_time.unwrap_or(self.max_timestamp),
             producer_id: stamp.producer_id,
             producer_epoch: stamp.producer_epoch,
             base_sequence: stamp.base_sequence,

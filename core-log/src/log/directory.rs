@@ -141,7 +141,8 @@ fn topic_line(topic: &Topic) -> String {
     format!(
         "{} {} partitions={} segment.bytes={} segment.ms={} index.interval.bytes={} \
          retention.ms={} retention.bytes={} max.message.bytes={} \
-         message.timestamp.after.max.ms={} message.timestamp.before.max.ms={}\n",
+         message.timestamp.after.max.ms={} message.timestamp.before.max.ms={} \
+         message.timestamp.type={} {}\n",
         topic.id(),
         topic.name(),
         settings.partitions,
@@ -153,6 +154,8 @@ fn topic_line(topic: &Topic) -> String {
         settings.max_batch_bytes,
         settings.timestamp_after_max_ms,
         settings.timestamp_before_max_ms,
+        settings.timestamp_type,
+        settings.cleanup.words(),
     )
 }
 
@@ -177,7 +180,8 @@ fn parse_topic(line: &str) -> Option<Topic> {
             "message.timestamp.before.max.ms" => {
                 settings.timestamp_before_max_ms = value.parse().ok()?;
             }
-            _ => return None,
+            "message.timestamp.type" => settings.timestamp_type = value.parse().ok()?,
+            _ => settings.cleanup.set(key, value)?,
         }
     }
     settings.validate().ok()?;
@@ -236,6 +240,7 @@ pub(crate) fn remove_clean(storage: &dyn Storage, dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Cleanup, CleanupPolicy, TimestampType};
     use crate::ids::TopicId;
 
     #[test]
@@ -247,6 +252,8 @@ mod tests {
             retention_ms: None,
             retention_bytes: Some(5),
             timestamp_after_max_ms: i64::MAX,
+            timestamp_type: TimestampType::LogAppend,
+            cleanup: Cleanup::with_policy(CleanupPolicy::CompactAndDelete),
             ..TopicSettings::default()
         };
         for settings in [TopicSettings::default(), unbounded] {

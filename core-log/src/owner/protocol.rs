@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::commit::OffsetCommit;
-use crate::config::TopicSettings;
+use crate::config::{Cleanup, TopicSettings};
 use crate::error::Error;
 use crate::ids::{GroupId, Offset, ProducerId, Timestamp, TopicName};
 use crate::partition::{FetchBound, Fetched, PartitionOffsets};
@@ -115,6 +115,8 @@ pub(super) struct TopicLine {
     max_batch_bytes: u32,
     timestamp_after_max_ms: i64,
     timestamp_before_max_ms: i64,
+    timestamp_type: String,
+    cleanup: String,
 }
 
 impl From<&Topic> for TopicLine {
@@ -132,6 +134,8 @@ impl From<&Topic> for TopicLine {
             max_batch_bytes: settings.max_batch_bytes,
             timestamp_after_max_ms: settings.timestamp_after_max_ms,
             timestamp_before_max_ms: settings.timestamp_before_max_ms,
+            timestamp_type: settings.timestamp_type.to_string(),
+            cleanup: settings.cleanup.words(),
         }
     }
 }
@@ -149,6 +153,8 @@ impl TopicLine {
             max_batch_bytes: self.max_batch_bytes,
             timestamp_after_max_ms: self.timestamp_after_max_ms,
             timestamp_before_max_ms: self.timestamp_before_max_ms,
+            timestamp_type: self.timestamp_type.parse().ok()?,
+            cleanup: Cleanup::parse(&self.cleanup)?,
         };
         settings.validate().ok()?;
         Some(Topic::new(TopicName::new(&self.name).ok()?, self.id.parse().ok()?, settings))

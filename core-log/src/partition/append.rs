@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::open_transactions::aborted_entry;
 use super::producer_state::{Claim, Verdict};
-use super::{Partition, Writer, snapshot};
+use super::{Partition, TimestampType, Writer, snapshot};
 use crate::error::{Error, Result};
 use crate::format::{
     Attributes, BatchBuilder, BatchHeader, ControlType, EndTransactionMarker, Stamp,
@@ -148,6 +148,10 @@ impl Partition {
         promise: Promise,
     ) -> Result<Appended> {
         let first_offset = self.log_end();
+        batch.stamp_append_time(match self.options.timestamp_type {
+            TimestampType::Create => None,
+            TimestampType::LogAppend => Some(self.now()),
+        });
         let attributes =
             if claim.is_transactional { Attributes::TRANSACTIONAL } else { Attributes::NONE };
         let stamp = Stamp {
@@ -252,10 +256,18 @@ impl Partition {
         let (Some(oldest), Some(newest)) = (batch.min_timestamp(), batch.max_timestamp()) else {
             return Err(Error::EmptyBatch);
         };
-        let most = self.options.max_batch_bytes.min(self.options.segment.segment_bytes);
-        let max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
-        if batch.len_bytes() > max_bytes {
-            return Err(Error::BatchTooLarge { bytes: batch.len_bytes(), max_bytes });
+        if let (Some(record), Some(_)) = (batch.first_without_key(), self.options.compaction) {
+            let topic = self.place.topic.to_string();
+            return Err(Error::KeyMissing { topic, record });
+        }
+        for most in [self.options.max_batch_bytes, self.options.segment.segment_bytes] {
+            let max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+            if batch.len_bytes() > max_bytes {
+                return Err(Error::BatchTooLarge { bytes: batch.len_bytes(), max_bytes });
+            }
+        }
+        if self.options.timestamp_type == TimestampType::LogAppend {
+            return Ok(());
         }
         let now_ms = self.now();
         let refuse =
