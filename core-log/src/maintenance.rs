@@ -18,12 +18,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::commit::Directory;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::Timestamp;
 use crate::log::Inner;
 use crate::log::engine::Engine;
 use crate::partition::Partition;
-use crate::partition::compaction::offset_map::BYTES_MAX;
+use crate::partition::compaction::{Limits, TO_THE_END};
 
 /// How often is looked for intervals that have ended, and for transactions that take too long.
 const TICK: Duration = Duration::from_millis(10);
@@ -41,20 +41,23 @@ const JUMP_DOUBT: Duration = Duration::from_secs(3_600);
 /// Everything, once.
 pub(crate) fn run(engine: &Engine, transaction_timeout: Duration, now: Timestamp) -> Result<()> {
     end_what_is_due(engine, transaction_timeout)?;
-    clean(engine, now)
+    clean(engine, now, &TO_THE_END)
 }
 
 /// Retention and compaction of all partitions, once; and files whose time has come.
-fn clean(engine: &Engine, now: Timestamp) -> Result<()> {
+fn clean(engine: &Engine, now: Timestamp, limits: &Limits<'_>) -> Result<()> {
     let monotonic = engine.shared.clock.monotonic();
     for partition in engine.partitions() {
         partition.expire_producers(now.saturating_sub(PRODUCER_EXPIRY_MS));
         partition.retain(now)?;
         partition.remove_due_files(monotonic)?;
         let compacted = match partition.is_compaction_due(now) {
-            Ok(true) => compact(engine, &partition, now),
+            Ok(true) => compact(engine, &partition, now, limits),
             other => other.map(|_not_due| ()),
         };
+        if let Err(Error::Closed) = compacted {
+            return Ok(());
+        }
         if let Err(error) = compacted {
             // The other partitions are as good as they were.
             engine.shared.health.check()?;
@@ -64,12 +67,17 @@ fn clean(engine: &Engine, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-fn compact(engine: &Engine, partition: &Partition, now: Timestamp) -> Result<()> {
+fn compact(
+    engine: &Engine,
+    partition: &Partition,
+    now: Timestamp,
+    limits: &Limits<'_>,
+) -> Result<()> {
     if let Ok(commits) = engine.commits() {
         // Must be BEFORE the records go, or else a power cut could send a group back to them.
         commits.settle(engine)?;
     }
-    partition.compact(now, BYTES_MAX).map(|_cleaned| ())
+    partition.compact(now, limits).map(|_cleaned| ())
 }
 
 /// Intervals and transactions whose time is up.
@@ -195,7 +203,8 @@ fn clean_by_the_clock(log: &Weak<Inner>, stop: &Stop) {
             continue;
         }
         cleaned = monotonic;
-        if let Err(error) = log.engine().and_then(|engine| clean(&engine, date)) {
+        let limits = Limits { is_stopped: &|| *stop.is_stopped.lock(), ..TO_THE_END };
+        if let Err(error) = log.engine().and_then(|engine| clean(&engine, date, &limits)) {
             tracing::warn!(%error, "retention and compaction failed");
         }
     }

@@ -2,6 +2,7 @@
 
 mod closing;
 mod commits;
+mod compaction;
 mod damage;
 mod disk;
 mod faults;

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 
 use super::append::{Appended, refusal};
 use super::changes::Changes;
-use super::compaction::offset_map::BYTES_MAX;
+use super::compaction::TO_THE_END;
 use super::compaction::plan::{CompactionPolicy, Ratio};
 use super::health::Health;
 use super::open_transactions::last_stable_offset;
@@ -290,7 +290,7 @@ impl PartitionLayer {
             setting: "cleanup.policy",
             reason: "the partition is not compacted",
         })?;
-        let cleaned = self.partition.compact(now, BYTES_MAX)?;
+        let cleaned = self.partition.compact(now, &TO_THE_END)?;
         Ok(CompactionPass {
             clean_from: cleanable.first_dirty,
             uncleanable_from: cleanable.first_uncleanable,

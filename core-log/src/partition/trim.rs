@@ -22,6 +22,7 @@ use super::retention::{SegmentSummary, plan, whole_segments_below};
 use super::{Partition, snapshot, text_file};
 use crate::error::{Error, Result};
 use crate::ids::{Offset, Timestamp};
+use crate::segment::Segment;
 
 /// The file that keeps the log start offset.
 pub(crate) const LOG_START_FILE: &str = "log-start-offset";
@@ -112,14 +113,7 @@ impl Partition {
     }
 
     pub(crate) fn summaries(&self) -> Vec<SegmentSummary> {
-        let segments = Arc::clone(&self.segments.read());
-        let summary = |segment: &Arc<crate::segment::Segment>| SegmentSummary {
-            base_offset: segment.base_offset(),
-            end_offset: segment.end_offset(),
-            size_bytes: segment.size(),
-            largest_timestamp: segment.largest_timestamp().unwrap_or(-1),
-        };
-        segments.iter().map(summary).collect()
+        summaries_of(&Arc::clone(&self.segments.read()))
     }
 
     fn move_log_start(&self, to: Offset) -> Result<()> {
@@ -172,4 +166,15 @@ impl Partition {
         }
         storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))
     }
+}
+
+/// What is known of these segments.
+pub(super) fn summaries_of(segments: &[Arc<Segment>]) -> Vec<SegmentSummary> {
+    let summary = |segment: &Arc<Segment>| SegmentSummary {
+        base_offset: segment.base_offset(),
+        end_offset: segment.end_offset(),
+        size_bytes: segment.size(),
+        largest_timestamp: segment.largest_timestamp().unwrap_or(-1),
+    };
+    segments.iter().map(summary).collect()
 }

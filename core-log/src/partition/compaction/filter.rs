@@ -22,6 +22,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::Limits;
 use super::offset_map::OffsetMap;
 use super::plan::{CompactionPolicy, has_outlived};
 use crate::error::Result;
@@ -133,6 +134,7 @@ pub(crate) struct Pass<'a> {
     pub(crate) upper_bound: Offset,
     /// How many records without a key were removed.
     pub(crate) keyless: Cell<u64>,
+    pub(crate) limits: &'a Limits<'a>,
 }
 
 /// What becomes of a batch.

@@ -34,16 +34,36 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use checkpoint::Checkpoint;
 use filter::{Fate, LastOf, Pass, Transactions};
 use offset_map::{OffsetMap, Secret};
 use plan::Cleanable;
 
 use super::fetch::collect_aborted;
+use super::trim::summaries_of;
 use super::{Partition, snapshot};
 use crate::error::{Error, Result};
 use crate::ids::{Offset, ProducerId, Timestamp};
 use crate::segment::Segment;
 use crate::segment::cleaned::{self, CleanedWriter};
+
+/// How far a pass may go.
+pub(crate) struct Limits<'a> {
+    /// The memory for keys, in bytes.
+    pub(crate) map_bytes_max: usize,
+    /// Whether the log is about to close: a pass does not keep it waiting.
+    pub(crate) is_stopped: &'a dyn Fn() -> bool,
+}
+
+impl std::fmt::Debug for Limits<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Limits({} bytes)", self.map_bytes_max)
+    }
+}
+
+/// Nothing stops the pass, and keys have as much memory as they may have.
+pub(crate) const TO_THE_END: Limits<'static> =
+    Limits { map_bytes_max: offset_map::BYTES_MAX, is_stopped: &|| false };
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +87,9 @@ impl Partition {
         };
         let stable = self.last_stable.load(Ordering::Acquire);
         let limit = self.upkeep.held(&self.shared, &self.place)?.map_or(stable, |h| h.min(stable));
-        let segments = self.summaries();
-        Ok(Some(plan::cleanable(&segments, first_dirty, limit, policy.min_lag_ms, now)))
+        let (segments, lag_ms) = (self.summaries(), policy.min_lag_ms);
+        let from = (self.log_start(), first_dirty);
+        Ok(Some(plan::cleanable(&segments, from, limit, lag_ms, now)))
     }
 
     /// Whether a pass is due.
@@ -99,8 +120,8 @@ impl Partition {
         Ok(oldest)
     }
 
-    /// Cleans what may be cleaned, with at most so many bytes for the keys. `None` when there is
-    /// nothing, or the topic is not compacted.
+    /// Cleans what may be cleaned. `None` when nothing is dirty or too old, or the topic is not
+    /// compacted.
     ///
     /// # Errors
     ///
@@ -108,7 +129,7 @@ impl Partition {
     ///   from there on.
     /// * [`Error::DiskFull`]: there is no room for the replacement; nothing was replaced from there on.
     /// * What else the disk says: the log has crashed.
-    pub(crate) fn compact(&self, now: Timestamp, map_bytes_max: usize) -> Result<Option<Cleaned>> {
+    pub(crate) fn compact(&self, now: Timestamp, limits: &Limits<'_>) -> Result<Option<Cleaned>> {
         let mut checkpoint = self.upkeep.cleaning.lock();
         self.shared.health.check()?;
         let Some(policy) = self.options.compaction else { return Ok(None) };
@@ -116,17 +137,21 @@ impl Partition {
             return Ok(None);
         };
         let segments = Arc::clone(&self.segments.read());
-        let map = self.offsets_of_keys(&segments, &cleanable, map_bytes_max)?;
+        let summaries = summaries_of(&segments);
+        if !cleanable.is_dirty() && !plan::is_outlived(&cleanable, &summaries, &policy, now) {
+            return Ok(None);
+        }
+        let map = self.offsets_of_keys(&segments, &cleanable, limits)?;
         let end = map.latest() + 1;
-        let groups = plan::groups(&self.summaries(), end, self.options.segment.segment_bytes);
+        let groups = plan::groups(&summaries, end, self.options.segment.segment_bytes);
         let Some(last) = groups.last().and_then(|group| segments.get(group.end - 1)) else {
             return Ok(None);
         };
         self.shared.reserve.require()?;
         if checkpoint.gaps_below < last.end_offset() {
             // Must be BEFORE a segment with gaps is in place, or else they would be damage.
-            checkpoint.gaps_below = last.end_offset();
-            self.write_checkpoint(&checkpoint)?;
+            let begun = Checkpoint { gaps_below: last.end_offset(), ..*checkpoint };
+            self.write_checkpoint(&mut checkpoint, begun)?;
         }
         let pass = Pass {
             map: &map,
@@ -135,6 +160,7 @@ impl Partition {
             last_of: self.last_of_producers(),
             upper_bound: cleanable.first_uncleanable,
             keyless: Cell::new(0),
+            limits,
         };
         let aborted = collect_aborted(&segments, segments[0].base_offset(), last.end_offset())?;
         let mut transactions = Transactions::new(aborted);
@@ -151,15 +177,17 @@ impl Partition {
                 return Ok(None);
             }
         }
-        checkpoint.first_dirty = end;
-        self.write_checkpoint(&checkpoint)?;
+        let done = Checkpoint { first_dirty: end, ..*checkpoint };
+        self.write_checkpoint(&mut checkpoint, done)?;
         report(self, &cleaned, &pass);
         Ok(Some(cleaned))
     }
 
-    fn write_checkpoint(&self, checkpoint: &checkpoint::Checkpoint) -> Result<()> {
-        let written = checkpoint.write(self.shared.storage.as_ref(), &self.place.dir);
-        self.shared.health.guard(written)
+    fn write_checkpoint(&self, checkpoint: &mut Checkpoint, next: Checkpoint) -> Result<()> {
+        self.guard_room(next.write(self.shared.storage.as_ref(), &self.place.dir))?;
+        // Must be AFTER the write, or else a pass could rely on what is not on the disk.
+        *checkpoint = next;
+        Ok(())
     }
 
     /// Reads the dirty part, as far as its keys fit.
@@ -167,14 +195,14 @@ impl Partition {
         &self,
         segments: &[Arc<Segment>],
         cleanable: &Cleanable,
-        map_bytes_max: usize,
+        limits: &Limits<'_>,
     ) -> Result<OffsetMap> {
         let Cleanable { first_dirty, first_uncleanable, .. } = *cleanable;
         let mut secret = Secret([0; 16]);
         let random = self.shared.storage.random_bytes(&mut secret.0);
         random.map_err(|e| Error::io(&self.place.dir, "find a secret for", e))?;
         let keys = u64::try_from(first_uncleanable - first_dirty).unwrap_or(0);
-        let mut map = OffsetMap::new(secret, keys, first_dirty, map_bytes_max);
+        let mut map = OffsetMap::new(secret, keys, first_dirty, limits.map_bytes_max);
         let aborted = collect_aborted(segments, first_dirty, first_uncleanable)?;
         let mut transactions = Transactions::new(aborted);
         let is_dirty =
@@ -182,7 +210,7 @@ impl Partition {
         for segment in segments.iter().filter(is_dirty) {
             let mut is_full = false;
             segment.each_batch(first_dirty, &mut |batch| {
-                self.shared.health.check()?;
+                self.may_go_on(limits)?;
                 let header = batch.header();
                 let is_read = if header.is_control() {
                     transactions.pass_marker(header, filter::Control::of(batch));
@@ -197,6 +225,7 @@ impl Partition {
                     };
                     if !map.put(key, record.offset) {
                         is_full = true;
+                        map.speaks_up_to(record.offset - 1);
                         return Ok(ControlFlow::Break(()));
                     }
                 }
@@ -273,7 +302,7 @@ impl Partition {
         let mut writer = self.guard_room(created)?;
         for segment in group {
             segment.each_batch(base_offset, &mut |batch| {
-                self.shared.health.check()?;
+                self.may_go_on(pass.limits)?;
                 let (fate, aborted) = pass.judge(transactions, batch)?;
                 aborted.into_iter().for_each(|entry| writer.append_aborted(entry));
                 let written = match &fate {
@@ -286,6 +315,11 @@ impl Partition {
             })?;
         }
         self.guard_room(writer.finish(end_offset))
+    }
+
+    fn may_go_on(&self, limits: &Limits<'_>) -> Result<()> {
+        self.shared.health.check()?;
+        if (limits.is_stopped)() { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// A failed write is a crash of the log; but nobody needs what a full disk does not take here.

@@ -85,11 +85,18 @@ pub(crate) struct Cleanable {
     pub(crate) total_bytes: u64,
 }
 
+impl Cleanable {
+    /// Whether anything came since the last pass.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.first_dirty < self.first_uncleanable
+    }
+}
+
 /// What may be cleaned of `segments` (oldest first, the active one last), where everything below
 /// `first_dirty` was cleaned before and nothing from `limit` on may be.
 pub(crate) fn cleanable(
     segments: &[SegmentSummary],
-    first_dirty: Offset,
+    (log_start, first_dirty): (Offset, Offset),
     limit: Offset,
     min_lag_ms: i64,
     now: Timestamp,
@@ -97,7 +104,6 @@ pub(crate) fn cleanable(
     let Some((active, sealed)) = segments.split_last() else {
         return Cleanable { first_dirty, first_uncleanable: 0, cleanable_bytes: 0, total_bytes: 0 };
     };
-    let log_start = segments[0].base_offset;
     let is_known = (log_start..=active.end_offset).contains(&first_dirty);
     let first_dirty = if is_known { first_dirty } else { log_start };
     let is_young = |segment: &&SegmentSummary| {
@@ -130,19 +136,28 @@ pub(crate) fn is_due(
     oldest_dirty: Option<Timestamp>,
     now: Timestamp,
 ) -> bool {
-    let Cleanable { first_dirty, first_uncleanable, cleanable_bytes, total_bytes } = *cleanable;
-    let is_dirty = first_dirty < first_uncleanable && cleanable_bytes > 0;
+    let Cleanable { cleanable_bytes, total_bytes, .. } = *cleanable;
+    let is_dirty = cleanable.is_dirty() && cleanable_bytes > 0;
     let is_overdue =
         oldest_dirty.is_some_and(|oldest| now.saturating_sub(oldest) > policy.max_lag_ms);
-    let has_outlived = policy.record_ttl_ms.is_some_and(|ttl_ms| {
+    let is_worth_it = policy.min_dirty_ratio.is_exceeded(cleanable_bytes, total_bytes);
+    (is_dirty && (is_worth_it || is_overdue)) || is_outlived(cleanable, segments, policy, now)
+}
+
+/// Whether all records of a segment are older than records may become.
+pub(crate) fn is_outlived(
+    cleanable: &Cleanable,
+    segments: &[SegmentSummary],
+    policy: &CompactionPolicy,
+    now: Timestamp,
+) -> bool {
+    policy.record_ttl_ms.is_some_and(|ttl_ms| {
         segments.iter().any(|segment| {
-            segment.base_offset < first_uncleanable
+            segment.base_offset < cleanable.first_uncleanable
                 && segment.size_bytes > 0
                 && has_outlived(segment.largest_timestamp, ttl_ms, now)
         })
-    });
-    let is_worth_it = policy.min_dirty_ratio.is_exceeded(cleanable_bytes, total_bytes);
-    (is_dirty && (is_worth_it || is_overdue)) || has_outlived
+    })
 }
 
 /// Whether a record is older than records may become. One without a time has no age.
@@ -210,7 +225,8 @@ mod tests {
 
     #[test]
     fn the_active_segment_open_transactions_and_young_records_are_not_cleaned() {
-        let first = |limit, lag, now| cleanable(&segments(), 0, limit, lag, now).first_uncleanable;
+        let first =
+            |limit, lag, now| cleanable(&segments(), (0, 0), limit, lag, now).first_uncleanable;
         assert_eq!(first(99, 0, 0), 40);
         assert_eq!(first(20, 0, 0), 20);
         // A segment is cleaned as a whole or not at all.
@@ -222,15 +238,15 @@ mod tests {
 
     #[test]
     fn bytes_are_counted_by_whole_segments() {
-        let found = cleanable(&segments(), 20, 99, 0, 0);
+        let found = cleanable(&segments(), (0, 20), 99, 0, 0);
         assert_eq!((found.cleanable_bytes, found.total_bytes), (200, 400));
         // In the middle of a segment, after a pass whose memory was full.
-        let found = cleanable(&segments(), 25, 99, 0, 0);
+        let found = cleanable(&segments(), (0, 25), 99, 0, 0);
         assert_eq!((found.cleanable_bytes, found.total_bytes), (200, 500));
         // A position that the log does not have.
-        assert_eq!(cleanable(&segments(), 99, 99, 0, 0).first_dirty, 0);
-        assert_eq!(cleanable(&segments(), -5, 99, 0, 0).first_dirty, 0);
-        assert_eq!(cleanable(&[], 5, 99, 0, 0).cleanable_bytes, 0);
+        assert_eq!(cleanable(&segments(), (0, 99), 99, 0, 0).first_dirty, 0);
+        assert_eq!(cleanable(&segments(), (7, 5), 99, 0, 0).first_dirty, 7);
+        assert_eq!(cleanable(&[], (0, 5), 99, 0, 0).cleanable_bytes, 0);
     }
 
     #[test]
@@ -244,7 +260,7 @@ mod tests {
         };
         let segments = segments();
         let due = |policy: &CompactionPolicy, from, oldest, now| {
-            is_due(&cleanable(&segments, from, 99, 0, now), &segments, policy, oldest, now)
+            is_due(&cleanable(&segments, (0, from), 99, 0, now), &segments, policy, oldest, now)
         };
         assert!(due(&policy, 0, None, 0) && due(&policy, 10, None, 0));
         assert!(!due(&policy, 20, None, 0) && !due(&policy, 40, None, 0));
