@@ -36,12 +36,26 @@ const CORE_LOG: &[(&str, &str)] = &[
     ("config", "ids error clock storage format segment partition commit"),
     ("partitioner", ""),
     ("topic", "ids error clock storage format segment partition commit config"),
-    ("log", "ids error clock storage format segment partition commit config topic maintenance"),
+    ("members", "ids"),
+    (
+        "log",
+        "ids error clock storage format segment partition commit config topic maintenance members",
+    ),
     ("maintenance", "ids error clock storage format segment partition commit config topic log"),
-    ("producer", "ids error clock storage format segment partition commit config topic log"),
+    (
+        "producer",
+        "ids error clock storage format segment partition commit config topic log partitioner",
+    ),
     ("consumer", "ids error clock storage format segment partition commit config topic log"),
+    ("group", "ids error clock format partition commit config topic log members consumer producer"),
     ("admin", "ids error clock storage format segment partition commit config topic log"),
-    ("owner", "ids error clock storage format segment partition commit config topic log consumer"),
+    ("transaction", "ids error format partition commit config partitioner topic log producer"),
+    ("operators", "ids error partition commit log"),
+    ("inspect", "ids error storage format segment partition commit log"),
+    (
+        "owner",
+        "ids error clock storage format segment partition commit config topic log consumer operators",
+    ),
 ];
 
 const STREAMS: &[(&str, &str)] = &[

@@ -178,6 +178,7 @@ fn end_by_the_clock(log: &Weak<Inner>, stop: &Stop) {
     while !stop.comes_before(tick) {
         let Some(log) = log.upgrade() else { return };
         let timeout = log.settings().transaction_timeout;
+        log.wake_groups();
         let outcome = log.engine().and_then(|engine| end_what_is_due(&engine, timeout));
         tick = TICK;
         if let Err(error) = outcome {

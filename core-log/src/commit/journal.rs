@@ -303,8 +303,30 @@ fn proves_damage(bytes: &[u8], bad: Offset) -> bool {
 }
 
 impl Contents {
-    /// Says that a witness from elsewhere covers records that are not there.
-    pub(crate) fn mark_damaged(&mut self, reason: String) {
+    /// What there is when there is no file.
+    pub(crate) fn missing(dir: &Path) -> Self {
+        let mut contents = Self {
+            snapshot: Snapshot::default(),
+            records: Vec::new(),
+            next_offset: 0,
+            path: dir.to_owned(),
+            bytes: Vec::new(),
+            snapshot_end: 0,
+            kept_end: 0,
+            damage: None,
+        };
+        contents.mark_damaged("the commit records are missing".to_owned());
+        contents
+    }
+
+    /// A witness from elsewhere says that the records below `synced` were synced.
+    pub(crate) fn require_up_to(&mut self, synced: Offset) {
+        if synced > self.next_offset {
+            self.mark_damaged(format!("commit records up to offset {synced} were synced"));
+        }
+    }
+
+    fn mark_damaged(&mut self, reason: String) {
         self.damage.get_or_insert(Damage {
             path: self.path.clone(),
             position: size(&self.bytes[..self.kept_end]),

@@ -72,9 +72,10 @@ pub(crate) struct Decisions {
     pub(crate) rolled_back: Vec<RolledBack>,
 }
 
-/// Reads `__commits` without changing anything; makes it when there is none.
-pub(crate) fn load(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Option<Loaded>> {
-    let Some(contents) = journal::read(storage.as_ref(), dir)? else { return Ok(None) };
+/// Reads `__commits` without changing anything. What is not there at all is damaged too.
+pub(crate) fn load(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Loaded> {
+    let contents = journal::read(storage.as_ref(), dir)?;
+    let contents = contents.unwrap_or_else(|| Contents::missing(dir));
     let Snapshot { producer_ids_end, offsets, live, .. } = contents.snapshot.clone();
     let mut loaded = Loaded {
         base: OffsetTable::from_snapshot(offsets),
@@ -93,7 +94,7 @@ pub(crate) fn load(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Option<Load
             CommitsRecord::Snapshot(_) => {}
         }
     }
-    Ok(Some(loaded))
+    Ok(loaded)
 }
 
 impl Loaded {

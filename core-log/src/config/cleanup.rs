@@ -163,48 +163,6 @@ impl Cleanup {
     pub(crate) fn file_delete_delay(&self) -> Duration {
         Duration::from_millis(u64::try_from(self.file_delete_delay_ms).unwrap_or(0))
     }
-
-    /// The settings as words of a line, by Kafka's names.
-    pub(crate) fn words(&self) -> String {
-        format!(
-            "cleanup.policy={} delete.retention.ms={} min.compaction.lag.ms={} \
-             max.compaction.lag.ms={} min.cleanable.dirty.ratio={} record.ttl.ms={} \
-             file.delete.delay.ms={}",
-            self.policy,
-            self.delete_retention_ms,
-            self.min_compaction_lag_ms,
-            self.max_compaction_lag_ms,
-            self.min_dirty_ratio,
-            self.record_ttl_ms.unwrap_or(-1),
-            self.file_delete_delay_ms,
-        )
-    }
-
-    /// Reads such a line; `None` when it is none.
-    pub(crate) fn parse(words: &str) -> Option<Self> {
-        let mut settings = Self::default();
-        for word in words.split(' ') {
-            let (key, value) = word.split_once('=')?;
-            settings.set(key, value)?;
-        }
-        Some(settings)
-    }
-
-    /// Takes one of those words; `None` when it is none, or its value cannot be read.
-    pub(crate) fn set(&mut self, key: &str, value: &str) -> Option<()> {
-        let number = || value.parse::<i64>().ok();
-        match key {
-            "cleanup.policy" => self.policy = value.parse().ok()?,
-            "delete.retention.ms" => self.delete_retention_ms = number()?,
-            "min.compaction.lag.ms" => self.min_compaction_lag_ms = number()?,
-            "max.compaction.lag.ms" => self.max_compaction_lag_ms = number()?,
-            "min.cleanable.dirty.ratio" => self.min_dirty_ratio = value.parse().ok()?,
-            "record.ttl.ms" => self.record_ttl_ms = Some(number()?).filter(|ttl| *ttl >= 0),
-            "file.delete.delay.ms" => self.file_delete_delay_ms = number()?,
-            _ => return None,
-        }
-        Some(())
-    }
 }
 
 #[cfg(test)]
@@ -221,25 +179,6 @@ mod tests {
         );
         assert_eq!(policy("compacted"), Err(InvalidCleanupPolicy));
         assert_eq!(policy("delete,none"), Err(InvalidCleanupPolicy));
-    }
-
-    #[test]
-    fn settings_read_back_from_their_words() {
-        let ours = Cleanup {
-            policy: CleanupPolicy::CompactAndDelete,
-            delete_retention_ms: 1,
-            min_compaction_lag_ms: 2,
-            max_compaction_lag_ms: 3,
-            min_dirty_ratio: Ratio::percent(7),
-            record_ttl_ms: Some(4),
-            file_delete_delay_ms: 5,
-        };
-        let none = Cleanup::with_policy(CleanupPolicy::None);
-        for settings in [Cleanup::default(), none, ours] {
-            assert_eq!(Cleanup::parse(&settings.words()), Some(settings));
-            settings.validate().unwrap();
-        }
-        assert_eq!(Cleanup::default().set("min.cleanable.dirty.ratio", "2"), None);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Why: what is left must keep its offsets, its producer's numbers and its place in the log.
 //!
 //! ```text
-//!   kept from the batch    base offset, last offset delta, leader epoch, producer, sequence, flags
+//!   kept from the batch    base offset, last offset delta, leader epoch, producer, sequence, flags,
+//!                          codec, unless nothing is left to compress
 //!   counted again          record count, base and max timestamp, length, checksum
 //!   delete horizon         when it is set, the base timestamp is the horizon, and bit 6 says so
 //! ```
@@ -16,7 +17,7 @@
 
 use super::header::{CHECKSUM_END, LENGTH_END};
 use super::record::{self, RecordRef};
-use super::{Attributes, BatchHeader, BatchOverflow, HEADER_LEN};
+use super::{Attributes, BatchHeader, BatchOverflow, Compression, HEADER_LEN, compression};
 use crate::ids::Timestamp;
 
 impl BatchHeader {
@@ -53,9 +54,18 @@ pub(crate) fn rewrite(
         let len = i32::try_from(len).map_err(|_too_large| overflow(len))?;
         record::write(&mut bytes, len, deltas, record.key, record.value, &headers);
     }
+    let codec = header.attributes.compression().unwrap_or(Compression::None);
+    if codec != Compression::None && !records.is_empty() {
+        let mut packed = vec![0; HEADER_LEN];
+        compression::compress(codec, &bytes[HEADER_LEN..], &mut packed);
+        bytes = packed;
+    }
     let horizon =
         if delete_horizon.is_some() { Attributes::DELETE_HORIZON } else { Attributes::NONE };
-    let kept = Attributes(header.attributes.0 & !CODEC_AND_HORIZON);
+    let mut kept = Attributes(header.attributes.0 & !HORIZON);
+    if records.is_empty() {
+        kept = kept.with_compression(Compression::None);
+    }
     let too_long = overflow(bytes.len());
     let mut written = BatchHeader {
         length: i32::try_from(bytes.len() - LENGTH_END).map_err(|_too_long| too_long)?,
@@ -72,8 +82,8 @@ pub(crate) fn rewrite(
     Ok((bytes, written))
 }
 
-/// The codec's bits and that of the delete horizon: what is written again says them anew.
-const CODEC_AND_HORIZON: i16 = 0x07 | Attributes::DELETE_HORIZON.0;
+/// The bit of the delete horizon: what is written again says it anew.
+const HORIZON: i16 = Attributes::DELETE_HORIZON.0;
 
 #[cfg(test)]
 mod tests {
@@ -116,6 +126,36 @@ mod tests {
             assert_eq!((written.base_offset, written.last_offset()), (100, 102));
             assert_eq!((written.base_sequence, written.last_sequence()), (9, 11));
             assert_eq!((written.leader_epoch, written.max_timestamp), (4, 70));
+        }
+    }
+
+    #[test]
+    fn what_was_compressed_is_compressed_again_and_an_emptied_batch_is_not() {
+        for codec in Compression::ALL {
+            let mut builder = BatchBuilder::with_compression(codec);
+            for key in 0..50_u8 {
+                builder.push(1, Some(&[key]), Some(&[7; 40]), crate::format::NO_HEADERS).unwrap();
+            }
+            builder.pack(codec).unwrap();
+            let stamp = Stamp {
+                base_offset: 3,
+                leader_epoch: 0,
+                attributes: Attributes::NONE,
+                producer_id: ProducerId(7),
+                producer_epoch: ProducerEpoch(2),
+                base_sequence: 9,
+            };
+            let header = builder.stamp(&stamp);
+            let view = BatchView::parse(builder.bytes()).unwrap();
+            let records: Vec<_> = view.records().map(Result::unwrap).step_by(2).collect();
+            let (bytes, written) = rewrite(&header, &records, Some(5)).unwrap();
+            let again = BatchView::parse(&bytes).unwrap();
+            again.verify_crc().unwrap();
+            assert_eq!(again.records().map(Result::unwrap).collect::<Vec<_>>(), records);
+            assert_eq!(written.attributes.compression(), Ok(codec));
+            let (bytes, emptied) = rewrite(&header, &[], None).unwrap();
+            assert_eq!((bytes.len(), BatchView::parse(&bytes).unwrap().records().count()), (61, 0));
+            assert_eq!(emptied.attributes.compression(), Ok(Compression::None));
         }
     }
 

@@ -31,9 +31,9 @@ use crate::partition::text_file::{self, Text};
 use crate::storage::Storage;
 use crate::topic::Topic;
 
-const META: &str = "meta.properties";
-const TOPICS: &str = "topics.checkpoint";
-const CLEAN: &str = "clean-shutdown";
+pub(crate) const META: &str = "meta.properties";
+pub(crate) const TOPICS: &str = "topics.checkpoint";
+pub(crate) const CLEAN: &str = "clean-shutdown";
 pub(crate) const LOCK: &str = ".lock";
 pub(crate) const SOCKET: &str = ".owner.sock";
 pub(crate) const COMMITS_DIR: &str = "__commits-0";
@@ -66,7 +66,8 @@ pub(crate) fn partition_dir(dir: &Path, topic: &TopicName, partition: u32) -> Pa
 ///
 /// # Errors
 ///
-/// [`Error::NotALog`]: it holds something else. [`Error::UnsupportedVersion`], [`Error::Damaged`].
+/// [`Error::NotALog`]: it holds something else. [`Error::UnsupportedVersion`]; [`Error::Damaged`]: it is
+/// a log whose id cannot be read.
 pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogId>> {
     let path = dir.join(META);
     match text_file::read(storage, &path)? {
@@ -74,6 +75,11 @@ pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogI
         Text::Damaged => Err(damaged(path, "its checksum does not fit")),
         Text::Missing => {
             let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
+            let has = |name: &str| names.iter().any(|found| found == name);
+            let is_more = |name: &&String| !TOLERATED.contains(&name.as_str());
+            if has(COMMITS_DIR) && has(TOPICS) && names.iter().any(|name| is_more(&name)) {
+                return Err(damaged(path, "it is missing"));
+            }
             match names.into_iter().find(|name| !TOLERATED.contains(&name.as_str())) {
                 Some(found) => Err(Error::NotALog { path: dir.to_owned(), found }),
                 None => Ok(None),
@@ -82,7 +88,8 @@ pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogI
     }
 }
 
-fn parse_meta(path: &Path, text: &str) -> Result<LogId> {
+/// The id in `meta.properties`.
+pub(crate) fn parse_meta(path: &Path, text: &str) -> Result<LogId> {
     let value = |key| text.lines().find_map(|line| line.strip_prefix(key));
     let found = value("version=").unwrap_or_default();
     if found != VERSION {
@@ -137,51 +144,24 @@ pub(crate) fn write_topics<'a>(
 
 fn topic_line(topic: &Topic) -> String {
     let settings = topic.settings();
-    let or_minus_one = |text: Option<String>| text.unwrap_or_else(|| "-1".to_owned());
-    format!(
-        "{} {} partitions={} segment.bytes={} segment.ms={} index.interval.bytes={} \
-         retention.ms={} retention.bytes={} max.message.bytes={} \
-         message.timestamp.after.max.ms={} message.timestamp.before.max.ms={} \
-         message.timestamp.type={} {}\n",
-        topic.id(),
-        topic.name(),
-        settings.partitions,
-        settings.segment_bytes,
-        settings.segment_ms,
-        settings.index_interval_bytes,
-        or_minus_one(settings.retention_ms.map(|ms| ms.to_string())),
-        or_minus_one(settings.retention_bytes.map(|bytes| bytes.to_string())),
-        settings.max_batch_bytes,
-        settings.timestamp_after_max_ms,
-        settings.timestamp_before_max_ms,
-        settings.timestamp_type,
-        settings.cleanup.words(),
-    )
+    let mut line = format!("{} {} partitions={}", topic.id(), topic.name(), settings.partitions);
+    for (name, value) in settings.to_kafka() {
+        write!(line, " {name}={value}").expect("writing to a string cannot fail");
+    }
+    line.push('\n');
+    line
 }
 
-fn parse_topic(line: &str) -> Option<Topic> {
+/// One line of `topics.checkpoint`.
+pub(crate) fn parse_topic(line: &str) -> Option<Topic> {
     let mut words = line.split(' ');
     let id = words.next()?.parse().ok()?;
     let name = TopicName::new(words.next()?).ok()?;
     let mut settings = TopicSettings::default();
     for word in words {
-        let (key, value) = word.split_once('=')?;
-        match key {
-            "partitions" => settings.partitions = value.parse().ok()?,
-            "segment.bytes" => settings.segment_bytes = value.parse().ok()?,
-            "segment.ms" => settings.segment_ms = value.parse().ok()?,
-            "index.interval.bytes" => settings.index_interval_bytes = value.parse().ok()?,
-            "retention.ms" => settings.retention_ms = value.parse().ok().filter(|ms| *ms >= 0),
-            "retention.bytes" => settings.retention_bytes = value.parse().ok(),
-            "max.message.bytes" => settings.max_batch_bytes = value.parse().ok()?,
-            "message.timestamp.after.max.ms" => {
-                settings.timestamp_after_max_ms = value.parse().ok()?;
-            }
-            "message.timestamp.before.max.ms" => {
-                settings.timestamp_before_max_ms = value.parse().ok()?;
-            }
-            "message.timestamp.type" => settings.timestamp_type = value.parse().ok()?,
-            _ => settings.cleanup.set(key, value)?,
+        match word.split_once('=')? {
+            ("partitions", value) => settings.partitions = value.parse().ok()?,
+            (name, value) => settings.set(name, value).ok()?,
         }
     }
     settings.validate().ok()?;
@@ -204,7 +184,8 @@ pub(crate) fn read_clean(storage: &dyn Storage, dir: &Path) -> Result<Option<Cle
     }
 }
 
-fn parse_clean(text: &str) -> Option<CleanShutdown> {
+/// The text of `clean-shutdown`.
+pub(crate) fn parse_clean(text: &str) -> Option<CleanShutdown> {
     let mut lines = text.lines();
     let commits_end = lines.next()?.strip_prefix("commits ")?.parse().ok()?;
     let mut witnesses = BTreeMap::new();
@@ -260,6 +241,18 @@ mod tests {
             let topic = Topic::new(name.clone(), id, settings);
             assert_eq!(parse_topic(topic_line(&topic).trim_end()), Some(topic));
         }
+    }
+
+    #[test]
+    fn a_line_of_a_log_with_fewer_settings_has_the_defaults_of_the_others() {
+        let line = "00000000-0000-4000-8000-000000000000 t partitions=3 segment.bytes=1073741824 \
+                    segment.ms=604800000 index.interval.bytes=4096 retention.ms=-1 \
+                    retention.bytes=-1 max.message.bytes=1048588 \
+                    message.timestamp.after.max.ms=3600000 \
+                    message.timestamp.before.max.ms=9223372036854775807";
+        let expected =
+            TopicSettings { partitions: 3, retention_ms: None, ..TopicSettings::default() };
+        assert_eq!(parse_topic(line).map(|topic| topic.settings().clone()), Some(expected));
     }
 
     #[test]

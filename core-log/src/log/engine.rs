@@ -17,14 +17,14 @@ use parking_lot::{Mutex, RwLock};
 
 use super::directory::{self, COMMITS_DIR, CleanShutdown};
 use super::report::{EndedTransaction, PartitionRecovery, RecoveryReport};
-use crate::commit::recovery::{self, Decisions};
+use crate::commit::recovery::{self, Decisions, Loaded};
 use crate::commit::{COMMITS, CommitSettings, Commits, CommitsDamage, Directory, sync_all};
 use crate::config::{LogSettings, TopicSettings};
 use crate::error::{Error, Result};
 use crate::ids::{LogId, Offset, ProducerId, TopicId, TopicName, TopicPartition};
-use crate::partition::recovery::{OpenRequest, Opened, open as open_partition};
+use crate::partition::recovery::{OpenRequest, Opened, is_made_first, open as open_partition};
 use crate::partition::{Partition, Shared};
-use crate::segment::Place;
+use crate::segment::{Place, WITNESS_LOST};
 use crate::topic::Topic;
 
 /// How many partitions are synced at the same time.
@@ -87,29 +87,21 @@ impl Engine {
         let topics = directory::read_topics(storage, &dir)?;
         let clean = directory::read_clean(storage, &dir)?;
         let commits_dir = dir.join(COMMITS_DIR);
-        let loaded = recovery::load(&shared.storage, &commits_dir)?;
-        let mut loaded = loaded.ok_or_else(|| commits_missing(&commits_dir))?;
+        let mut loaded = recovery::load(&shared.storage, &commits_dir)?;
+        loaded.contents.require_up_to(clean.as_ref().map_or(0, |clean| clean.commits_end));
         let mut report = RecoveryReport {
             was_closed: clean.is_some(),
             was_rebooted: loaded.boot_id() != boot_id,
             ..RecoveryReport::default()
         };
-        let may_have_lost = !report.was_closed && report.was_rebooted;
-        let mut witnesses = loaded.witnesses();
-        let clean = clean.unwrap_or_default();
-        for (partition, offset) in &clean.witnesses {
-            let known = witnesses.entry(*partition).or_insert(0);
-            *known = (*known).max(*offset);
-        }
-        directory::remove_clean(storage, &dir)?;
+        let before = Before::of(&loaded, clean, &report);
         let mut table = Table::default();
-        let evidence =
-            table.open_all(&shared, &dir, topics, &witnesses, may_have_lost, &mut report)?;
-        let claimed = Offset::from(evidence.commit_claim).max(clean.commits_end);
-        if claimed > loaded.contents.next_offset {
-            loaded
-                .contents
-                .mark_damaged(format!("commit records up to offset {claimed} were synced"));
+        let evidence = table.open_all(&shared, &dir, topics, &before, &mut report)?;
+        loaded.contents.require_up_to(evidence.commit_claim.into());
+        // Must be BEFORE anything is appended. While the commit records are damaged nothing is, and what a
+        // clean close witnessed is all that is known.
+        if loaded.contents.damage.is_none() {
+            directory::remove_clean(storage, &dir)?;
         }
         let commit_settings = CommitSettings {
             boot_id,
@@ -158,6 +150,11 @@ impl Engine {
 
     pub(crate) fn topics(&self) -> Vec<Topic> {
         self.table.read().topics.values().cloned().collect()
+    }
+
+    /// How many topics there are.
+    pub(crate) fn topic_count(&self) -> usize {
+        self.table.read().topics.len()
     }
 
     pub(crate) fn topic(&self, name: &str) -> Result<Topic> {
@@ -213,6 +210,42 @@ impl Engine {
         Ok(topic)
     }
 
+    /// Changes the settings of a topic; durable when this returns.
+    pub(crate) fn alter_topic(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut TopicSettings) -> Result<()>,
+    ) -> Result<Topic> {
+        let _one_at_a_time = self.creating.lock();
+        self.shared.health.check()?;
+        let before = self.topic(name)?;
+        let mut settings = before.settings().clone();
+        change(&mut settings)?;
+        settings.validate()?;
+        if settings.partitions != before.partitions() {
+            let reason = "a topic keeps its partitions: keys would move to others";
+            return Err(Error::InvalidSetting { setting: "partitions", reason });
+        }
+        self.shared.reserve.require()?;
+        let topic = Topic::new(before.name().clone(), before.id(), settings);
+        // Must be BEFORE it is used, or else a power cut could take back what somebody relies on.
+        self.shared.health.guard(self.write_topics_with(&topic))?;
+        let options = topic.settings().partition_options();
+        let mut table = self.table.write();
+        for partition in table.partitions.get(&topic.id()).into_iter().flatten() {
+            partition.set_options(options);
+        }
+        table.topics.insert(topic.name().clone(), topic.clone());
+        Ok(topic)
+    }
+
+    fn write_topics_with(&self, topic: &Topic) -> Result<()> {
+        let mut topics: BTreeMap<_, _> =
+            self.topics().into_iter().map(|topic| (topic.name().clone(), topic)).collect();
+        topics.insert(topic.name().clone(), topic.clone());
+        directory::write_topics(self.shared.storage.as_ref(), &self.dir, topics.values())
+    }
+
     /// A creation that did not finish leaves directories without records; anything else is not ours.
     fn clear_leftover(&self, topic: &Topic, partition: u32) -> Result<()> {
         let storage = self.shared.storage.as_ref();
@@ -221,13 +254,14 @@ impl Engine {
             return Ok(());
         }
         let names = storage.list(&place.dir).map_err(|e| Error::io(&place.dir, "list", e))?;
-        let is_empty_file = |name: &String| {
+        let holds_nothing = |name: &String| -> Result<bool> {
             let path = place.dir.join(name);
             let len = storage.open_read_only(&path).and_then(|file| file.len());
-            len.map(|len| len == 0).map_err(|e| Error::io(&path, "read", e))
+            let len = len.map_err(|e| Error::io(&path, "read", e))?;
+            Ok(len == 0 || is_made_first(storage, &place.dir, name)?)
         };
         for name in &names {
-            if !is_empty_file(name)? {
+            if !holds_nothing(name)? {
                 return Err(Error::NotALog { path: place.dir, found: name.clone() });
             }
         }
@@ -244,10 +278,7 @@ impl Engine {
         }
         storage.sync_dir(&self.dir).map_err(|e| Error::io(&self.dir, "sync", e))?;
         // Must be AFTER the directories are durable, or else a topic could be without partitions.
-        let mut topics: BTreeMap<_, _> =
-            self.topics().into_iter().map(|topic| (topic.name().clone(), topic)).collect();
-        topics.insert(topic.name().clone(), topic.clone());
-        directory::write_topics(storage, &self.dir, topics.values())?;
+        self.write_topics_with(topic)?;
         Ok(partitions)
     }
 
@@ -295,14 +326,37 @@ impl Engine {
     }
 }
 
-fn commits_missing(dir: &Path) -> Error {
-    Error::Damaged {
-        topic: COMMITS.to_owned(),
-        partition: 0,
-        path: dir.to_owned(),
-        position: 0,
-        offset: 0,
-        reason: "the commit records are missing".to_owned(),
+/// What is known of a partition's state before it is opened.
+#[derive(Debug)]
+pub(super) struct Before {
+    witnesses: BTreeMap<TopicPartition, Offset>,
+    /// The witness of a partition that has none.
+    otherwise: Offset,
+    may_have_lost: bool,
+}
+
+impl Before {
+    fn of(loaded: &Loaded, clean: Option<CleanShutdown>, report: &RecoveryReport) -> Self {
+        let mut witnesses = loaded.witnesses();
+        let is_damaged = loaded.contents.damage.is_some();
+        let otherwise = match clean {
+            // Nobody knows what has been lost with the commit records: nothing may be cut.
+            None if is_damaged => {
+                witnesses.clear();
+                WITNESS_LOST
+            }
+            _ => 0,
+        };
+        for (partition, offset) in clean.into_iter().flat_map(|clean| clean.witnesses) {
+            let known = witnesses.entry(partition).or_insert(0);
+            *known = (*known).max(offset);
+        }
+        let may_have_lost = !is_damaged && !report.was_closed && report.was_rebooted;
+        Self { witnesses, otherwise, may_have_lost }
+    }
+
+    fn witness(&self, partition: TopicPartition) -> Offset {
+        self.witnesses.get(&partition).copied().unwrap_or(self.otherwise)
     }
 }
 
@@ -357,16 +411,15 @@ impl Table {
         shared: &Shared,
         dir: &Path,
         topics: Vec<Topic>,
-        witnesses: &BTreeMap<TopicPartition, Offset>,
-        may_have_lost: bool,
+        before: &Before,
         report: &mut RecoveryReport,
     ) -> Result<Evidence> {
         let mut evidence = Evidence { producer_id_max: -1, commit_claim: 0 };
         for topic in topics {
             let mut partitions = Vec::new();
             for partition in 0..topic.partitions() {
-                let witness = witnesses.get(&topic.partition(partition)).copied().unwrap_or(0);
-                let request = request(dir, &topic, partition, witness, may_have_lost);
+                let witness = before.witness(topic.partition(partition));
+                let request = request(dir, &topic, partition, witness, before.may_have_lost);
                 let opened = open_partition(shared, request)?;
                 evidence.producer_id_max = evidence.producer_id_max.max(opened.producer_id_max);
                 evidence.commit_claim = evidence.commit_claim.max(opened.commit_claim);

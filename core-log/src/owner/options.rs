@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::log::directory::{self, LOCK};
 use crate::log::{Inner, Log};
 use crate::storage::disk::DiskStorage;
+use crate::storage::pool::PooledStorage;
 use crate::storage::{LockGuard, Storage};
 
 /// How often a directory that is locked is tried again.
@@ -114,6 +115,15 @@ impl LogOptions {
         self
     }
 
+    /// How many files the log keeps open at the same time; by default half of what the process may
+    /// (`ulimit -n`). Those that were not used for the longest time are closed when another one is
+    /// needed, and opened again when they are: a log may have far more partitions than that.
+    #[must_use]
+    pub fn open_files_max(mut self, files: usize) -> Self {
+        self.settings.open_files_max = Some(files);
+        self
+    }
+
     /// Makes the log wrong on purpose, to show that a checker notices.
     #[cfg(any(test, feature = "test-util"))]
     #[must_use]
@@ -140,6 +150,11 @@ impl LogOptions {
             settings.reserve_bytes.get_or_insert(RESERVE_BYTES);
             Arc::new(DiskStorage::new())
         });
+        let storage: Arc<dyn Storage> =
+            match settings.open_files_max.or_else(|| storage.open_files_max()) {
+                Some(max) => Arc::new(PooledStorage::new(storage, max)),
+                None => storage,
+            };
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         prepare(storage.as_ref(), &dir, settings.create)?;
         let guard = lock(storage.as_ref(), clock.as_ref(), &dir, self.lock_timeout)?;

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::format::{BatchBuilder, EndTransactionMarker};
+use crate::format::{BatchBuilder, CompressionType, EndTransactionMarker};
 use crate::ids::{
     Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName, TopicPartition,
 };
@@ -184,6 +184,7 @@ impl PartitionLayer {
                 file_delete_delay: std::time::Duration::ZERO,
                 timestamp_type: options.timestamp_type,
                 max_batch_bytes: options.max_batch_bytes,
+                compression: CompressionType::Producer,
                 timestamp_before_max_ms: options.timestamp_before_max_ms,
                 timestamp_after_max_ms: options.timestamp_after_max_ms,
             },
@@ -206,6 +207,7 @@ impl PartitionLayer {
     ///
     /// The partition's refusals.
     pub fn append(&self, batch: &mut BatchBuilder, claim: &BatchClaim) -> Result<Appended> {
+        batch.pack(batch.compression())?;
         self.partition.validate(batch)?;
         let claim = Claim {
             producer_id: claim.producer_id,
@@ -362,7 +364,7 @@ impl PartitionLayer {
         }
         let shared = self.partition.shared.clone();
         let (id, place) = (self.partition.id, Arc::clone(&self.partition.place));
-        let (options, dir) = (self.partition.options, self.dir.clone());
+        let (options, dir) = (self.partition.options(), self.dir.clone());
         cleaned::truncate(&shared.storage, &place, to)?;
         for base in snapshot::list(shared.storage.as_ref(), &dir)?.into_iter().filter(|b| *b > to) {
             let path = snapshot::path(&dir, base);

@@ -4,7 +4,7 @@
 //! position (a store's checkpoint) remembers the epoch beside it, and sees that it no longer fits.
 //!
 //! `leader-epoch-checkpoint`, text: the version (0), the count, then one line `epoch start-offset`
-//! for each epoch. Epochs and start offsets ascend. No file means epoch 0 from the beginning.
+//! for each epoch. Epochs and start offsets ascend. No line means epoch 0 from the beginning.
 //!
 //! On crash: replaced as a whole, before the first batch of a new epoch is written; a file that is
 //! not readable is made again from the batches, which carry their epoch.
@@ -48,6 +48,11 @@ impl LeaderEpochs {
             self.starts.retain(|(_, known)| *known < base_offset);
             self.starts.push((epoch, base_offset));
         }
+    }
+
+    /// All epochs and where they start, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, Offset)> + '_ {
+        self.starts.iter().copied()
     }
 
     /// The file's text.

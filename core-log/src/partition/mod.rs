@@ -50,6 +50,7 @@ pub use fetch::{FetchBound, Fetched, PartitionOffsets};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::format::CompressionType;
 use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 use crate::segment::{Damage, Place, Segment, SegmentOptions, SegmentWriter};
 use crate::storage::Storage;
@@ -57,7 +58,7 @@ use changes::Changes;
 use compaction::plan::CompactionPolicy;
 use health::Health;
 use leader_epochs::LeaderEpochs;
-use producer_state::{OpenSpan, ProducerState};
+use producer_state::{OpenSpan, ProducerEntry, ProducerState};
 use promises::Promises;
 use reserve::Reserve;
 use retention::RetentionPolicy;
@@ -88,6 +89,7 @@ pub(crate) struct PartitionOptions {
     pub(crate) file_delete_delay: Duration,
     pub(crate) timestamp_type: TimestampType,
     pub(crate) max_batch_bytes: u32,
+    pub(crate) compression: CompressionType,
     pub(crate) timestamp_before_max_ms: i64,
     pub(crate) timestamp_after_max_ms: i64,
 }
@@ -134,7 +136,7 @@ pub(crate) struct Partition {
     id: TopicPartition,
     place: Arc<Place>,
     shared: Shared,
-    options: PartitionOptions,
+    options: RwLock<PartitionOptions>,
     writer: Mutex<Writer>,
     /// Oldest first. Taken before it is changed: the writer's lock; held: never while writing.
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
@@ -175,6 +177,20 @@ impl Partition {
     /// What is wrong with it, if something is.
     pub(crate) fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
+    }
+
+    fn options(&self) -> PartitionOptions {
+        *self.options.read()
+    }
+
+    /// Takes and keeps records in another way from now on; what is there already stays as it is until
+    /// retention looks at it again.
+    pub(crate) fn set_options(&self, options: PartitionOptions) {
+        let mut writer = self.writer.lock();
+        *self.options.write() = options;
+        if let Some(log) = &mut writer.log {
+            log.set_options(options.segment);
+        }
     }
 
     /// Everything below this offset is on the disk.
@@ -221,6 +237,17 @@ impl Partition {
         Some(self.writer.lock().producers.get(producer)?.open?.end_offset)
     }
 
+    /// Where the data of this producer's open transaction begins, if it has written here.
+    pub(crate) fn open_start(&self, producer: ProducerId) -> Option<Offset> {
+        Some(self.writer.lock().producers.get(producer)?.open?.first_offset)
+    }
+
+    /// What is known of all producers, by id.
+    pub(crate) fn producers(&self) -> Vec<(ProducerId, ProducerEntry)> {
+        let writer = self.writer.lock();
+        writer.producers.iter().map(|(id, entry)| (id, entry.clone())).collect()
+    }
+
     /// Waits until everything below `target` is on the disk.
     ///
     /// # Errors
@@ -250,6 +277,9 @@ impl Partition {
         // Must be AFTER the sync, or else readers could see what a power cut takes back.
         writer.promises.keep_below(end);
         self.publish(&writer, self.log_end());
+        if let Some(log) = &mut writer.log {
+            log.seal_front();
+        }
         Ok(end)
     }
 

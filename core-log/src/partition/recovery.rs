@@ -14,6 +14,8 @@
 //! * Below the witness nothing is cut: the partition is then readable up to the damage only.
 //! * The epoch is raised before anything is appended, whenever offsets could be given away twice.
 //! * Everything that is served is on the disk when this returns.
+//! * The files of the log start and of the epochs are there from the beginning on, so that one that is
+//!   missing is noticed.
 //!
 //! On crash: every step can be done again; the raise is repeated as long as the log has not recorded
 //! that it was recovered in this start of the machine.
@@ -39,9 +41,10 @@ use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
 use crate::ids::{Offset, Timestamp, TopicPartition};
 use crate::segment::cleaned;
 use crate::segment::{
-    AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport,
+    AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport, WITNESS_LOST,
     recover_active,
 };
+use crate::storage::Storage;
 
 /// What opening a partition needs to know.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ pub(crate) struct OpenRequest {
     pub(crate) id: TopicPartition,
     pub(crate) place: Arc<Place>,
     pub(crate) options: PartitionOptions,
-    /// Below this offset everything was synced.
+    /// Below this offset everything was synced; [`WITNESS_LOST`] when nobody knows.
     pub(crate) witness: Offset,
     /// What was not synced may be gone without a trace: the machine has been started again.
     pub(crate) may_have_lost: bool,
@@ -90,6 +93,9 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
     cleaned::settle(storage, &request.place)?;
     let mut bases = Segment::list(storage.as_ref(), &request.place)?;
+    if request.is_new && bases.is_empty() {
+        create_positions(shared, &request)?;
+    }
     let stored = read_log_start(shared, &request)?;
     // A start that cannot be read is where the files begin.
     let log_start = stored.unwrap_or_else(|| bases.first().copied().unwrap_or(0));
@@ -112,7 +118,10 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
         }
     } else if !request.is_new {
         // The first segment is on the disk before a topic is in the list.
-        let reason = format!("the log was synced up to offset {witness}");
+        let reason = match witness {
+            WITNESS_LOST => "a partition has one from the beginning on".to_owned(),
+            witness => format!("the log was synced up to offset {witness}"),
+        };
         found.damage = Some(missing(dir, log_start, &reason));
     } else {
         let writer =
@@ -129,15 +138,44 @@ fn missing(dir: &Path, base_offset: Offset, why: &str) -> Damage {
     Damage { path, position: 0, offset: base_offset, reason }
 }
 
-/// Where the log starts; `None` when the file cannot be believed.
+/// The files that say where a new partition begins; its directory is synced with its first segment.
+fn create_positions(shared: &Shared, request: &OpenRequest) -> Result<()> {
+    let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
+    for (name, text) in [
+        (LOG_START_FILE, text_file::sealed("0\n")),
+        (leader_epochs::FILE_NAME, LeaderEpochs::default().to_text()),
+    ] {
+        let path = dir.join(name);
+        if !storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
+            text_file::create(storage, dir, name, text.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is one of those that a partition has before its first segment, as it was made then.
+pub(crate) fn is_made_first(storage: &dyn Storage, dir: &Path, name: &str) -> Result<bool> {
+    let is_made_with = |text: &str| {
+        let bytes = text_file::read_bytes(storage, &dir.join(name))?;
+        Ok(bytes.is_some_and(|bytes| text.as_bytes().starts_with(&bytes)))
+    };
+    match name {
+        LOG_START_FILE => is_made_with(&text_file::sealed("0\n")),
+        leader_epochs::FILE_NAME => is_made_with(&LeaderEpochs::default().to_text()),
+        _ => Ok(false),
+    }
+}
+
+/// Where the log starts; `None` when the file cannot be believed, or is missing.
 fn read_log_start(shared: &Shared, request: &OpenRequest) -> Result<Option<Offset>> {
     let path = request.place.dir.join(LOG_START_FILE);
     let stored = match text_file::read(shared.storage.as_ref(), &path)? {
         Text::Proven(text) => {
             text.trim_end().parse().ok().filter(|start| (0..=BASE_OFFSET_MAX).contains(start))
         }
-        Text::Missing => Some(0),
-        Text::Damaged => None,
+        // Only who brings files that this log did not write has none.
+        Text::Missing if request.is_new => Some(0),
+        Text::Missing | Text::Damaged => None,
     };
     Ok(stored)
 }
@@ -159,7 +197,7 @@ fn remove_below(
 fn read_epochs(shared: &Shared, request: &OpenRequest) -> Result<Option<LeaderEpochs>> {
     let path = request.place.dir.join(leader_epochs::FILE_NAME);
     let Some(bytes) = text_file::read_bytes(shared.storage.as_ref(), &path)? else {
-        return Ok(Some(LeaderEpochs::default()));
+        return Ok(request.is_new.then(LeaderEpochs::default));
     };
     Ok(std::str::from_utf8(&bytes).ok().and_then(LeaderEpochs::parse))
 }
@@ -401,8 +439,9 @@ impl Found {
             Some(damage) => damage.offset,
             None => self.segments.last().map_or(self.log_start, |segment| segment.end_offset()),
         };
-        let must_raise =
-            self.damage.is_none() && (request.may_have_lost || self.tail.cut_bytes > 0);
+        // Epochs that are made again from the batches lack one that has written none yet.
+        let is_doubtful = request.may_have_lost || self.tail.cut_bytes > 0 || replay.epochs_lost;
+        let must_raise = self.damage.is_none() && is_doubtful;
         if must_raise {
             replay.epochs.raise(log_end);
         }
@@ -417,7 +456,7 @@ impl Found {
             id: request.id,
             place: request.place,
             shared: shared.clone(),
-            options: request.options,
+            options: RwLock::new(request.options),
             writer: Mutex::new(Writer {
                 log: self.writer,
                 producers: replay.producers,
@@ -433,7 +472,10 @@ impl Found {
             log_end: log_end.into(),
             // Recovery has synced all that it kept. A damaged partition keeps its witness, or else the
             // next start could take the damage for a torn tail.
-            syncs: SyncGroup::new(log_end.max(request.witness)),
+            syncs: SyncGroup::new(match request.witness {
+                WITNESS_LOST => log_end,
+                witness => log_end.max(witness),
+            }),
             epochs: replay.epochs,
             damage: self.damage,
         };

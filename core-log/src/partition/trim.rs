@@ -83,7 +83,7 @@ impl Partition {
         let stable = self.last_stable.load(Ordering::Acquire);
         let limit = self.upkeep.held(&self.shared, &self.place)?.map_or(stable, |h| h.min(stable));
         let mut segments = self.summaries();
-        let planned = plan(&segments, &self.options.retention, now, limit);
+        let planned = plan(&segments, &self.options().retention, now, limit);
         if planned.roll_active {
             self.sync_to(self.log_end())?;
             let mut writer = self.writer.lock();
@@ -147,7 +147,7 @@ impl Partition {
             Removal::Now => segment.remove_files(),
             Removal::Later => {
                 let aside = segment.set_aside()?;
-                self.upkeep.set_aside(&self.shared, self.options.file_delete_delay, aside);
+                self.upkeep.set_aside(&self.shared, self.options().file_delete_delay, aside);
                 Ok(())
             }
         });

@@ -11,7 +11,10 @@
 //! clean; only writing them again makes a sync write them.
 //!
 //! Invariants
-//! * In front of the witness nothing is ever cut, whatever is wrong with it.
+//! * In front of the witness nothing is ever cut, whatever is wrong with it. Where the witnesses themselves
+//!   are lost, nothing is cut at all.
+//! * Every checksum is verified, but for batches in front of the witness whose headers the segment's last
+//!   seal proves: then the work is in proportion to what was written since.
 //! * The order is: copy the tail to quarantine and sync it; write the kept bytes again and sync
 //!   them; only then cut and sync. A crash in between recovers to the same end.
 //! * When this returns, everything that is kept is on the disk and everything behind it is gone,
@@ -33,6 +36,10 @@ use crate::error::{Error, Result};
 use crate::format::{BatchHeader, BatchView, EndTransactionMarker};
 use crate::ids::Offset;
 use crate::storage::{File, Storage};
+
+/// A witness for a partition of which nobody knows any more up to where it was synced: whatever is wrong
+/// is then damage, and a file that ends after a whole batch is all that there was.
+pub const WITNESS_LOST: Offset = Offset::MAX;
 
 /// What recovery of the last segment did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +91,8 @@ struct Recovery<'a> {
     log: Arc<dyn File>,
     tracker: Tracker,
     witness: Offset,
+    /// In front of this position every header is as it was when the last seal was written.
+    proven_below: u64,
     buffer: Vec<u8>,
     visitor: &'a mut Visitor<'a>,
 }
@@ -108,8 +117,10 @@ pub fn recover_active<'a>(
     let segment = Segment::new(storage, place, base_offset, options, Indexes::in_memory());
     segment.log.get_or_init(|| Arc::clone(&log));
     let tracker = Tracker::new(base_offset, options.index_interval_bytes);
-    let mut recovery = Recovery { segment, log, tracker, witness, buffer: Vec::new(), visitor };
-    let len = recovery.log.len().map_err(|e| Error::io(&path, "read", e))?;
+    let len = log.len().map_err(|e| Error::io(&path, "read", e))?;
+    let proven_below = segment.proven_by_seal(&*log, len)?;
+    let buffer = Vec::new();
+    let mut recovery = Recovery { segment, log, tracker, witness, proven_below, buffer, visitor };
     let tail = match recovery.read(len)? {
         Ok(tail) => tail,
         Err(damage) => {
@@ -134,7 +145,7 @@ impl Recovery<'_> {
         let mut previous = None;
         loop {
             let (position, expected) = (walk.position(), walk.expected());
-            if expected >= self.witness {
+            if expected >= self.witness || self.witness == WITNESS_LOST {
                 unwitnessed_from.get_or_insert(position);
             }
             let bad = match walk.step().map_err(|e| self.segment.io(Kind::Log, "read", e))? {
@@ -165,7 +176,7 @@ impl Recovery<'_> {
             break;
         }
         let (cut_at, end_offset) = (self.segment.size(), self.segment.end_offset());
-        if end_offset < self.witness {
+        if end_offset < self.witness && self.witness != WITNESS_LOST {
             let reason = format!("the file ends, it was synced up to offset {}", self.witness);
             return Ok(Err(self.segment.damage(cut_at, end_offset, reason)));
         }
@@ -194,8 +205,9 @@ impl Recovery<'_> {
         Ok(self.segment.damage(position, expected, bad))
     }
 
-    /// Looks closer at a batch whose header is in order: behind the witness the checksum must be
-    /// right, and that of a marker everywhere, as its content counts.
+    /// Looks closer at a batch whose header is in order: its checksum must be right, as what it says of
+    /// its producer counts. In front of the witness, where a seal proves the headers, only that of a marker,
+    /// whose content counts too.
     fn examine(
         &mut self,
         position: u64,
@@ -206,7 +218,8 @@ impl Recovery<'_> {
             return Ok(Err(BadBatch::Gap { expected, found }));
         }
         let io = |e| self.segment.io(Kind::Log, "read", e);
-        if header.is_control() || header.base_offset >= self.witness {
+        let is_trusted = header.base_offset < self.witness && self.witness != WITNESS_LOST;
+        if header.is_control() || !is_trusted || position >= self.proven_below {
             let verdict = verify_checksum(&*self.log, position, header, &mut self.buffer);
             if let Err(mismatch) = verdict.map_err(io)? {
                 return Ok(Err(mismatch.into()));

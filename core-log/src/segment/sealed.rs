@@ -29,7 +29,7 @@ use super::writer::{adopt_seal, write_file, write_seal};
 use super::{Aborted, AbortedTransaction, Damage, Indexes, Place, Segment, SegmentOptions};
 use crate::error::{Error, Result};
 use crate::ids::Offset;
-use crate::storage::Storage;
+use crate::storage::{File, Storage};
 
 /// What opening a complete segment found.
 #[derive(Debug)]
@@ -146,6 +146,20 @@ impl Segment {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.io(kind, "open", error)),
         }
+    }
+
+    /// How much of the last segment its seal proves, which speaks of what was there when it was written:
+    /// headers only.
+    pub(super) fn proven_by_seal(&self, log: &dyn File, len: u64) -> Result<u64> {
+        let Some(seal) = self.read_seal()?.filter(|seal| seal.log_len <= len) else { return Ok(0) };
+        let mut digest = 0;
+        let mut walk = Walk::new(log, 0, self.base_offset, seal.log_len);
+        while let Some(step) = walk.step().map_err(|e| self.io(Kind::Log, "read", e))? {
+            let Step::Batch { header_bytes, .. } = step else { return Ok(0) };
+            digest = crc32c::crc32c_append(digest, &header_bytes);
+        }
+        let is_proven = digest == seal.headers_digest && walk.expected() == seal.end_offset;
+        Ok(if is_proven { seal.log_len } else { 0 })
     }
 
     fn read_seal(&self) -> Result<Option<Seal>> {

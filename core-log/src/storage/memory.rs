@@ -106,6 +106,18 @@ impl MemoryStorage {
         self.state.lock().faults.reads
     }
 
+    /// How many bytes were read.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.state.lock().faults.bytes_read
+    }
+
+    /// How many handles of files there are.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.state.lock().open_files()
+    }
+
     /// Lets all mutating operations behind the first `operations` fail without effect: power is off.
     pub fn stop_after(&self, operations: u64) {
         self.state.lock().faults.stop_after = Some(operations);
@@ -293,6 +305,7 @@ impl File for MemoryFile {
         let start = usize::try_from(position).unwrap_or(usize::MAX).min(live.len());
         let count = buffer.len().min(live.len() - start);
         buffer[..count].copy_from_slice(&live[start..start + count]);
+        state.faults.bytes_read += count as u64;
         Ok(count)
     }
 

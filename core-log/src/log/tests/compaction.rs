@@ -160,12 +160,14 @@ fn explore(neglect: Option<Neglect>) -> Result<usize, String> {
     assert!(after.len() < before.len(), "{} of {} rows are left", after.len(), before.len());
     assert_eq!(latest(&after), latest(&before));
     drop(log);
+    let start = {
+        let memory = MemoryStorage::new(1);
+        drop(prepared(&memory));
+        memory.kill_image()
+    };
     let mut images = 0;
     for stop in first..last {
-        let memory = MemoryStorage::new(1);
-        let (log, topic) = prepared(&memory);
-        drop((log, topic));
-        let memory = memory.kill_image();
+        let memory = start.kill_image();
         let storage: Arc<dyn Storage> = match neglect {
             Some(neglect) => Arc::new(CarelessStorage { inner: memory.clone(), neglect }),
             None => Arc::new(memory.clone()),
@@ -178,7 +180,7 @@ fn explore(neglect: Option<Neglect>) -> Result<usize, String> {
         drop((maintained, log));
         let prefixes = (0..memory.unsynced_changes()).map(Keep::Prefix);
         let keeps = [Keep::None, Keep::All].into_iter().chain(prefixes);
-        for keep in keeps.chain((0..6).map(|n| Keep::Random(stop * 31 + n))) {
+        for keep in keeps.chain((0..3).map(|n| Keep::Random(stop * 31 + n))) {
             images += 1;
             let image = memory.crash_image(keep);
             check(&image, &before, &after).map_err(|e| format!("{stop}, {keep:?}: {e}"))?;
@@ -208,20 +210,25 @@ fn a_power_cut_during_the_recovery_of_a_pass_loses_nothing() {
     log.maintain(LATER).unwrap();
     let (last, after) = (memory.operations(), seen(&log, &topic).unwrap());
     drop((log, topic));
-    for stop in (first..last).step_by(3) {
+    let start = {
         let memory = MemoryStorage::new(1);
-        let (log, topic) = prepared(&memory);
-        memory.stop_after(stop);
+        drop(prepared(&memory));
+        memory.kill_image()
+    };
+    for stop in (first..last).step_by(5) {
+        let memory = start.kill_image();
+        let log = open(Arc::new(memory.clone()), LATER).unwrap();
+        memory.stop_after(memory.operations() + (stop - first));
         let maintained = log.maintain(LATER);
         memory.stop_after(0);
-        drop((maintained, log, topic));
+        drop((maintained, log));
         let image = memory.crash_image(Keep::Random(stop));
         let operations = {
             let whole = image.kill_image();
             drop(open(Arc::new(whole.clone()), LATER).unwrap());
             whole.operations()
         };
-        for again in (1..operations).step_by(2) {
+        for again in (1..operations).step_by(4) {
             let image = image.kill_image();
             image.stop_after(again);
             drop(open(Arc::new(image.clone()), LATER));

@@ -82,7 +82,7 @@ impl Partition {
     }
 
     fn cleanable_from(&self, first_dirty: Offset, now: Timestamp) -> Result<Option<Cleanable>> {
-        let Some(policy) = self.options.compaction.filter(|_| self.damage.is_none()) else {
+        let Some(policy) = self.options().compaction.filter(|_| self.damage.is_none()) else {
             return Ok(None);
         };
         let stable = self.last_stable.load(Ordering::Acquire);
@@ -98,7 +98,7 @@ impl Partition {
     ///
     /// What the disk says.
     pub(crate) fn is_compaction_due(&self, now: Timestamp) -> Result<bool> {
-        let Some(policy) = self.options.compaction else { return Ok(false) };
+        let Some(policy) = self.options().compaction else { return Ok(false) };
         let Some(cleanable) = self.cleanable(now)? else { return Ok(false) };
         let oldest = if policy.max_lag_ms == i64::MAX {
             None
@@ -132,7 +132,7 @@ impl Partition {
     pub(crate) fn compact(&self, now: Timestamp, limits: &Limits<'_>) -> Result<Option<Cleaned>> {
         let mut checkpoint = self.upkeep.cleaning.lock();
         self.shared.health.check()?;
-        let Some(policy) = self.options.compaction else { return Ok(None) };
+        let Some(policy) = self.options().compaction else { return Ok(None) };
         let Some(cleanable) = self.cleanable_from(checkpoint.first_dirty, now)? else {
             return Ok(None);
         };
@@ -143,7 +143,7 @@ impl Partition {
         }
         let map = self.offsets_of_keys(&segments, &cleanable, limits)?;
         let end = map.latest() + 1;
-        let groups = plan::groups(&summaries, end, self.options.segment.segment_bytes);
+        let groups = plan::groups(&summaries, end, self.options().segment.segment_bytes);
         let Some(last) = groups.last().and_then(|group| segments.get(group.end - 1)) else {
             return Ok(None);
         };
@@ -297,7 +297,7 @@ impl Partition {
         pass: &Pass<'_>,
         transactions: &mut Transactions,
     ) -> Result<()> {
-        let (storage, options) = (&self.shared.storage, self.options.segment);
+        let (storage, options) = (&self.shared.storage, self.options().segment);
         let created = CleanedWriter::create(storage, &self.place, base_offset, options);
         let mut writer = self.guard_room(created)?;
         for segment in group {
@@ -346,7 +346,7 @@ impl Partition {
         // Must be BEFORE the new one is in place, or else two could hold the same offsets.
         storage.sync_dir(&place.dir).map_err(|e| Error::io(&place.dir, "sync", e))?;
         cleaned::put_into_place(storage.as_ref(), place, bounds.0)?;
-        self.upkeep.set_aside(&self.shared, self.options.file_delete_delay, aside);
+        self.upkeep.set_aside(&self.shared, self.options().file_delete_delay, aside);
         for segment in &group[1..] {
             let path = snapshot::path(&place.dir, segment.base_offset());
             match storage.remove_file(&path) {
@@ -356,7 +356,7 @@ impl Partition {
                 _gone => {}
             }
         }
-        let options = self.options.segment;
+        let options = self.options().segment;
         let opened = Segment::open_compacted(storage, place, bounds, gaps_below, options)?;
         match opened.damage {
             Some(damage) => Err(place.damaged(&damage)),
