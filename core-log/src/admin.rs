@@ -4,7 +4,7 @@
 
 use crate::config::TopicSettings;
 use crate::error::Result;
-use crate::ids::{Offset, TopicId, TopicPartition};
+use crate::ids::{GroupId, Offset, TopicId, TopicPartition};
 use crate::log::{AdoptedTopic, Log};
 use crate::topic::Topic;
 
@@ -107,7 +107,52 @@ impl Log {
         Ok(self.inner.engine()?.topics())
     }
 
-    /// Deletes the records below `before`, durably; answers the new log start.
+    /// Keeps everything from `offset` on: `holder` reflects what lies below, and must see each tombstone
+    /// and record that follows. Neither retention nor compaction passes the smallest offset that is
+    /// held; [`delete_records`](Self::delete_records) and [`purge`](Self::purge) do. Held until it is
+    /// moved by the same call or [released](Self::release), also when the log is closed meanwhile.
+    ///
+    /// ```
+    /// use core_log::{Cleanup, CleanupPolicy, GroupId, Log, TopicSettings};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let log = Log::open(dir.path())?;
+    /// let cleanup = Cleanup::with_policy(CleanupPolicy::Compact);
+    /// let rows = log.create_topic("rows", TopicSettings { cleanup, ..Default::default() })?;
+    /// let store = GroupId::new("store-on-disk")?;
+    /// log.hold(rows.id(), 0, &store, 0)?;
+    /// // ... once the store reflects everything below offset 10:
+    /// log.hold(rows.id(), 0, &store, 10)?;
+    /// log.release(rows.id(), 0, &store)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownPartition`](crate::Error::UnknownPartition),
+    /// [`Error::LogCrashed`](crate::Error::LogCrashed) and what the disk says.
+    pub fn hold(
+        &self,
+        topic: TopicId,
+        partition: u32,
+        holder: &GroupId,
+        offset: Offset,
+    ) -> Result<()> {
+        let engine = self.inner.engine()?;
+        engine.require(TopicPartition { topic, partition })?.hold(holder, offset)
+    }
+
+    /// Keeps nothing for `holder` any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`hold`](Self::hold).
+    pub fn release(&self, topic: TopicId, partition: u32, holder: &GroupId) -> Result<()> {
+        self.inner.engine()?.require(TopicPartition { topic, partition })?.release(holder)
+    }
+
+    /// Deletes the records below `before`, durably; answers the new log start. The space comes back
+    /// when the log is maintained next.
     ///
     /// # Errors
     ///

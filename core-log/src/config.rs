@@ -6,19 +6,23 @@
 //! Invariants
 //! * Nothing here is for a layer above the log.
 
+mod cleanup;
 pub(crate) mod names;
 mod producer_settings;
 mod topic_names;
 
 use std::time::Duration;
 
+pub use cleanup::{Cleanup, CleanupPolicy, InvalidCleanupPolicy, Ratio};
 pub use producer_settings::ProducerSettings;
 use topic_names::TOPIC_NAMES;
 
 use crate::commit::Broken;
 use crate::error::{Error, Result};
 use crate::format::CompressionType;
+pub use crate::partition::compaction::plan::InvalidRatio;
 use crate::partition::retention::RetentionPolicy;
+pub use crate::partition::{InvalidTimestampType, TimestampType};
 use crate::partition::{PartitionOptions, Promise};
 use crate::segment::SegmentOptions;
 
@@ -66,6 +70,10 @@ pub struct TopicSettings {
     pub retention_ms: Option<i64>,
     /// Bytes that a partition keeps; default `None`, all (`retention.bytes`).
     pub retention_bytes: Option<u64>,
+    /// Whether old records are deleted or compacted, and when; by default they are deleted.
+    pub cleanup: Cleanup,
+    /// Whose time records carry; default the producer's (`message.timestamp.type`).
+    pub timestamp_type: TimestampType,
     /// The largest batch in bytes, as it is written (compressed, if it is); default 1 048 588
     /// (`max.message.bytes`).
     pub max_batch_bytes: u32,
@@ -89,6 +97,8 @@ impl Default for TopicSettings {
             index_interval_bytes: 4096,
             retention_ms: Some(WEEK_MS),
             retention_bytes: None,
+            cleanup: Cleanup::default(),
+            timestamp_type: TimestampType::Create,
             max_batch_bytes: 1_048_588,
             compression: CompressionType::Producer,
             timestamp_after_max_ms: 3_600_000,
@@ -166,6 +176,7 @@ impl TopicSettings {
         if self.retention_ms.is_some_and(|ms| ms < 0) {
             return refuse("retention_ms", "it must not be negative; None keeps records for ever");
         }
+        self.cleanup.validate()?;
         if self.timestamp_after_max_ms < 0 || self.timestamp_before_max_ms < 0 {
             return refuse("timestamp limits", "they must not be negative; i64::MAX allows any");
         }
@@ -173,16 +184,22 @@ impl TopicSettings {
     }
 
     pub(crate) fn partition_options(&self) -> PartitionOptions {
+        let Cleanup { policy, max_compaction_lag_ms, .. } = self.cleanup;
+        let retention = RetentionPolicy {
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+        };
+        let lag_ms = if policy.compacts() { max_compaction_lag_ms } else { i64::MAX };
         PartitionOptions {
             segment: SegmentOptions {
                 segment_bytes: self.segment_bytes,
-                segment_ms: self.segment_ms,
+                segment_ms: self.segment_ms.min(lag_ms),
                 index_interval_bytes: self.index_interval_bytes,
             },
-            retention: RetentionPolicy {
-                retention_ms: self.retention_ms,
-                retention_bytes: self.retention_bytes,
-            },
+            retention: if policy.deletes() { retention } else { RetentionPolicy::default() },
+            compaction: self.cleanup.compaction(),
+            file_delete_delay: self.cleanup.file_delete_delay(),
+            timestamp_type: self.timestamp_type,
             max_batch_bytes: self.max_batch_bytes,
             compression: self.compression,
             timestamp_before_max_ms: self.timestamp_before_max_ms,

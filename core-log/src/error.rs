@@ -209,6 +209,15 @@ pub enum Error {
         /// The limit.
         max_bytes: usize,
     },
+    /// The topic keeps the last record of each key, and this one has none. Recourse:
+    /// [`Recourse::FixInput`].
+    #[error("record {record} of the batch has no key, and topic {topic:?} is compacted")]
+    KeyMissing {
+        /// The topic's name.
+        topic: String,
+        /// Which record of the batch, from 0.
+        record: i32,
+    },
     /// The batch has no records. Recourse: [`Recourse::FixInput`].
     #[error("an empty batch cannot be appended")]
     EmptyBatch,
@@ -470,6 +479,7 @@ impl Error {
             | Self::ReadOnlyDirectory { .. }
             | Self::TimestampTooFarAhead { .. }
             | Self::BatchTooLarge { .. }
+            | Self::KeyMissing { .. }
             | Self::EmptyBatch
             | Self::InvalidSetting { .. }
             | Self::UnknownSetting { .. }

@@ -40,7 +40,10 @@ pub mod conformance {
     pub mod fuzz;
 
     pub use crate::format::again::encode_again;
-    pub use crate::partition::layer::{BatchClaim, KnownProducer, LayerOptions, PartitionLayer};
+    pub use crate::partition::layer::{
+        BatchClaim, CompactionPass, KnownProducer, LayerCompaction, LayerOptions, MarkerOutcome,
+        MarkerRule, PartitionLayer,
+    };
 }
 
 #[cfg(any(test, feature = "memory"))]
@@ -50,7 +53,10 @@ pub use clock::{Clock, SystemClock};
 pub use commit::Broken;
 pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
-pub use config::{Durability, PARTITIONS_MAX, ProducerSettings, TopicSettings};
+pub use config::{
+    Cleanup, CleanupPolicy, Durability, InvalidCleanupPolicy, InvalidRatio, InvalidTimestampType,
+    PARTITIONS_MAX, ProducerSettings, Ratio, TimestampType, TopicSettings,
+};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
 pub use error::{Error, GroupError, Recourse, Result};
 pub use format::{

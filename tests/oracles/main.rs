@@ -45,8 +45,7 @@ use report::{Counts, FileReport, Outcome, failed, unsupported};
 use serde_json::Value;
 
 /// Formats that name cases which nothing here can run, with the reason.
-const NOT_RUN: [(&str, &str, &str); 5] = [
-    ("log-compaction/1", "cases", "compaction"),
+const NOT_RUN: [(&str, &str, &str); 4] = [
     ("txn-scenario/1", "cases", "prose scenarios are translated by hand in tests/log and core-log"),
     ("txn-coordinator/1", "", "the wire protocol's coordinator"),
     ("config-defaults/1", "", "Kafka's configuration names"),
@@ -155,7 +154,7 @@ fn run_cases(file: &Value) -> Vec<(String, Outcome)> {
     match format {
         "streams-trace/1" => each(file, streams::case),
         "store-ops/1" => each(file, stores::case),
-        "log-scenario/1" => each(file, log::scenario),
+        "log-scenario/1" | "log-compaction/1" => each(file, log::scenario),
         "log-files/1" => each(file, log::directory),
         "record-batch-v2/1" => batches::cases(file),
         "vectors/1" => vectors::cases(file),

@@ -9,8 +9,8 @@
 //!
 //! Reference: Kafka `LogConfig`, `TopicConfig`.
 
-use super::TopicSettings;
 use super::names::{Meaning, Name, Names, number};
+use super::{InvalidCleanupPolicy, InvalidRatio, InvalidTimestampType, TopicSettings};
 use crate::format::UnknownCompression;
 
 const fn knob(
@@ -36,6 +36,9 @@ const fn refused(name: &'static str, reason: &'static str) -> Name<TopicSettings
 const NOT_NEGATIVE: &str = "it must be a whole number, not negative";
 const FOR_EVER: &str = "it must be a whole number, or -1 for no limit";
 const COMPRESSION: &str = "it must be producer, uncompressed, gzip, snappy, lz4 or zstd";
+const POLICY: &str = "it must be delete, compact, compact,delete or none";
+const RATIO: &str = "it must lie between 0 and 1, like 0.5";
+const TIMES: &str = "it must be CreateTime or LogAppendTime";
 const ONE_LEVEL: &str = "each codec has one level: gzip 6, zstd 3, the fast one of lz4";
 const REMOTE: &str = "there is no remote storage";
 const NO_REPLICAS: &str = "a log has no replicas: run on a Kafka cluster for those";
@@ -111,11 +114,72 @@ const TABLE: &[Name<TopicSettings>] = &[
             Ok(())
         },
     ),
-    fixed("cleanup.policy", "delete", "records are deleted by age and size"),
-    fixed("delete.retention.ms", "86400000", "topics are not compacted"),
-    fixed("min.cleanable.dirty.ratio", "0.5", "topics are not compacted"),
-    fixed("min.compaction.lag.ms", "0", "topics are not compacted"),
-    fixed("max.compaction.lag.ms", "9223372036854775807", "topics are not compacted"),
+    knob(
+        "cleanup.policy",
+        |s| s.cleanup.policy.to_string(),
+        |s, text| {
+            s.cleanup.policy = text.parse().map_err(|_unknown: InvalidCleanupPolicy| POLICY)?;
+            Ok(())
+        },
+    ),
+    knob(
+        "delete.retention.ms",
+        |s| s.cleanup.delete_retention_ms.to_string(),
+        |s, text| {
+            s.cleanup.delete_retention_ms = number(text, |ms| *ms >= 0, NOT_NEGATIVE)?;
+            Ok(())
+        },
+    ),
+    knob(
+        "min.cleanable.dirty.ratio",
+        |s| s.cleanup.min_dirty_ratio.to_string(),
+        |s, text| {
+            s.cleanup.min_dirty_ratio = text.parse().map_err(|_invalid: InvalidRatio| RATIO)?;
+            Ok(())
+        },
+    ),
+    knob(
+        "min.compaction.lag.ms",
+        |s| s.cleanup.min_compaction_lag_ms.to_string(),
+        |s, text| {
+            s.cleanup.min_compaction_lag_ms = number(text, |ms| *ms >= 0, NOT_NEGATIVE)?;
+            Ok(())
+        },
+    ),
+    knob(
+        "max.compaction.lag.ms",
+        |s| s.cleanup.max_compaction_lag_ms.to_string(),
+        |s, text| {
+            let positive = "it must be a positive whole number";
+            s.cleanup.max_compaction_lag_ms = number(text, |ms| *ms > 0, positive)?;
+            Ok(())
+        },
+    ),
+    knob(
+        "record.ttl.ms",
+        |s| or_minus_one(s.cleanup.record_ttl_ms),
+        |s, text| {
+            let ms: i64 = number(text, |ms| *ms == -1 || *ms > 0, FOR_EVER)?;
+            s.cleanup.record_ttl_ms = (ms > 0).then_some(ms);
+            Ok(())
+        },
+    ),
+    knob(
+        "file.delete.delay.ms",
+        |s| s.cleanup.file_delete_delay_ms.to_string(),
+        |s, text| {
+            s.cleanup.file_delete_delay_ms = number(text, |ms| *ms >= 0, NOT_NEGATIVE)?;
+            Ok(())
+        },
+    ),
+    knob(
+        "message.timestamp.type",
+        |s| s.timestamp_type.to_string(),
+        |s, text| {
+            s.timestamp_type = text.parse().map_err(|_unknown: InvalidTimestampType| TIMES)?;
+            Ok(())
+        },
+    ),
     knob(
         "compression.type",
         |s| s.compression.to_string(),
@@ -127,8 +191,6 @@ const TABLE: &[Name<TopicSettings>] = &[
     fixed("compression.gzip.level", "-1", ONE_LEVEL),
     fixed("compression.lz4.level", "9", ONE_LEVEL),
     fixed("compression.zstd.level", "3", ONE_LEVEL),
-    fixed("file.delete.delay.ms", "60000", "readers keep the files that they read"),
-    fixed("message.timestamp.type", "CreateTime", "a record keeps the time that it was sent with"),
     fixed("flush.messages", "9223372036854775807", "the writer chooses: see Durability"),
     fixed("flush.ms", "9223372036854775807", "the writer chooses: see Durability"),
     fixed("preallocate", "false", "segments grow with what is written"),
@@ -236,6 +298,16 @@ mod tests {
             timestamp_after_max_ms: i64::MAX,
             timestamp_before_max_ms: 0,
             compression: CompressionType::Always(Compression::None),
+            timestamp_type: crate::config::TimestampType::LogAppend,
+            cleanup: crate::config::Cleanup {
+                policy: crate::config::CleanupPolicy::CompactAndDelete,
+                delete_retention_ms: 1,
+                min_compaction_lag_ms: 2,
+                max_compaction_lag_ms: 3,
+                min_dirty_ratio: crate::config::Ratio::percent(7),
+                record_ttl_ms: Some(4),
+                file_delete_delay_ms: 5,
+            },
             ..TopicSettings::default()
         };
         let mut read = TopicSettings::default();

@@ -62,6 +62,8 @@ pub struct BatchBuilder {
     base_timestamp: Timestamp,
     min_timestamp: Timestamp,
     max_timestamp: Timestamp,
+    first_without_key: Option<i32>,
+    append_time: Option<Timestamp>,
     max_timestamp_delta: i32,
 }
 
@@ -84,6 +86,8 @@ impl BatchBuilder {
             base_timestamp: -1,
             min_timestamp: Timestamp::MAX,
             max_timestamp: Timestamp::MIN,
+            first_without_key: None,
+            append_time: None,
             max_timestamp_delta: 0,
         }
     }
@@ -127,6 +131,7 @@ impl BatchBuilder {
         self.base_timestamp = -1;
         self.min_timestamp = Timestamp::MAX;
         self.max_timestamp = Timestamp::MIN;
+        self.first_without_key = None;
         self.max_timestamp_delta = 0;
     }
 
@@ -155,6 +160,9 @@ impl BatchBuilder {
         record::write(&mut self.buffer, body_len, deltas, key, value, headers);
         self.packed_with = Compression::None;
         self.base_timestamp = base_timestamp;
+        if key.is_none() {
+            self.first_without_key.get_or_insert(self.count);
+        }
         if self.count == 0 || timestamp > self.max_timestamp {
             self.max_timestamp = timestamp;
             self.max_timestamp_delta = self.count;
@@ -223,6 +231,18 @@ impl BatchBuilder {
         (self.count > 0).then_some(self.max_timestamp)
     }
 
+    /// Which record, counted from 0, is the first without a key; `None` when all have one.
+    #[must_use]
+    pub fn first_without_key(&self) -> Option<i32> {
+        self.first_without_key
+    }
+
+    /// From now on the batch says that all its records were appended at this time; `None`: that they
+    /// carry their own.
+    pub fn stamp_append_time(&mut self, time: Option<Timestamp>) {
+        self.append_time = time;
+    }
+
     /// Which record, counted from 0, is the first with the largest timestamp.
     #[must_use]
     pub fn max_timestamp_offset_delta(&self) -> i32 {
@@ -244,10 +264,14 @@ impl BatchBuilder {
             length: i32::try_from(length).expect("push keeps the batch within i32"),
             leader_epoch: stamp.leader_epoch,
             crc: 0,
-            attributes: stamp.attributes.with_compression(self.packed_with),
+            attributes: match self.append_time {
+                Some(_) => stamp.attributes.with(Attributes::LOG_APPEND_TIME),
+                None => stamp.attributes,
+            }
+            .with_compression(self.packed_with),
             last_offset_delta: self.count - 1,
             base_timestamp: self.base_timestamp,
-            max_timestamp: self.max_timestamp,
+            max_timestamp: self.append_time.unwrap_or(self.max_timestamp),
             producer_id: stamp.producer_id,
             producer_epoch: stamp.producer_epoch,
             base_sequence: stamp.base_sequence,

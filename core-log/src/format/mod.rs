@@ -20,6 +20,7 @@ pub mod header;
 #[cfg(test)]
 pub(crate) mod hex;
 pub mod record;
+pub(crate) mod rewrite;
 pub mod varint;
 
 pub use batch::{BatchView, RecordBatch, Records};

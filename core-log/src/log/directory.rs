@@ -234,6 +234,7 @@ pub(crate) fn remove_clean(storage: &dyn Storage, dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Cleanup, CleanupPolicy, TimestampType};
     use crate::ids::TopicId;
 
     #[test]
@@ -245,6 +246,8 @@ mod tests {
             retention_ms: None,
             retention_bytes: Some(5),
             timestamp_after_max_ms: i64::MAX,
+            timestamp_type: TimestampType::LogAppend,
+            cleanup: Cleanup::with_policy(CleanupPolicy::CompactAndDelete),
             ..TopicSettings::default()
         };
         for settings in [TopicSettings::default(), unbounded] {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::open_transactions::aborted_entry;
 use super::producer_state::{Claim, Verdict};
-use super::{Partition, Writer, snapshot};
+use super::{Partition, TimestampType, Writer, snapshot};
 use crate::error::{Error, Result};
 use crate::format::{
     Attributes, BatchBuilder, BatchHeader, ControlType, EndTransactionMarker, Stamp,
@@ -150,6 +150,10 @@ impl Partition {
         promise: Promise,
     ) -> Result<Appended> {
         let first_offset = self.log_end();
+        batch.stamp_append_time(match self.options().timestamp_type {
+            TimestampType::Create => None,
+            TimestampType::LogAppend => Some(self.now()),
+        });
         let attributes =
             if claim.is_transactional { Attributes::TRANSACTIONAL } else { Attributes::NONE };
         let stamp = Stamp {
@@ -254,10 +258,17 @@ impl Partition {
         let (Some(oldest), Some(newest)) = (batch.min_timestamp(), batch.max_timestamp()) else {
             return Err(Error::EmptyBatch);
         };
-        let max_bytes = self.batch_bytes_max();
+        let options = self.options();
+        if let (Some(record), Some(_)) = (batch.first_without_key(), options.compaction) {
+            let topic = self.place.topic.to_string();
+            return Err(Error::KeyMissing { topic, record });
+        }
         let bytes = batch.bytes().len();
-        if bytes > max_bytes {
-            return Err(Error::BatchTooLarge { bytes, max_bytes });
+        for most in [options.max_batch_bytes, options.segment.segment_bytes] {
+            let max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+            if bytes > max_bytes {
+                return Err(Error::BatchTooLarge { bytes, max_bytes });
+            }
         }
         self.check_times(oldest, newest)
     }
@@ -272,6 +283,9 @@ impl Partition {
     /// Whether records with these timestamps are taken now.
     pub(crate) fn check_times(&self, oldest: Timestamp, newest: Timestamp) -> Result<()> {
         let (now_ms, options) = (self.now(), self.options());
+        if options.timestamp_type == TimestampType::LogAppend {
+            return Ok(());
+        }
         let refuse =
             |timestamp, limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
         let (ahead, behind) = (options.timestamp_after_max_ms, options.timestamp_before_max_ms);

@@ -21,6 +21,7 @@
 
 pub(crate) mod append;
 pub(crate) mod changes;
+pub(crate) mod compaction;
 pub(crate) mod fetch;
 pub(crate) mod first_files;
 pub(crate) mod health;
@@ -37,6 +38,7 @@ pub(crate) mod snapshot;
 pub(crate) mod sync_group;
 pub(crate) mod text_file;
 pub(crate) mod trim;
+pub(crate) mod upkeep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -54,6 +56,7 @@ use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 use crate::segment::{Damage, Place, Segment, SegmentOptions, SegmentWriter};
 use crate::storage::Storage;
 use changes::Changes;
+use compaction::plan::CompactionPolicy;
 use health::Health;
 use leader_epochs::LeaderEpochs;
 use producer_state::{OpenSpan, ProducerEntry, ProducerState};
@@ -61,6 +64,7 @@ use promises::Promises;
 use reserve::Reserve;
 use retention::RetentionPolicy;
 use sync_group::SyncGroup;
+use upkeep::Upkeep;
 
 /// What all partitions of one life of a log share.
 #[derive(Clone, Debug)]
@@ -80,11 +84,52 @@ pub(crate) struct Shared {
 pub(crate) struct PartitionOptions {
     pub(crate) segment: SegmentOptions,
     pub(crate) retention: RetentionPolicy,
+    /// `None`: the topic is not compacted.
+    pub(crate) compaction: Option<CompactionPolicy>,
+    /// How long files stay that are no part of the partition any more.
+    pub(crate) file_delete_delay: Duration,
+    pub(crate) timestamp_type: TimestampType,
     pub(crate) max_batch_bytes: u32,
     pub(crate) compression: CompressionType,
     pub(crate) timestamp_before_max_ms: i64,
     pub(crate) timestamp_after_max_ms: i64,
 }
+
+/// Whose time a record carries (`message.timestamp.type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's (`CreateTime`).
+    #[default]
+    Create,
+    /// The log's, when it takes the batch (`LogAppendTime`).
+    LogAppend,
+}
+
+impl std::fmt::Display for TimestampType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Create => "CreateTime",
+            Self::LogAppend => "LogAppendTime",
+        })
+    }
+}
+
+impl std::str::FromStr for TimestampType {
+    type Err = InvalidTimestampType;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTimestampType> {
+        match text {
+            "CreateTime" => Ok(Self::Create),
+            "LogAppendTime" => Ok(Self::LogAppend),
+            _ => Err(InvalidTimestampType),
+        }
+    }
+}
+
+/// Neither `CreateTime` nor `LogAppendTime`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it must be CreateTime or LogAppendTime")]
+pub struct InvalidTimestampType;
 
 /// One partition of a topic.
 #[derive(Debug)]
@@ -97,6 +142,8 @@ pub(crate) struct Partition {
     /// Oldest first. Taken before it is changed: the writer's lock; held: never while writing.
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     trimming: Mutex<()>,
+    /// Locks, in this order: a pass of compaction, `trimming`, the writer's.
+    upkeep: Upkeep,
     log_start: AtomicI64,
     last_stable: AtomicI64,
     high_watermark: AtomicI64,
@@ -275,11 +322,13 @@ impl Partition {
     pub(crate) fn quiesce(&self) {
         drop(self.writer.lock());
         self.syncs.stop();
+        drop(self.upkeep.cleaning.lock());
         drop(self.trimming.lock());
     }
 
     /// Leaves the indexes and what is known of the producers in their files, for a clean close.
     pub(crate) fn write_indexes(&self) -> Result<()> {
+        self.remove_due_files(Duration::MAX)?;
         let mut writer = self.writer.lock();
         let Writer { log: Some(log), producers, .. } = &mut *writer else { return Ok(()) };
         self.shared.health.guard(log.write_indexes())?;

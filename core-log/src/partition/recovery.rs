@@ -34,11 +34,13 @@ use super::promises::Promises;
 use super::sync_group::SyncGroup;
 use super::text_file::{self, Text};
 use super::trim::LOG_START_FILE;
+use super::upkeep::Upkeep;
 use super::{Partition, PartitionOptions, Shared, Writer, snapshot};
 use crate::error::{Error, Result};
 use crate::format::header::BASE_OFFSET_MAX;
 use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
 use crate::ids::{Offset, Timestamp, TopicPartition};
+use crate::segment::cleaned;
 use crate::segment::{
     AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport, WITNESS_LOST,
     recover_active,
@@ -87,9 +89,12 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
         // Must not be made again, or else nobody would miss what was in it.
         let damage = Some(missing(dir, 0, "its directory is missing too"));
         let found = Found { damage, ..Found::default() };
-        return found.finish(shared, request, Replay::new(0, Some(LeaderEpochs::default())));
+        let upkeep = Upkeep::open(shared, &request.place, false)?;
+        let replay = Replay::new(0, Some(LeaderEpochs::default()));
+        return found.finish(shared, request, replay, upkeep);
     }
     storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
+    cleaned::settle(storage, &request.place)?;
     let mut bases = Segment::list(storage.as_ref(), &request.place)?;
     if request.is_new && bases.is_empty() {
         first_files::create(shared.storage.as_ref(), dir)?;
@@ -105,11 +110,12 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     let log_start_lost = stored.is_none();
     let mut found = Found { log_start, log_start_lost, ..Found::default() };
     let witness = request.witness.max(log_start);
+    let upkeep = Upkeep::open(shared, &request.place, request.options.compaction.is_some())?;
     if let Some(&first) = bases.first().filter(|first| **first > log_start) {
         // Must not be taken for a later start: that is written down before a segment goes.
         found.damage = Some(missing(dir, log_start, &format!("the log goes on at offset {first}")));
     } else if let Some((&last, sealed)) = bases.split_last() {
-        found.open_sealed(shared, &request, sealed, last)?;
+        found.open_sealed(shared, &request, sealed, last, upkeep.gaps_below())?;
         found.load_producers(shared, &request, last, &mut replay)?;
         if found.damage.is_none() {
             found.open_active(shared, &request, last, witness, &mut replay)?;
@@ -127,7 +133,7 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
         found.segments.push(Arc::clone(writer.segment()));
         found.writer = Some(writer);
     }
-    found.finish(shared, request, replay)
+    found.finish(shared, request, replay, upkeep)
 }
 
 fn missing(dir: &Path, base_offset: Offset, why: &str) -> Damage {
@@ -293,15 +299,17 @@ impl Found {
         request: &OpenRequest,
         sealed: &[Offset],
         last: Offset,
+        gaps_below: Offset,
     ) -> Result<()> {
         for (index, &base) in sealed.iter().enumerate() {
             let next = sealed.get(index + 1).copied().unwrap_or(last);
-            let opened = Segment::open_sealed(
-                &shared.storage,
-                &request.place,
-                base,
-                request.options.segment,
-            )?;
+            let (storage, place) = (&shared.storage, &request.place);
+            let options = request.options.segment;
+            let opened = if base < gaps_below {
+                Segment::open_compacted(storage, place, (base, next), gaps_below, options)?
+            } else {
+                Segment::open_sealed(storage, place, base, options)?
+            };
             if opened.aborted_lost {
                 self.aborted_lost.push(base);
             }
@@ -349,6 +357,7 @@ impl Found {
             if base > last && self.damage.is_none() {
                 snapshot::remove(storage, dir, base)?;
             }
+            // One that compaction left in the middle of a segment would hide what lies behind it there.
             if base > last_base || !is_base(base) || !usable(base) {
                 continue;
             }
@@ -421,7 +430,13 @@ impl Found {
         Ok(())
     }
 
-    fn finish(self, shared: &Shared, request: OpenRequest, mut replay: Replay) -> Result<Opened> {
+    fn finish(
+        self,
+        shared: &Shared,
+        request: OpenRequest,
+        mut replay: Replay,
+        upkeep: Upkeep,
+    ) -> Result<Opened> {
         let log_end = match &self.damage {
             Some(damage) => damage.offset,
             None => self.segments.last().map_or(self.log_start, |segment| segment.end_offset()),
@@ -455,6 +470,7 @@ impl Found {
             }),
             segments: RwLock::new(Arc::new(self.segments)),
             trimming: Mutex::new(()),
+            upkeep,
             log_start: self.log_start.into(),
             last_stable: last_stable.into(),
             high_watermark: log_end.into(),

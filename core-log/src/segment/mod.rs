@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Invariants
-//! * Offsets follow each other without a gap, from the base offset on.
+//! * Offsets follow each other without a gap, from the base offset on. Where compaction has been they
+//!   ascend; [`Segment::end_offset`] is then where the next segment begins.
 //! * What [`Segment::end_offset`] covers is in the file; readers see whole batches only.
 //! * The last segment's indexes live in memory; those of a sealed one in its files, which are
 //!   proved before they are relied on and replaced when they are wrong.
@@ -19,6 +20,7 @@
 //! On crash: `recovery.rs` decides what is kept of the last segment, `sealed.rs` of the others.
 //! Reference: Kafka `LogSegment`.
 
+pub(crate) mod cleaned;
 mod file_name;
 pub(crate) mod offset_index;
 mod read;
@@ -145,6 +147,10 @@ pub struct Segment {
     /// Everything was synced and nothing will be written any more.
     sealed: AtomicBool,
     index_interval_bytes: u32,
+    /// Offsets may be missing in front of this one: compaction has been there.
+    gaps_below: Offset,
+    /// The headers are those that were sealed. Without gaps each proves the next.
+    headers_proved: AtomicBool,
     indexes: RwLock<Indexes>,
     /// What the seal says, once there is one.
     seal: Mutex<Option<Seal>>,
@@ -228,6 +234,8 @@ impl Segment {
             largest_timestamp: AtomicI64::new(i64::MIN),
             sealed: AtomicBool::new(false),
             index_interval_bytes: options.index_interval_bytes,
+            gaps_below: Offset::MIN,
+            headers_proved: AtomicBool::new(true),
             indexes: RwLock::new(indexes),
             seal: Mutex::new(None),
         }
@@ -329,6 +337,11 @@ impl Segment {
 
     fn io(&self, kind: Kind, operation: &'static str, source: std::io::Error) -> Error {
         Error::io(&self.place.path(self.base_offset, kind), operation, source)
+    }
+
+    /// Whether offsets may be missing in it.
+    fn has_gaps(&self) -> bool {
+        self.gaps_below > self.base_offset
     }
 
     fn log(&self) -> Result<&Arc<dyn File>> {

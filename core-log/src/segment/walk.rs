@@ -4,7 +4,8 @@
 //! batches are read many at a time; large ones are stepped over.
 //!
 //! Invariants
-//! * The offsets of a segment's batches follow each other without a gap, from its base offset on.
+//! * The offsets of a segment's batches follow each other without a gap, from its base offset on;
+//!   where compaction has been, they ascend.
 //! * A step never goes behind the end that was given.
 
 use std::io;
@@ -43,6 +44,7 @@ pub(crate) struct Walk<'a> {
     end: u64,
     position: u64,
     expected: Offset,
+    gaps_below: Offset,
     window: Vec<u8>,
     window_start: u64,
     large: bool,
@@ -51,7 +53,22 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Walks from the batch at `position`, which begins at offset `expected`, to `end`.
     pub(crate) fn new(file: &'a dyn File, position: u64, expected: Offset, end: u64) -> Self {
-        Self { file, end, position, expected, window: Vec::new(), window_start: 0, large: false }
+        Self {
+            file,
+            end,
+            position,
+            expected,
+            gaps_below: Offset::MIN,
+            window: Vec::new(),
+            window_start: 0,
+            large: false,
+        }
+    }
+
+    /// Offsets may be missing in front of this one: compaction has been there.
+    pub(crate) fn with_gaps_below(mut self, offset: Offset) -> Self {
+        self.gaps_below = offset;
+        self
     }
 
     /// Where the next batch begins.
@@ -59,7 +76,7 @@ impl<'a> Walk<'a> {
         self.position
     }
 
-    /// The offset that the next batch begins with.
+    /// The offset that the next batch begins with, or begins behind where compaction has been.
     pub(crate) fn expected(&self) -> Offset {
         self.expected
     }
@@ -78,7 +95,7 @@ impl<'a> Walk<'a> {
             Ok(header) => header,
             Err(malformed) => return Ok(Some(Step::Bad(malformed.into()))),
         };
-        if header.base_offset != self.expected {
+        if !follows(self.expected, header.base_offset, self.gaps_below) {
             let (expected, found) = (self.expected, header.base_offset);
             return Ok(Some(Step::Bad(BadBatch::Gap { expected, found })));
         }
@@ -111,6 +128,11 @@ impl<'a> Walk<'a> {
         self.file.read_exact_at(&mut self.window, self.position)?;
         Ok(*self.window.first_chunk().expect("at least a header is available"))
     }
+}
+
+/// Whether a batch that begins at `found` may follow where `expected` is next.
+pub(super) fn follows(expected: Offset, found: Offset, gaps_below: Offset) -> bool {
+    found == expected || (found > expected && found <= gaps_below)
 }
 
 /// Verifies the checksum of a batch without holding all of it.
