@@ -7,10 +7,12 @@
 //! * Nothing here is for a layer above the log.
 
 pub(crate) mod names;
+mod producer_settings;
 mod topic_names;
 
 use std::time::Duration;
 
+pub use producer_settings::ProducerSettings;
 use topic_names::TOPIC_NAMES;
 
 use crate::commit::Broken;

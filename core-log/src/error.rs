@@ -14,6 +14,7 @@ mod group;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use group::GroupError;
@@ -105,6 +106,14 @@ pub enum Error {
         path: PathBuf,
         /// The name of something that lies in it.
         found: String,
+    },
+    /// What is to be taken over is no partition. Recourse: [`Recourse::FixInput`].
+    #[error("{} cannot be taken over: {reason}", path.display())]
+    NotAPartition {
+        /// The directory, or a file in it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// The directory is not there, or empty. Recourse: [`Recourse::FixInput`].
     #[error("there is no log in {}", path.display())]
@@ -231,6 +240,34 @@ pub enum Error {
         /// What it must be, or what to use instead.
         reason: &'static str,
     },
+    /// A record that was sent is not acknowledged. Recourse: that of the cause.
+    #[error(
+        "a record for {topic}-{partition} is not acknowledged, and {}",
+        if *is_in_doubt { "may have been written" } else { "was not written" }
+    )]
+    NotAcknowledged {
+        /// The topic's name.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Whether it may be in the log all the same: then sending it again may write it twice.
+        is_in_doubt: bool,
+        /// Why.
+        #[source]
+        cause: Arc<Error>,
+    },
+    /// Something did not happen in time. Recourse: [`Recourse::Retry`].
+    #[error("{what} took longer than {} ms", after.as_millis())]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        after: Duration,
+    },
+    /// The producer was closed, or dropped, with records unsent. Recourse: [`Recourse::Fatal`]; open
+    /// a new producer.
+    #[error("the producer is closed")]
+    ProducerClosed,
     /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
     #[error("group {group} commits two offsets for {partition}")]
     DuplicateOffset {
@@ -401,9 +438,11 @@ impl Error {
     #[must_use]
     pub fn recourse(&self) -> Recourse {
         match self {
+            Self::NotAcknowledged { cause, .. } => cause.recourse(),
             Self::DirectoryLocked { .. }
             | Self::DiskFull { .. }
             | Self::LogCrashed { .. }
+            | Self::TimedOut { .. }
             | Self::Owner { .. }
             | Self::NobodyAnswers { .. } => Recourse::Retry,
             Self::OutOfOrderSequence { .. }
@@ -414,6 +453,7 @@ impl Error {
             Self::Damaged { .. }
             | Self::ProducerFenced { .. }
             | Self::Closed
+            | Self::ProducerClosed
             | Self::Io { .. }
             | Self::UnsupportedVersion { .. }
             | Self::Decode(_) => Recourse::Fatal,
@@ -425,6 +465,7 @@ impl Error {
             | Self::OffsetOutOfRange { .. }
             | Self::NotALog { .. }
             | Self::NotADirectory { .. }
+            | Self::NotAPartition { .. }
             | Self::DirectoryMissing { .. }
             | Self::ReadOnlyDirectory { .. }
             | Self::TimestampTooFarAhead { .. }
@@ -459,56 +500,4 @@ impl From<BatchOverflow> for Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_of_the_operating_system_are_told_apart_by_meaning() {
-        let of = |kind: io::ErrorKind| Error::io(Path::new("/log"), "write", kind.into());
-        assert!(matches!(of(io::ErrorKind::StorageFull), Error::DiskFull { .. }));
-        assert!(matches!(of(io::ErrorKind::ReadOnlyFilesystem), Error::ReadOnlyDirectory { .. }));
-        assert!(matches!(of(io::ErrorKind::PermissionDenied), Error::ReadOnlyDirectory { .. }));
-        assert!(matches!(of(io::ErrorKind::NotFound), Error::Io { operation: "write", .. }));
-        let unreadable =
-            Error::io(Path::new("/log"), "read", io::ErrorKind::PermissionDenied.into());
-        assert!(matches!(unreadable, Error::Io { operation: "read", .. }));
-    }
-
-    #[test]
-    fn messages_name_what_a_person_needs_and_the_recourse_fits() {
-        let cases = [
-            (
-                Error::OffsetOutOfRange { requested: 9, start: 2, end: 5 },
-                "offset 9 is out of range: the partition holds 2 to 5 (exclusive)",
-                Recourse::FixInput,
-            ),
-            (
-                Error::DirectoryLocked { path: "/log".into(), pid: Some(7), since_ms: None },
-                "/log is in use by process 7",
-                Recourse::Retry,
-            ),
-            (
-                Error::Damaged {
-                    topic: "t".to_owned(),
-                    partition: 3,
-                    path: "/log/t-3/x.log".into(),
-                    position: 61,
-                    offset: 4,
-                    reason: "the checksum differs".to_owned(),
-                },
-                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs; \
-                 what can be done: log_dump --repair",
-                Recourse::Fatal,
-            ),
-            (
-                Error::OutOfOrderSequence { producer_id: ProducerId(1), expected: 2, actual: 4 },
-                "producer 1 sent sequence 4 where 2 was expected",
-                Recourse::AbortTransaction,
-            ),
-            (Error::Closed, "the log is closed", Recourse::Fatal),
-        ];
-        for (error, message, recourse) in cases {
-            assert_eq!((error.to_string().as_str(), error.recourse()), (message, recourse));
-        }
-    }
-}
+mod tests;

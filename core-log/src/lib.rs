@@ -37,6 +37,8 @@ mod transaction;
 /// runners, without any stability.
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance {
+    pub mod fuzz;
+
     pub use crate::format::again::encode_again;
     pub use crate::partition::layer::{BatchClaim, KnownProducer, LayerOptions, PartitionLayer};
 }
@@ -48,7 +50,7 @@ pub use clock::{Clock, SystemClock};
 pub use commit::Broken;
 pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
-pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
+pub use config::{Durability, PARTITIONS_MAX, ProducerSettings, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
 pub use error::{Error, GroupError, Recourse, Result};
 pub use format::{
@@ -64,7 +66,7 @@ pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
-pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use log::{AdoptedTopic, EndedTransaction, Log, PartitionRecovery, RecoveryReport};
 pub use members::{Acknowledge, Assignor, PartitionName, Subscriber, assign};
 pub use operators::{
     AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,
@@ -73,7 +75,10 @@ pub use owner::{AttachedLog, LogOptions, LogView};
 pub use partition::append::Appended;
 pub use partition::{FetchBound, Fetched, PartitionOffsets};
 pub use partitioner::{murmur2, partition_for};
-pub use producer::{CommitOutcome, Producer, Transaction, TransactionalProducer};
+pub use producer::{
+    Acknowledged, Acknowledgement, BatchingProducer, CommitOutcome, Flush, Producer,
+    ProducerStatistics, Record, SendAsync, Transaction, TransactionalProducer, TrySendError,
+};
 pub use segment::AbortedTransaction;
 pub use topic::Topic;
 pub use transaction::{

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-pub use report::{EndedTransaction, PartitionRecovery, RecoveryReport};
+pub use report::{AdoptedTopic, EndedTransaction, PartitionRecovery, RecoveryReport};
 
 use crate::clock::Clock;
 use crate::commit::OffsetCommit;
@@ -179,6 +179,11 @@ impl Inner {
         drop(current);
         self.changes.notify();
         Ok(next)
+    }
+
+    /// Whether the life that ran last has crashed, and none follows it yet.
+    pub(crate) fn has_crashed(&self) -> bool {
+        self.engine.read().shared.health.has_crashed()
     }
 
     pub(crate) fn dir(&self) -> &Path {

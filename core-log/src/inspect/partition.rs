@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::segment::{self, LogFacts};
+use super::segment::{self, At, LogFacts};
 use super::{FileKind, Item, Teller, commits};
 use crate::ids::Offset;
 use crate::partition::trim::LOG_START_FILE;
@@ -56,12 +56,14 @@ pub(super) fn tell(teller: &mut Teller<'_>, dir: &Path, names: &[String], conten
         }
     }
     let mut end: Option<Offset> = None;
+    let last = segments.keys().next_back().copied();
     for (base, mut files) in segments {
+        let at = At { dir, base_offset: base, is_last: last == Some(base) };
         files.sort_by_key(|(kind, _)| *kind != Kind::Log);
         let mut facts = None;
         for (kind, name) in files {
             if kind == Kind::Log {
-                let found = log(teller, dir, name, base, contents);
+                let found = log(teller, at, name, contents);
                 if end.is_some_and(|end| end != base) {
                     let end = end.unwrap_or_default();
                     teller.problem(None, &format_args!("the segment before ends at offset {end}"));
@@ -69,7 +71,7 @@ pub(super) fn tell(teller: &mut Teller<'_>, dir: &Path, names: &[String], conten
                 end = Some(found.end_offset);
                 facts = Some(found);
             } else {
-                segment::beside(teller, dir, name, kind, base, facts.as_ref());
+                segment::beside(teller, at, name, kind, facts.as_ref());
             }
         }
     }
@@ -81,16 +83,10 @@ pub(super) fn tell(teller: &mut Teller<'_>, dir: &Path, names: &[String], conten
     }
 }
 
-fn log(
-    teller: &mut Teller<'_>,
-    dir: &Path,
-    name: &str,
-    base: Offset,
-    contents: Contents,
-) -> LogFacts {
+fn log(teller: &mut Teller<'_>, at: At<'_>, name: &str, contents: Contents) -> LogFacts {
     match contents {
-        Contents::Records => segment::log(teller, dir, name, base, &mut segment::records),
-        Contents::Commits => segment::log(teller, dir, name, base, &mut commits::record),
+        Contents::Records => segment::log(teller, at, name, &mut segment::records),
+        Contents::Commits => segment::log(teller, at, name, &mut commits::record),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{FileKind, Item, Teller};
 use crate::format::{BatchHeader, BatchView, EndTransactionMarker, HEADER_LEN};
 use crate::ids::{Offset, Timestamp};
 use crate::segment::layout::{
-    FileDigest, Kind, OffsetEntry, Seal, Step, Walk, offset_index, time_index, txn_index,
+    FileDigest, Kind, OffsetEntry, SEAL_LEN, Seal, Step, Walk, offset_index, time_index, txn_index,
 };
 use crate::storage::File;
 
@@ -19,29 +19,66 @@ pub(super) struct LogFacts {
     file: Option<Arc<dyn File>>,
     base_offset: Offset,
     /// Behind the last good batch.
-    pub(super) end_position: u64,
+    end_position: u64,
     pub(super) end_offset: Offset,
     largest_timestamp: Timestamp,
     headers_digest: u32,
+    /// Where the seal says that the file ends, and what was read up to there.
+    seal: Option<Seal>,
+    front: Option<(Offset, Timestamp, u32)>,
+    /// No segment follows: it may have been written on behind its seal, which says nothing of its indexes.
+    is_last: bool,
+}
+
+/// Where a segment is.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) base_offset: Offset,
+    pub(super) is_last: bool,
+}
+
+/// The seal beside a `.log` file, when it is one.
+fn seal_of(teller: &Teller<'_>, at: At<'_>) -> Option<Seal> {
+    let file = teller.storage.open_read_only(&at.dir.join(Kind::Seal.file_name(at.base_offset)));
+    let mut bytes = [0; SEAL_LEN];
+    file.and_then(|file| file.read_exact_at(&mut bytes, 0)).ok()?;
+    Seal::decode(&bytes).filter(|seal| seal.fits(at.base_offset))
+}
+
+impl LogFacts {
+    fn new(teller: &Teller<'_>, at: At<'_>) -> Self {
+        let mut facts = Self {
+            file: None,
+            base_offset: at.base_offset,
+            end_position: 0,
+            end_offset: at.base_offset,
+            largest_timestamp: i64::MIN,
+            headers_digest: 0,
+            seal: seal_of(teller, at),
+            front: None,
+            is_last: at.is_last,
+        };
+        facts.look_at_seal();
+        facts
+    }
+
+    fn look_at_seal(&mut self) {
+        if self.seal.is_some_and(|seal| seal.log_len == self.end_position) {
+            self.front = Some((self.end_offset, self.largest_timestamp, self.headers_digest));
+        }
+    }
 }
 
 /// Reads a `.log` file to its end, or to the first batch that cannot be stepped over.
 pub(super) fn log(
     teller: &mut Teller<'_>,
-    dir: &Path,
+    at: At<'_>,
     name: &str,
-    base_offset: Offset,
     each: &mut dyn FnMut(&mut Teller<'_>, &BatchView<'_>),
 ) -> LogFacts {
-    let mut facts = LogFacts {
-        file: None,
-        base_offset,
-        end_position: 0,
-        end_offset: base_offset,
-        largest_timestamp: i64::MIN,
-        headers_digest: 0,
-    };
-    let opened = teller.storage.open_read_only(&dir.join(name));
+    let mut facts = LogFacts::new(teller, at);
+    let opened = teller.storage.open_read_only(&at.dir.join(name));
     let opened = opened.and_then(|file| Ok((file.len()?, file)));
     let (len, file) = match opened {
         Ok(opened) => opened,
@@ -53,9 +90,9 @@ pub(super) fn log(
     };
     teller.tell(&Item::File { name, kind: FileKind::Log, bytes: len });
     facts.file = Some(Arc::clone(&file));
-    let mut walk = Walk::new(&*file, 0, base_offset, len);
+    let mut walk = Walk::new(&*file, 0, at.base_offset, len);
     loop {
-        let at = walk.position();
+        let position = walk.position();
         match walk.step() {
             Ok(None) => return facts,
             Ok(Some(Step::Batch { position, header, header_bytes })) => {
@@ -66,14 +103,16 @@ pub(super) fn log(
                 facts.headers_digest = crc32c::crc32c_append(facts.headers_digest, &header_bytes);
                 facts.largest_timestamp = facts.largest_timestamp.max(header.max_timestamp);
                 (facts.end_position, facts.end_offset) = (walk.position(), walk.expected());
+                facts.look_at_seal();
             }
             Ok(Some(Step::Bad(bad))) => {
-                let left = len - at;
-                teller.problem(Some(at), &format_args!("{bad}; {left} bytes are not read"));
+                let left = len - position;
+                teller.problem(Some(position), &format_args!("{bad}; {left} bytes are not read"));
                 return facts;
             }
             Err(error) => {
-                teller.problem(Some(at), &format_args!("the file cannot be read: {error}"));
+                let what = format!("the file cannot be read: {error}");
+                teller.problem(Some(position), &what);
                 return facts;
             }
         }
@@ -117,12 +156,12 @@ pub(super) fn records(teller: &mut Teller<'_>, batch: &BatchView<'_>) {
 /// One of the files beside the `.log` file.
 pub(super) fn beside(
     teller: &mut Teller<'_>,
-    dir: &Path,
+    at: At<'_>,
     name: &str,
     kind: Kind,
-    base_offset: Offset,
     facts: Option<&LogFacts>,
 ) {
+    let base_offset = at.base_offset;
     let told_as = match kind {
         Kind::Log => FileKind::Log,
         Kind::OffsetIndex => FileKind::OffsetIndex,
@@ -130,7 +169,7 @@ pub(super) fn beside(
         Kind::TxnIndex => FileKind::TransactionIndex,
         Kind::Seal => FileKind::Seal,
     };
-    let Some(bytes) = teller.whole(dir, name, told_as) else { return };
+    let Some(bytes) = teller.whole(at.dir, name, told_as) else { return };
     if facts.is_none() {
         teller.problem(None, &"there is no .log file beside it");
     }
@@ -139,7 +178,7 @@ pub(super) fn beside(
         Kind::OffsetIndex => offsets(teller, &bytes, base_offset, facts),
         Kind::TimeIndex => times(teller, &bytes, base_offset, facts),
         Kind::TxnIndex => aborted(teller, &bytes, base_offset, facts),
-        Kind::Seal => seal(teller, dir, &bytes, base_offset, facts),
+        Kind::Seal => seal(teller, at, &bytes, facts),
     }
 }
 
@@ -241,30 +280,22 @@ fn aborted(teller: &mut Teller<'_>, bytes: &[u8], base_offset: Offset, facts: Op
     }
 }
 
-fn seal(
-    teller: &mut Teller<'_>,
-    dir: &Path,
-    bytes: &[u8],
-    base_offset: Offset,
-    facts: Option<&LogFacts>,
-) {
-    let Some(seal) = Seal::decode(bytes).filter(|seal| seal.fits(base_offset)) else {
+fn seal(teller: &mut Teller<'_>, at: At<'_>, bytes: &[u8], facts: Option<&LogFacts>) {
+    let Some(seal) = Seal::decode(bytes).filter(|seal| seal.fits(at.base_offset)) else {
         teller.problem(None, &"it is no seal of this segment, or not as it was written");
         return;
     };
     let Seal { log_len, end_offset, largest_timestamp, .. } = seal;
     teller.tell(&Item::Seal { log_bytes: log_len, end_offset, largest_timestamp });
-    if let Some(facts) = facts {
-        let found = (facts.end_position, facts.end_offset, facts.largest_timestamp);
-        if found != (log_len, end_offset, largest_timestamp) {
-            let (bytes, offset, time) = found;
-            let what = format!(
-                "the .log file has {bytes} good bytes, ends at offset {offset}, largest time {time}"
-            );
-            teller.problem(None, &what);
-        } else if facts.headers_digest != seal.headers_digest {
-            teller.problem(None, &"a header in the .log file is not the one that was sealed");
-        }
+    let Some(facts) = facts else { return };
+    if log_len != facts.end_position && !facts.is_last {
+        let bytes = facts.end_position;
+        teller.problem(None, &format_args!("the .log file has {bytes} good bytes"));
+    } else if facts.front != Some((end_offset, largest_timestamp, seal.headers_digest)) {
+        teller.problem(None, &"the headers in the .log file are not those that were sealed");
+    }
+    if facts.is_last {
+        return;
     }
     let files = [
         (Kind::OffsetIndex, seal.offset_index),
@@ -272,19 +303,25 @@ fn seal(
         (Kind::TxnIndex, seal.txn_index),
     ];
     for (kind, digest) in files {
-        let name = kind.file_name(base_offset);
-        let found = teller.storage.open_read_only(&dir.join(&name)).and_then(|file| {
-            // Must be BEFORE room is made for it, or else a seal could ask for any.
-            if file.len()? != u64::from(digest.len) {
-                return Ok(None);
-            }
-            let mut bytes = vec![0; digest.len as usize];
-            file.read_exact_at(&mut bytes, 0)?;
-            Ok(Some(FileDigest::of(&bytes)))
-        });
-        let is_absent = found.is_err() && digest.len == 0;
-        if !is_absent && !matches!(found, Ok(Some(found)) if found == digest) {
+        let name = kind.file_name(at.base_offset);
+        if !is_sealed(teller, &at.dir.join(&name), digest) {
             teller.problem(None, &format_args!("{name} is not the one that was sealed"));
         }
+    }
+}
+
+fn is_sealed(teller: &Teller<'_>, path: &Path, digest: FileDigest) -> bool {
+    let found = teller.storage.open_read_only(path).and_then(|file| {
+        // Must be BEFORE room is made for it, or else a seal could ask for any.
+        if file.len()? != u64::from(digest.len) {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; digest.len as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(Some(FileDigest::of(&bytes)))
+    });
+    match found {
+        Ok(found) => found == Some(digest),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound && digest.len == 0,
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   .lock              pid and since-ms of the process that owns the directory
 //!   meta.properties    version=1, log.id=UUID                      written last when a log is made
-//!   topics.checkpoint  one line per topic: id, name, then setting=value ...
+//!   topics.checkpoint  one line per topic: id, name, then setting=value ...; adopted=OFFSET,.. says for
+//!                      each partition below which offset another log wrote it
 //!   clean-shutdown     commits OFFSET, then lines: topic id, partition, synced offset
 //!   __commits-0/       see `commit`; `reserve` in it is room that is given up when the disk is full
 //!   TOPIC-PARTITION/   see `partition`
@@ -148,6 +149,10 @@ fn topic_line(topic: &Topic) -> String {
     for (name, value) in settings.to_kafka() {
         write!(line, " {name}={value}").expect("writing to a string cannot fail");
     }
+    if !topic.adopted_below().is_empty() {
+        let ends: Vec<_> = topic.adopted_below().iter().map(ToString::to_string).collect();
+        write!(line, " adopted={}", ends.join(",")).expect("writing to a string cannot fail");
+    }
     line.push('\n');
     line
 }
@@ -158,14 +163,22 @@ pub(crate) fn parse_topic(line: &str) -> Option<Topic> {
     let id = words.next()?.parse().ok()?;
     let name = TopicName::new(words.next()?).ok()?;
     let mut settings = TopicSettings::default();
+    let mut adopted: Vec<Offset> = Vec::new();
     for word in words {
         match word.split_once('=')? {
             ("partitions", value) => settings.partitions = value.parse().ok()?,
+            ("adopted", value) => {
+                adopted = Vec::with_capacity(value.split(',').count());
+                for end in value.split(',') {
+                    adopted.push(end.parse().ok()?);
+                }
+            }
             (name, value) => settings.set(name, value).ok()?,
         }
     }
     settings.validate().ok()?;
-    Some(Topic::new(name, id, settings))
+    let is_whole = adopted.is_empty() || usize::try_from(settings.partitions) == Ok(adopted.len());
+    is_whole.then(|| Topic::adopted(name, id, settings, adopted))
 }
 
 /// What a clean close left.
@@ -238,6 +251,11 @@ mod tests {
             let topic = Topic::new(name.clone(), id, settings);
             assert_eq!(parse_topic(topic_line(&topic).trim_end()), Some(topic));
         }
+        let two = TopicSettings::with_partitions(2);
+        let adopted = Topic::adopted(name, id, two, vec![7, 0]);
+        let line = topic_line(&adopted);
+        assert_eq!(parse_topic(line.trim_end()), Some(adopted));
+        assert_eq!(parse_topic(&line.trim_end().replace("7,0", "7")), None);
     }
 
     #[test]

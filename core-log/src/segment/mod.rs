@@ -56,7 +56,7 @@ use crate::storage::{File, Storage};
 pub(crate) mod layout {
     pub(crate) use super::file_name::{Kind, base_offset};
     pub(crate) use super::offset_index::OffsetEntry;
-    pub(crate) use super::seal::{FileDigest, Seal};
+    pub(crate) use super::seal::{FileDigest, SEAL_LEN, Seal};
     pub(crate) use super::walk::{Step, Walk};
     pub(crate) use super::{offset_index, time_index, txn_index};
 }
