@@ -21,7 +21,7 @@ mod log_demo;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -34,8 +34,10 @@ use log_demo::{Outcome, say};
 const PARTITIONS: u32 = 8;
 const BEFORE: i64 = 4_000;
 const AFTER: i64 = 4_000;
+/// A wait for what must happen soon ends after so many polls.
+const POLLS_MAX: u32 = 500;
 /// A member that does not poll for so long is taken for dead.
-const PATIENCE_MS: &str = "300";
+const PATIENCE_MS: &str = "2000";
 
 fn main() -> ExitCode {
     log_demo::main("log_group", demo)
@@ -48,8 +50,8 @@ type Place = (u32, i64);
 #[derive(Debug, Default)]
 struct Diary {
     read: Vec<Place>,
-    /// Committed with an acknowledgement, by partition: up to here, exclusive.
-    committed: BTreeMap<u32, i64>,
+    /// What it was handed out last before it died or hung, and did not commit.
+    in_doubt: BTreeSet<Place>,
 }
 
 /// How a member ends.
@@ -95,30 +97,35 @@ fn work(consumer: &mut Consumer, diary: &mut Diary) -> Outcome<usize> {
     Ok(polled.count())
 }
 
-fn commit(consumer: &mut Consumer, diary: &mut Diary) -> Outcome<()> {
-    consumer.commit()?;
-    for name in consumer.assignment() {
-        let position = consumer.position(name.topic.as_str(), name.partition)?;
-        diary.committed.insert(name.partition, position);
-    }
+/// Polls until there is something, and leaves it uncommitted.
+fn leave_in_doubt(consumer: &mut Consumer, diary: &mut Diary) -> Outcome<()> {
+    let before = diary.read.len();
+    while work(consumer, diary)? == 0 {}
+    diary.in_doubt = diary.read[before..].iter().copied().collect();
     Ok(())
 }
 
-/// The life of a member: it commits after each poll but the last of those who die or hang.
+/// The life of a member: it commits after each poll but the last one of those who leave, die or hang.
 fn live(group: &Group, end: End, started: &Sender<()>, go_on: &Receiver<()>) -> Outcome<Diary> {
     let mut diary = Diary::default();
     let mut consumer = group.consumer(settings()?);
     consumer.subscribe(&["orders"])?;
     // First everybody has its share: two partitions.
-    while consumer.assignment().len() != 2 {
+    for polls in 0.. {
         work(&mut consumer, &mut diary)?;
-        commit(&mut consumer, &mut diary)?;
+        consumer.commit()?;
+        match consumer.assignment().len() {
+            2 => break,
+            share if polls > POLLS_MAX => return Err(format!("it has {share} partitions").into()),
+            _ => {}
+        }
     }
     started.send(())?;
     for _ in 0..2 {
         work(&mut consumer, &mut diary)?;
-        commit(&mut consumer, &mut diary)?;
+        consumer.commit()?;
     }
+    let mut is_told = false;
     match end {
         End::Leaves => {
             // Read and done with, but not committed: the positions go over all the same.
@@ -127,14 +134,15 @@ fn live(group: &Group, end: End, started: &Sender<()>, go_on: &Receiver<()>) -> 
             return Ok(diary);
         }
         End::Dies => {
-            work(&mut consumer, &mut diary)?;
+            leave_in_doubt(&mut consumer, &mut diary)?;
             drop(consumer);
             return Ok(diary);
         }
         End::Hangs => {
-            work(&mut consumer, &mut diary)?;
-            // Woken once the others have taken its partitions.
+            leave_in_doubt(&mut consumer, &mut diary)?;
+            // Told once the others have taken its partitions.
             go_on.recv()?;
+            is_told = true;
             match consumer.commit() {
                 Err(Error::Group(refused @ GroupError::Fenced { .. })) => {
                     say(&format!("  fenced: {refused}"));
@@ -144,9 +152,15 @@ fn live(group: &Group, end: End, started: &Sender<()>, go_on: &Receiver<()>) -> 
         }
         End::Stays => {}
     }
-    while group.lag(consumer.settings().isolation_level)?.values().any(|lag| lag.offsets() > 0) {
+    loop {
         work(&mut consumer, &mut diary)?;
-        commit(&mut consumer, &mut diary)?;
+        consumer.commit()?;
+        // Also when nobody is there any more who could tell it.
+        is_told |= go_on.try_recv() != Err(TryRecvError::Empty);
+        let lag = group.lag(consumer.settings().isolation_level)?;
+        if is_told && lag.values().all(|lag| lag.offsets() == 0) {
+            break;
+        }
     }
     consumer.close()?;
     Ok(diary)
@@ -159,20 +173,15 @@ fn demo(log: &Log) -> Outcome<bool> {
     let group = log.group("billing")?;
     let ends = [End::Stays, End::Leaves, End::Dies, End::Hangs];
     let (started, is_started) = channel();
-    let (wake, go_on) = channel();
-    let mut receivers = vec![Some(go_on)];
     let diaries = thread::scope(|scope| -> Outcome<Vec<Diary>> {
         let mut members = Vec::new();
+        let mut tell = Vec::new();
         for end in ends {
             let (group, started) = (group.clone(), started.clone());
-            // Only the one that hangs waits for a word; the others get a channel without an end.
-            let go_on = match end {
-                End::Hangs => receivers.pop().flatten(),
-                _ => None,
-            };
-            let go_on = go_on.unwrap_or_else(|| channel().1);
+            let (go_on, is_told) = channel();
+            tell.push(go_on);
             members.push(scope.spawn(move || {
-                live(&group, end, &started, &go_on).map_err(|error| error.to_string())
+                live(&group, end, &started, &is_told).map_err(|error| error.to_string())
             }));
         }
         for _ in ends {
@@ -182,15 +191,25 @@ fn demo(log: &Log) -> Outcome<bool> {
         write(log, &orders, BEFORE..BEFORE + AFTER)?;
         // Two have gone, and the one that hangs is taken for dead: the first has everything.
         let mut seen = log.changes();
-        while group.members().iter().any(|member| member.partitions.len() > 0)
-            && group.members().first().is_none_or(|first| first.partitions.len() < 8)
-        {
+        let has_all = |group: &Group| group.members().iter().any(|m| m.partitions.len() == 8);
+        for waits in 0.. {
+            if has_all(&group) {
+                break;
+            }
+            if waits > POLLS_MAX {
+                return Err(format!("nobody took over: {:?}", group.members()).into());
+            }
             seen = log.wait_for_change(seen, Duration::from_millis(50));
         }
         say(&format!("  one left, one died, one hangs: generation {}", group.generation()));
-        wake.send(())?;
-        let ended =
-            members.into_iter().map(|member| member.join().map_err(|_| "a member panicked")?);
+        // Two of them have ended, and hear nothing any more.
+        let told = tell.into_iter().filter(|go_on| go_on.send(()).is_ok()).count();
+        if told != 2 {
+            return Err(format!("{told} members are left, not 2").into());
+        }
+        let ended = members
+            .into_iter()
+            .map(|member| member.join().map_err(|_panic| "a member panicked")?);
         Ok(ended.collect::<Result<Vec<_>, String>>()?)
     })?;
     judge(log, &orders, &diaries)
@@ -208,19 +227,11 @@ fn judge(log: &Log, orders: &Topic, diaries: &[Diary]) -> Outcome<bool> {
         written.extend((0..end).map(|offset| (partition, offset)));
     }
     let lost = written.iter().filter(|place| !times.contains_key(place)).count();
-    // What the one that died, or hung, was handed out behind its last commit.
-    let uncommitted: BTreeSet<Place> = diaries[2..]
-        .iter()
-        .flat_map(|diary| {
-            let is_open = |(partition, offset): &&Place| {
-                diary.committed.get(partition).is_none_or(|committed| offset >= committed)
-            };
-            diary.read.iter().filter(is_open).copied()
-        })
-        .collect();
+    let in_doubt: BTreeSet<Place> =
+        diaries.iter().flat_map(|diary| diary.in_doubt.iter().copied()).collect();
     let twice: BTreeSet<Place> =
         times.iter().filter(|(_, times)| **times > 1).map(|(place, _)| *place).collect();
-    let unexpected = twice.difference(&uncommitted).count();
+    let unexpected = twice.difference(&in_doubt).count();
     say(&format!(
         "  {} records written, {} lost, {} read again as they were not committed, {unexpected} without need",
         written.len(),

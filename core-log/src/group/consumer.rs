@@ -267,11 +267,12 @@ impl Consumer {
             self.log.offsets(topic.id(), *partition)?;
             chosen.push((topic, *partition));
         }
+        self.unsubscribe()?;
+        // Must be AFTER the last commit of what it had before.
         let committed = match &self.seat {
             Some(seat) => super::commit::committed_positions(&self.log, &seat.group.id)?,
             None => BTreeMap::new(),
         };
-        self.unsubscribe()?;
         let bound = self.settings.isolation_level.bound();
         for (topic, partition) in chosen {
             let start = committed.get(&topic.partition(partition)).copied();

@@ -24,6 +24,7 @@
 
 mod commit;
 mod consumer;
+mod held;
 mod lane;
 mod names;
 mod poll;
@@ -40,10 +41,11 @@ use std::sync::Arc;
 
 pub use commit::{OffsetAndMetadata, PendingCommit};
 pub use consumer::{Consumer, Wakeup};
+pub use held::{Shared, SharedRecord, SharedSettings};
 pub use polled::{Polled, PolledBatch, PolledRecord};
 pub use position::Lag;
 pub use settings::{AutoCommit, ConsumerSettings, IsolationLevel, OffsetReset};
-pub use shared::{Shared, SharedConsumer, SharedRecord, SharedSettings};
+pub use shared::SharedConsumer;
 
 use crate::error::Result;
 use crate::ids::GroupId;

@@ -138,10 +138,10 @@ fn a_group_shares_partitions_or_records() {
 
 #[test]
 fn many_threads_do_each_record_once_and_a_dead_one_is_replaced() {
-    const RECORDS: i64 = 600;
+    const RECORDS: usize = 600;
     let log = LogOptions::new().storage(Arc::new(MemoryStorage::new(1))).open(DIR).unwrap();
     let t = topic(&log, "t", 2);
-    for n in 0..RECORDS {
+    for n in 0..RECORDS as i64 {
         write(&log, &t, u32::try_from(n % 2).unwrap(), &[n], Durability::Os);
     }
     let done = Mutex::new(Vec::new());
@@ -152,7 +152,7 @@ fn many_threads_do_each_record_once_and_a_dead_one_is_replaced() {
                 let mut consumer = holder(log, 7);
                 for round in 0.. {
                     let shared = consumer.poll(Duration::from_millis(20)).unwrap();
-                    if done.lock().len() >= RECORDS as usize {
+                    if done.lock().len() >= RECORDS {
                         break;
                     }
                     if thread == 0 && round == 3 {
@@ -173,7 +173,7 @@ fn many_threads_do_each_record_once_and_a_dead_one_is_replaced() {
         }
     });
     let all = done.into_inner();
-    assert_eq!(all.len(), RECORDS as usize, "a record was done twice");
-    assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), RECORDS as usize);
+    assert_eq!(all.len(), RECORDS, "a record was done twice");
+    assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), RECORDS);
     assert_eq!(committed_in(&log), BTreeMap::from([(0, 300), (1, 300)]));
 }

@@ -59,13 +59,13 @@ fn a_task_that_waits_is_woken_by_an_append_and_no_thread_is_needed() {
 
 #[test]
 fn streams_of_one_group_read_everything_once_beside_a_writer() {
-    const RECORDS: i64 = 300;
+    const RECORDS: usize = 300;
     let log = LogOptions::new().storage(Arc::new(MemoryStorage::new(1))).open(DIR).unwrap();
     let t = topic(&log, "t", 4);
     let mut seen = std::thread::scope(|scope| {
         let (log, t) = (&log, &t);
         scope.spawn(move || {
-            for n in 0..RECORDS {
+            for n in 0..RECORDS as i64 {
                 write(log, t, u32::try_from(n % 4).unwrap(), &[n], Durability::Os);
             }
         });
@@ -74,14 +74,14 @@ fn streams_of_one_group_read_everything_once_beside_a_writer() {
             let both = futures::stream::select_all(consumers);
             let mut seen = Vec::new();
             let mut polled = both.map(|polled| values(&polled.unwrap()));
-            while seen.len() < RECORDS as usize {
+            while seen.len() < RECORDS {
                 seen.extend(polled.next().await.unwrap().into_values().flatten());
             }
             seen
         })
     });
     seen.sort_unstable();
-    assert_eq!(seen, (0..RECORDS).collect::<Vec<_>>());
+    assert_eq!(seen, (0..RECORDS as i64).collect::<Vec<_>>());
 }
 
 #[test]
