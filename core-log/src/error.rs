@@ -10,9 +10,16 @@
 //! On crash: a failed write or sync is a crash of the log, [`Error::LogCrashed`] for its callers.
 //! Reference: KIP-1050 (error classes).
 
+mod group;
+mod setting;
+
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+pub use group::GroupError;
+pub use setting::SettingError;
 
 use crate::format::{BatchOverflow, DecodeError};
 use crate::ids::{
@@ -146,13 +153,6 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
-    /// The batch is compressed with a codec that this build cannot read. Recourse:
-    /// [`Recourse::FixInput`].
-    #[error("batches compressed with {codec} are not supported")]
-    CompressionUnsupported {
-        /// The codec's name.
-        codec: &'static str,
-    },
     /// Another producer took over. Recourse: [`Recourse::Fatal`]; open a new producer.
     #[error("{}", fenced(transactional_id.as_ref(), *producer_id, *producer_epoch, *current_epoch))]
     ProducerFenced {
@@ -234,6 +234,34 @@ pub enum Error {
         /// What it must be, or what to use instead.
         reason: &'static str,
     },
+    /// A record that was sent is not acknowledged. Recourse: that of the cause.
+    #[error(
+        "a record for {topic}-{partition} is not acknowledged, and {}",
+        if *is_in_doubt { "may have been written" } else { "was not written" }
+    )]
+    NotAcknowledged {
+        /// The topic's name.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Whether it may be in the log all the same: then sending it again may write it twice.
+        is_in_doubt: bool,
+        /// Why.
+        #[source]
+        cause: Arc<Error>,
+    },
+    /// Something did not happen in time. Recourse: [`Recourse::Retry`].
+    #[error("{what} took longer than {} ms", after.as_millis())]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        after: Duration,
+    },
+    /// The producer was closed, or dropped, with records unsent. Recourse: [`Recourse::Fatal`]; open
+    /// a new producer.
+    #[error("the producer is closed")]
+    ProducerClosed,
     /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
     #[error("group {group} commits two offsets for {partition}")]
     DuplicateOffset {
@@ -291,21 +319,6 @@ pub enum Error {
         /// The id that was asked for.
         name: String,
     },
-    /// A group's metadata beside a position is too long. Recourse: [`Recourse::FixInput`].
-    #[error(
-        "group {group} wants to keep {bytes} bytes beside its position in {partition}: {max_bytes} \
-         bytes are allowed (offset.metadata.max.bytes); keep a reference to something larger"
-    )]
-    OffsetMetadataTooLarge {
-        /// The group.
-        group: GroupId,
-        /// The partition.
-        partition: TopicPartition,
-        /// How long it is.
-        bytes: usize,
-        /// How long it may be.
-        max_bytes: usize,
-    },
     /// The log was closed. Recourse: [`Recourse::Fatal`]; open it again.
     #[error("the log is closed")]
     Closed,
@@ -347,6 +360,12 @@ pub enum Error {
     /// Bytes are not a record batch. Recourse: [`Recourse::Fatal`].
     #[error(transparent)]
     Decode(DecodeError),
+    /// A group refuses a call of a consumer. Recourse: [`GroupError::recourse`].
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// A setting is refused. Recourse: [`Recourse::FixInput`].
+    #[error(transparent)]
+    Setting(#[from] SettingError),
 }
 
 /// Operations that change nothing.
@@ -401,9 +420,11 @@ impl Error {
     #[must_use]
     pub fn recourse(&self) -> Recourse {
         match self {
+            Self::NotAcknowledged { cause, .. } => cause.recourse(),
             Self::DirectoryLocked { .. }
             | Self::DiskFull { .. }
             | Self::LogCrashed { .. }
+            | Self::TimedOut { .. }
             | Self::Owner { .. }
             | Self::NobodyAnswers { .. } => Recourse::Retry,
             Self::OutOfOrderSequence { .. }
@@ -414,10 +435,13 @@ impl Error {
             Self::Damaged { .. }
             | Self::ProducerFenced { .. }
             | Self::Closed
+            | Self::ProducerClosed
             | Self::Io { .. }
             | Self::UnsupportedVersion { .. }
             | Self::Decode(_) => Recourse::Fatal,
-            Self::UnknownTopic { .. }
+            Self::Group(refused) => refused.recourse(),
+            Self::Setting(_)
+            | Self::UnknownTopic { .. }
             | Self::TopicExists { .. }
             | Self::InvalidName { .. }
             | Self::UnknownPartition { .. }
@@ -426,15 +450,13 @@ impl Error {
             | Self::NotADirectory { .. }
             | Self::DirectoryMissing { .. }
             | Self::ReadOnlyDirectory { .. }
-            | Self::CompressionUnsupported { .. }
             | Self::TimestampTooFarAhead { .. }
             | Self::BatchTooLarge { .. }
             | Self::EmptyBatch
             | Self::InvalidSetting { .. }
-            | Self::UnknownTransactionalId { .. }
-            | Self::OffsetMetadataTooLarge { .. }
             | Self::UnknownSetting { .. }
             | Self::SettingRefused { .. }
+            | Self::UnknownTransactionalId { .. }
             | Self::DuplicateOffset { .. } => Recourse::FixInput,
         }
     }
@@ -448,10 +470,7 @@ impl From<InvalidName> for Error {
 
 impl From<DecodeError> for Error {
     fn from(bad: DecodeError) -> Self {
-        match bad {
-            DecodeError::CompressionUnsupported { codec } => Self::CompressionUnsupported { codec },
-            other => Self::Decode(other),
-        }
+        Self::Decode(bad)
     }
 }
 

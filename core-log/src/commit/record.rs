@@ -36,6 +36,9 @@ use crate::ids::{
 
 const VERSION: i16 = 0;
 
+/// The most bytes of metadata beside a committed offset (`offset.metadata.max.bytes`).
+pub const METADATA_BYTES_MAX: usize = 4096;
+
 /// A consumed position that a transaction commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffsetCommit {

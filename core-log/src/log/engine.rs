@@ -152,6 +152,11 @@ impl Engine {
         self.table.read().topics.values().cloned().collect()
     }
 
+    /// How many topics there are.
+    pub(crate) fn topic_count(&self) -> usize {
+        self.table.read().topics.len()
+    }
+
     pub(crate) fn topic(&self, name: &str) -> Result<Topic> {
         let table = self.table.read();
         table.topics.get(name).cloned().ok_or_else(|| Error::UnknownTopic {

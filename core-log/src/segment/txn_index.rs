@@ -19,7 +19,7 @@
 
 use crate::ids::{Offset, ProducerId};
 
-pub(super) const ENTRY_LEN: usize = 34;
+pub(crate) const ENTRY_LEN: usize = 34;
 
 /// A transaction that was aborted, as readers need to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct AbortedTransaction {
     pub last_stable_offset: Offset,
 }
 
-pub(super) fn encode(entries: &[AbortedTransaction]) -> Vec<u8> {
+pub(crate) fn encode(entries: &[AbortedTransaction]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * ENTRY_LEN);
     for entry in entries {
         bytes.extend_from_slice(&0_i16.to_be_bytes());
@@ -47,7 +47,7 @@ pub(super) fn encode(entries: &[AbortedTransaction]) -> Vec<u8> {
 }
 
 /// The entries, or `None` when the bytes are no such file.
-pub(super) fn decode(bytes: &[u8]) -> Option<Vec<AbortedTransaction>> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<AbortedTransaction>> {
     let (entries, rest) = bytes.as_chunks::<ENTRY_LEN>();
     if !rest.is_empty() {
         return None;
@@ -69,7 +69,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<AbortedTransaction>> {
 }
 
 /// Adds those that a reader of `from..to` must know. True: no later segment has any for it.
-pub(super) fn collect(
+pub(crate) fn collect(
     entries: &[AbortedTransaction],
     from: Offset,
     to: Offset,
