@@ -11,7 +11,6 @@
 //! Reference: KIP-1050 (error classes).
 
 mod group;
-mod setting;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use group::GroupError;
-pub use setting::SettingError;
 
 use crate::format::{BatchOverflow, DecodeError};
 use crate::ids::{
@@ -363,9 +361,6 @@ pub enum Error {
     /// A group refuses a call of a consumer. Recourse: [`GroupError::recourse`].
     #[error(transparent)]
     Group(#[from] GroupError),
-    /// A setting is refused. Recourse: [`Recourse::FixInput`].
-    #[error(transparent)]
-    Setting(#[from] SettingError),
 }
 
 /// Operations that change nothing.
@@ -440,8 +435,7 @@ impl Error {
             | Self::UnsupportedVersion { .. }
             | Self::Decode(_) => Recourse::Fatal,
             Self::Group(refused) => refused.recourse(),
-            Self::Setting(_)
-            | Self::UnknownTopic { .. }
+            Self::UnknownTopic { .. }
             | Self::TopicExists { .. }
             | Self::InvalidName { .. }
             | Self::UnknownPartition { .. }

@@ -50,21 +50,22 @@ pub use commit::recovery::RolledBack;
 pub use commit::{METADATA_BYTES_MAX, OffsetCommit};
 pub use config::{Durability, PARTITIONS_MAX, ProducerSettings, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
-pub use error::{Error, GroupError, Recourse, Result, SettingError};
+pub use error::{Error, GroupError, Recourse, Result};
 pub use format::{
     BatchBuilder, BatchHeader, BatchView, Compression, CompressionType, DecodeError, HEADER_LEN,
     Headers, NO_HEADERS, RecordBatch, RecordRef,
 };
 pub use group::{
     AutoCommit, Consumer, ConsumerSettings, Group, IsolationLevel, Lag, MemberDescription,
-    OffsetAndMetadata, OffsetReset, PendingCommit, Polled, PolledBatch, PolledRecord, Wakeup,
+    OffsetAndMetadata, OffsetReset, PendingCommit, Polled, PolledBatch, PolledRecord, Shared,
+    SharedConsumer, SharedRecord, SharedSettings, Wakeup,
 };
 pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
 pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
-pub use members::{Assignor, PartitionName, Subscriber, assign};
+pub use members::{Acknowledge, Assignor, PartitionName, Subscriber, assign};
 pub use operators::{
     AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,
 };

@@ -24,6 +24,7 @@ use regex::Regex;
 use super::commit::{Queue, Slot};
 use super::lane::Lane;
 use super::settings::{AutoCommit, ConsumerSettings};
+use super::shared;
 use crate::error::{GroupError, Result};
 use crate::ids::TopicName;
 use crate::log::Log;
@@ -44,9 +45,10 @@ use crate::topic::Topic;
 /// batch.push(0, Some(b"user"), Some(b"page"), NO_HEADERS)?;
 /// log.producer(Durability::Sync)?.append(&clicks, 1, &mut batch)?;
 ///
-/// let settings = ConsumerSettings::default()
-///     .set("auto.offset.reset", "earliest")?
-///     .set("enable.auto.commit", "false")?;
+/// let settings = ConsumerSettings::from_kafka([
+///     ("auto.offset.reset", "earliest"),
+///     ("enable.auto.commit", "false"),
+/// ])?;
 /// let mut consumer = log.group("billing")?.consumer(settings);
 /// consumer.subscribe(&["clicks"])?;
 /// let polled = consumer.poll(Duration::from_secs(1))?;
@@ -170,7 +172,8 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownTopic`](crate::Error::UnknownTopic): nothing is changed.
+    /// [`Error::UnknownTopic`](crate::Error::UnknownTopic); [`GroupError::OtherKind`]: the group shares
+    /// records. Nothing is changed.
     pub fn subscribe<T: AsRef<str>>(&mut self, topics: &[T]) -> Result<()> {
         let topic = |name: &T| {
             let topic = self.log.topic(name.as_ref())?;
@@ -184,7 +187,7 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`GroupError::InvalidPattern`]: nothing is changed.
+    /// [`GroupError::InvalidPattern`], [`GroupError::OtherKind`]: nothing is changed.
     pub fn subscribe_pattern(&mut self, pattern: &str) -> Result<()> {
         let bad = |error: regex::Error| GroupError::InvalidPattern {
             pattern: pattern.to_owned(),
@@ -199,27 +202,33 @@ impl Consumer {
     }
 
     fn read(&mut self, reads: Reads) -> Result<()> {
+        if self.seat.as_ref().is_some_and(|seat| seat.member.is_none()) {
+            self.join()?;
+        }
         if matches!(self.reads, Reads::Chosen) {
             self.lanes.clear();
         }
         self.reads = reads;
-        if self.seat.as_ref().is_some_and(|seat| seat.member.is_none()) {
-            self.join();
-        }
         self.tell_topics();
         Ok(())
     }
 
     /// Becomes a member.
-    pub(super) fn join(&mut self) {
+    pub(super) fn join(&mut self) -> Result<()> {
         let now = self.log.inner.clock().monotonic();
         let ConsumerSettings { client_id, assignor, max_poll_interval, .. } = &self.settings;
-        let Some(seat) = &mut self.seat else { return };
+        let Some(seat) = &mut self.seat else { return Ok(()) };
         let mut membership = seat.group.membership.lock();
+        if seat.group.shares.lock().count > 0 {
+            let group = seat.group.id.clone();
+            let (inside, outside) = (shared::SHARE_RECORDS, shared::SHARE_PARTITIONS);
+            return Err(GroupError::OtherKind { group, inside, outside }.into());
+        }
         let member = membership.join(client_id, *assignor, *max_poll_interval, now);
         seat.name = membership.name(member).unwrap_or_default().to_owned();
         seat.generation = membership.generation();
         seat.member = Some(member);
+        Ok(())
     }
 
     /// Tells the group which topics this consumer reads.

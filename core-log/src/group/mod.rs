@@ -25,10 +25,12 @@
 mod commit;
 mod consumer;
 mod lane;
+mod names;
 mod poll;
 mod polled;
 mod position;
 mod settings;
+mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,7 @@ pub use consumer::{Consumer, Wakeup};
 pub use polled::{Polled, PolledBatch, PolledRecord};
 pub use position::Lag;
 pub use settings::{AutoCommit, ConsumerSettings, IsolationLevel, OffsetReset};
+pub use shared::{Shared, SharedConsumer, SharedRecord, SharedSettings};
 
 use crate::error::Result;
 use crate::ids::GroupId;
@@ -94,6 +97,22 @@ impl Group {
     #[must_use]
     pub fn consumer(&self, settings: ConsumerSettings) -> Consumer {
         Consumer::new(self.log.clone(), Some(Arc::clone(&self.state)), settings)
+    }
+
+    /// A consumer that shares records, not partitions, with the others of its kind: each record goes to
+    /// one of them.
+    ///
+    /// # Errors
+    ///
+    /// * [`GroupError::OtherKind`](crate::GroupError::OtherKind): the group has members that share
+    ///   partitions.
+    /// * [`Error::UnknownTopic`](crate::Error::UnknownTopic).
+    pub fn shared<T: AsRef<str>>(
+        &self,
+        topics: &[T],
+        settings: SharedSettings,
+    ) -> Result<SharedConsumer> {
+        SharedConsumer::new(self.log.clone(), Arc::clone(&self.state), topics, settings)
     }
 
     /// How often partitions were shared out since the group was first used in this process.

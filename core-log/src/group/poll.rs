@@ -114,7 +114,7 @@ impl Consumer {
         let Some(member) = seat.member else { return Ok(()) };
         if !seat.is_waiting {
             if !seat.group.membership.lock().begin_call(member, now) {
-                self.join_again();
+                self.join_again()?;
                 return self.follow_group();
             }
             seat.is_waiting = true;
@@ -131,11 +131,12 @@ impl Consumer {
     }
 
     /// It was silent for too long and has lost everything.
-    fn join_again(&mut self) {
+    fn join_again(&mut self) -> Result<()> {
         self.settle();
         self.lanes.clear();
-        self.join();
+        self.join()?;
         self.tell_topics();
+        Ok(())
     }
 
     fn let_go(&mut self, revoked: &[PartitionName]) {

@@ -29,7 +29,7 @@ use crate::error::Result;
 /// let dir = tempfile::tempdir()?;
 /// let log = Log::open(dir.path())?;
 /// let clicks = log.create_topic("clicks", TopicSettings::default())?;
-/// let settings = ConsumerSettings::default().set("auto.offset.reset", "earliest")?;
+/// let settings = ConsumerSettings::from_kafka([("auto.offset.reset", "earliest")])?;
 /// let mut consumer = log.group("billing")?.consumer(settings);
 /// consumer.subscribe(&["clicks"])?;
 /// assert!(consumer.next().now_or_never().is_none(), "nothing is there yet");

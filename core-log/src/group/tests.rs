@@ -2,6 +2,7 @@
 
 mod crashes;
 mod plain;
+mod shared;
 mod streams;
 mod threads;
 

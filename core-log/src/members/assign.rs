@@ -45,6 +45,15 @@ pub enum Assignor {
 }
 
 impl Assignor {
+    /// The short name that Kafka gives it.
+    pub(crate) fn to_kafka(self) -> &'static str {
+        match self {
+            Self::Range => "range",
+            Self::RoundRobin => "roundrobin",
+            Self::Sticky => "cooperative-sticky",
+        }
+    }
+
     /// The assignor that Kafka means: by its short name, its class, or a list with one of them first.
     pub(crate) fn from_kafka(text: &str) -> Option<Self> {
         let first = text.split(',').next()?.trim();

@@ -1,4 +1,5 @@
-//! Who reads what in a group: assignors and the table of members. Pure but for the lock around it.
+//! Who reads what in a group: assignors, the table of members, and windows of records that are shared.
+//! Pure but for the locks around it.
 //!
 //! ```text
 //!   subscriptions, topics --assign--> target      what each member should have
@@ -18,6 +19,7 @@
 //! Reference: Kafka `AbstractCoordinator`, `ConsumerPartitionAssignor`, KIP-429.
 
 pub(crate) mod assign;
+pub(crate) mod share;
 pub(crate) mod table;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use assign::{Assignor, PartitionName, Subscriber, assign};
+pub use share::Acknowledge;
+use share::Window;
 use table::Membership;
 
 use crate::ids::GroupId;
@@ -35,7 +39,22 @@ use crate::ids::GroupId;
 #[derive(Debug)]
 pub(crate) struct GroupState {
     pub(crate) id: GroupId,
+    /// Locked before `shares`.
     pub(crate) membership: Mutex<Membership>,
+    pub(crate) shares: Mutex<Shares>,
+    /// Commits of a share group come one after the other: the version of `shares` that is committed.
+    pub(crate) shares_committed: Mutex<u64>,
+}
+
+/// The other way to share: records, not partitions.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    /// Holders that there ever were, and that there are.
+    pub(crate) joined: u64,
+    pub(crate) count: usize,
+    pub(crate) windows: BTreeMap<PartitionName, Window>,
+    /// Moves with everything that is to be committed.
+    pub(crate) version: u64,
 }
 
 /// The groups of a log that somebody holds.
@@ -52,7 +71,12 @@ impl Groups {
             return group;
         }
         known.retain(|_, group| group.strong_count() > 0);
-        let group = Arc::new(GroupState { id: id.clone(), membership: Mutex::default() });
+        let group = Arc::new(GroupState {
+            id: id.clone(),
+            membership: Mutex::default(),
+            shares: Mutex::default(),
+            shares_committed: Mutex::default(),
+        });
         known.insert(id.clone(), Arc::downgrade(&group));
         group
     }

@@ -271,10 +271,9 @@ impl Partition {
 
     /// Whether records with these timestamps are taken now.
     pub(crate) fn check_times(&self, oldest: Timestamp, newest: Timestamp) -> Result<()> {
-        let now_ms = self.now();
+        let (now_ms, options) = (self.now(), self.options());
         let refuse =
             |timestamp, limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
-        let options = self.options();
         let (ahead, behind) = (options.timestamp_after_max_ms, options.timestamp_before_max_ms);
         if newest.saturating_sub(now_ms) > ahead {
             return refuse(newest, ahead);

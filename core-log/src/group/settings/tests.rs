@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::error::Error;
 
 fn recorded() -> serde_json::Map<String, Value> {
     let text = include_str!("../../../../tests/oracles/config_defaults.json");
@@ -10,48 +11,24 @@ fn recorded() -> serde_json::Map<String, Value> {
     file["classes"]["ConsumerConfig"]["configs"].as_object().unwrap().clone()
 }
 
-/// A setting as text, as Kafka would print its default.
-fn shown(settings: &ConsumerSettings, name: &str) -> String {
-    let ms = |duration: Duration| duration.as_millis().to_string();
-    match name {
-        "auto.offset.reset" => match settings.auto_offset_reset {
-            OffsetReset::Earliest => "earliest".to_owned(),
-            OffsetReset::Latest => "latest".to_owned(),
-            OffsetReset::None => "none".to_owned(),
-            OffsetReset::ByDuration(duration) => format!("{duration:?}"),
-        },
-        "enable.auto.commit" => settings.enable_auto_commit.to_string(),
-        "auto.commit.interval.ms" => ms(settings.auto_commit_interval),
-        "isolation.level" => match settings.isolation_level {
-            IsolationLevel::ReadUncommitted => "read_uncommitted".to_owned(),
-            IsolationLevel::ReadCommitted => "read_committed".to_owned(),
-        },
-        "max.poll.records" => settings.max_poll_records.to_string(),
-        "fetch.max.bytes" => settings.fetch_max_bytes.to_string(),
-        "max.partition.fetch.bytes" => settings.max_partition_fetch_bytes.to_string(),
-        "max.poll.interval.ms" => ms(settings.max_poll_interval),
-        "client.id" => settings.client_id.clone(),
-        other => panic!("{other} is not shown"),
-    }
-}
-
 #[test]
 fn defaults_are_those_that_kafka_has() {
     let recorded = recorded();
     let settings = ConsumerSettings::default();
-    for name in ConsumerSettings::names() {
-        let default = &recorded[*name]["default"];
+    for (name, value) in settings.to_kafka() {
+        let default = &recorded[name]["default"];
         let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
-        if *name == "partition.assignment.strategy" {
+        if name == "partition.assignment.strategy" {
             // Kafka's list is range, with the way to cooperative sticky open.
             assert!(default.contains("CooperativeStickyAssignor"), "{default}");
-            assert_eq!(settings.assignor, Assignor::Sticky);
+            assert_eq!(value, "cooperative-sticky");
             continue;
         }
-        assert_eq!(shown(&settings, name), default, "{name}");
-        // What Kafka prints can be read.
-        assert_eq!(settings.clone().set(name, &default).as_ref(), Ok(&settings), "{name}");
+        assert_eq!(value, default, "{name}");
     }
+    let all = settings.to_kafka();
+    let read = ConsumerSettings::from_kafka(all.iter().map(|(name, value)| (*name, &value[..])));
+    assert_eq!(read.unwrap(), settings);
 }
 
 #[test]
@@ -59,13 +36,10 @@ fn every_name_of_kafkas_consumer_is_taken_or_refused_with_a_reason() {
     let recorded = recorded();
     assert!(recorded.len() > 50);
     for name in recorded.keys() {
-        let refused = ConsumerSettings::default().set(name, "no value of anything");
-        match refused {
-            Ok(settings) => {
-                assert_eq!((name.as_str(), settings.client_id.len()), ("client.id", 20))
-            }
-            Err(SettingError::Value { .. }) => assert!(TAKEN.contains(&name.as_str()), "{name}"),
-            Err(SettingError::NotTaken { reason, .. }) => assert!(!reason.is_empty()),
+        let mut settings = ConsumerSettings::default();
+        match settings.set(name, "no value of anything") {
+            Ok(()) => assert_eq!((name.as_str(), settings.client_id.len()), ("client.id", 20)),
+            Err(Error::SettingRefused { reason, .. }) => assert!(!reason.is_empty()),
             Err(other) => panic!("{name}: {other}"),
         }
     }
@@ -73,10 +47,10 @@ fn every_name_of_kafkas_consumer_is_taken_or_refused_with_a_reason() {
 
 #[test]
 fn values_are_read_or_refused_with_what_is_expected() {
-    let set = |name: &str, value: &str| ConsumerSettings::default().set(name, value);
-    let reset = set("auto.offset.reset", "by_duration:P1DT2H3M4.5S").unwrap().auto_offset_reset;
+    let set = |name: &str, value: &str| ConsumerSettings::from_kafka([(name, value)]);
+    let settings = set("auto.offset.reset", "by_duration:P1DT2H3M4.5S").unwrap();
     let expected = Duration::new(86_400 + 7_200 + 180 + 4, 500_000_000);
-    assert_eq!(reset, OffsetReset::ByDuration(expected));
+    assert_eq!(settings.auto_offset_reset, OffsetReset::ByDuration(expected));
     let sticky = "org.apache.kafka.clients.consumer.CooperativeStickyAssignor";
     assert_eq!(set("partition.assignment.strategy", sticky).unwrap().assignor, Assignor::Sticky);
     assert_eq!(set("client.id", "billing").unwrap().client_id, "billing");
@@ -99,11 +73,14 @@ fn values_are_read_or_refused_with_what_is_expected() {
         ("partition.assignment.strategy", "fair"),
     ] {
         let refused = set(name, bad);
-        assert!(matches!(refused, Err(SettingError::Value { .. })), "{name} {bad}: {refused:?}");
+        assert!(matches!(refused, Err(Error::SettingRefused { .. })), "{name} {bad}: {refused:?}");
     }
-    let refused = set("max.poll.records", "0").unwrap_err();
-    let text = "max.poll.records cannot be \"0\": it takes a count of at least 1";
-    assert_eq!(refused.to_string(), text);
-    let refused = set("bootstrap.servers", "localhost:9092").unwrap_err();
-    assert!(matches!(refused, SettingError::NotTaken { name: "bootstrap.servers", .. }));
+    let refused = set("bootstrap.servers", "localhost:9092");
+    let Err(Error::SettingRefused { setting, reason, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(
+        (setting, reason),
+        ("bootstrap.servers", "the log is in this process, there is no network")
+    );
+    let by_duration = settings.get("auto.offset.reset").unwrap();
+    assert_eq!(set("auto.offset.reset", &by_duration).unwrap(), settings);
 }

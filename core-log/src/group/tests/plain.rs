@@ -222,7 +222,8 @@ fn a_reset_by_duration_goes_back_from_now() {
     let log = open(&MemoryStorage::new(1), &clock);
     let t = topic(&log, "t", 1);
     write(&log, &t, 0, &[990_000, 999_000, 999_500], Durability::Sync);
-    let settings = manual().set("auto.offset.reset", "by_duration:PT1S").unwrap();
+    let mut settings = manual();
+    settings.set("auto.offset.reset", "by_duration:PT1S").unwrap();
     assert_eq!(poll(&mut member(&log, settings))[&0], [999_000, 999_500]);
 }
 
