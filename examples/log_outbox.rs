@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use core_log::{FetchBound, GroupId, Log, NewRecord, OffsetCommit, Topic, TopicSettings};
+use core_log::{FetchBound, GroupId, Log, OffsetCommit, Record, Topic, TopicSettings};
 use own_log::{Outcome, committed, finish, fresh_dir, run_child, say, wait_to_be_killed};
 use rusqlite::{Connection, params};
 
@@ -197,13 +197,9 @@ fn send(log: &Log, topic: &Topic, rows: &[Row], last: i64, stops: bool) -> Outco
     let mut newest = last;
     for row in rows.iter().filter(|row| row.number > last) {
         let number = row.number.to_string();
-        let record = NewRecord {
-            key: Some(row.key.as_bytes()),
-            value: Some(row.value.as_bytes()),
-            headers: &[("outbox-number", Some(number.as_bytes()))],
-            ..NewRecord::default()
-        };
-        transaction.send_record(topic, &record)?;
+        let headers: &[(&str, Option<&[u8]>)] = &[("outbox-number", Some(number.as_bytes()))];
+        let record = Record { headers, ..Record::keyed(row.key.as_bytes(), row.value.as_bytes()) };
+        transaction.send(topic, record)?;
         newest = row.number;
     }
     transaction.offsets([OffsetCommit {

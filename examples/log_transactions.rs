@@ -28,8 +28,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use core_log::{
-    AbortOutcome, BufferedTransaction, Error, FetchBound, GroupId, Log, OffsetCommit, Topic,
-    TopicSettings, TransactionState,
+    AbortOutcome, BufferedTransaction, Error, FetchBound, GroupId, Log, OffsetCommit, Record,
+    Topic, TopicSettings, TransactionState,
 };
 use own_log::{Outcome, committed, finish, fresh_dir, run_child, say, wait_to_be_killed};
 
@@ -117,7 +117,7 @@ fn new_bank(dir: &Path) -> Outcome<()> {
     let mut open = log.transaction(TELLER)?;
     for n in 0..ACCOUNTS {
         let balance = OPENING.to_string();
-        open.send(&accounts, Some(account(n).as_bytes()), Some(balance.as_bytes()))?;
+        open.send(&accounts, Record::keyed(account(n).as_bytes(), balance.as_bytes()))?;
     }
     open.commit()?;
     log.close()?;
@@ -147,7 +147,7 @@ impl Bank {
         amount: i64,
     ) -> core_log::Result<u32> {
         let amount = amount.to_string();
-        running.send(&self.accounts, Some(account.as_bytes()), Some(amount.as_bytes()))
+        running.send(&self.accounts, Record::keyed(account.as_bytes(), amount.as_bytes()))
     }
 
     /// Says, in the transaction, that transfers below `next` are done.
@@ -183,7 +183,7 @@ fn do_transfers(dir: &Path, stop: Option<u64>) -> Outcome<()> {
         bank.send(&mut running, &from, -amount)?;
         let line = format!("{from} {to} {amount}");
         let key = number.to_string();
-        running.send(&bank.ledger, Some(key.as_bytes()), Some(line.as_bytes()))?;
+        running.send(&bank.ledger, Record::keyed(key.as_bytes(), line.as_bytes()))?;
         bank.done_below(&mut running, number + 1)?;
         running.commit()?;
         *balances.entry(from).or_insert(0) -= amount;

@@ -334,21 +334,6 @@ pub enum Error {
         /// The id that was asked for.
         name: String,
     },
-    /// A group's metadata beside a position is too long. Recourse: [`Recourse::FixInput`].
-    #[error(
-        "group {group} wants to keep {bytes} bytes beside its position in {partition}: {max_bytes} \
-         bytes are allowed (offset.metadata.max.bytes); keep a reference to something larger"
-    )]
-    OffsetMetadataTooLarge {
-        /// The group.
-        group: GroupId,
-        /// The partition.
-        partition: TopicPartition,
-        /// How long it is.
-        bytes: usize,
-        /// How long it may be.
-        max_bytes: usize,
-    },
     /// The log was closed. Recourse: [`Recourse::Fatal`]; open it again.
     #[error("the log is closed")]
     Closed,
@@ -485,7 +470,6 @@ impl Error {
             | Self::UnknownSetting { .. }
             | Self::SettingRefused { .. }
             | Self::UnknownTransactionalId { .. }
-            | Self::OffsetMetadataTooLarge { .. }
             | Self::DuplicateOffset { .. } => Recourse::FixInput,
         }
     }

@@ -51,8 +51,8 @@ pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
 #[cfg(any(test, feature = "test-util"))]
 pub use commit::Broken;
-pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
+pub use commit::{METADATA_BYTES_MAX, OffsetCommit};
 pub use config::{
     Cleanup, CleanupPolicy, Durability, InvalidCleanupPolicy, InvalidRatio, InvalidTimestampType,
     PARTITIONS_MAX, ProducerSettings, Ratio, TimestampType, TopicSettings,
@@ -64,9 +64,9 @@ pub use format::{
     Headers, NO_HEADERS, RecordBatch, RecordRef,
 };
 pub use group::{
-    AutoCommit, Consumer, ConsumerSettings, Group, IsolationLevel, Lag, METADATA_BYTES_MAX,
-    MemberDescription, OffsetAndMetadata, OffsetReset, PendingCommit, Polled, PolledBatch,
-    PolledRecord, Shared, SharedConsumer, SharedRecord, SharedSettings, Wakeup,
+    AutoCommit, Consumer, ConsumerSettings, Group, IsolationLevel, Lag, MemberDescription,
+    OffsetAndMetadata, OffsetReset, PendingCommit, Polled, PolledBatch, PolledRecord, Shared,
+    SharedConsumer, SharedRecord, SharedSettings, Wakeup,
 };
 pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
@@ -82,12 +82,9 @@ pub use partition::append::Appended;
 pub use partition::{FetchBound, Fetched, PartitionOffsets};
 pub use partitioner::{murmur2, partition_for};
 pub use producer::{
-    Acknowledged, Acknowledgement, BatchingProducer, CommitOutcome, Flush, Producer,
+    Acknowledged, Acknowledgement, BatchingProducer, CommitOutcome, CommitWith, Flush, Producer,
     ProducerStatistics, Record, SendAsync, Transaction, TransactionalProducer, TrySendError,
 };
 pub use segment::AbortedTransaction;
 pub use topic::Topic;
-pub use transaction::{
-    BufferedTransaction, NewRecord, OFFSET_METADATA_BYTES_MAX, TRANSACTION_TIMEOUT_MAX,
-    TransactionSettings,
-};
+pub use transaction::{BufferedTransaction, TRANSACTION_TIMEOUT_MAX, TransactionSettings};

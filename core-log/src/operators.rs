@@ -120,13 +120,13 @@ impl Log {
     /// the last 1 000 that nobody holds.
     ///
     /// ```
-    /// use core_log::{Log, TopicSettings, TransactionState};
+    /// use core_log::{Log, Record, TopicSettings, TransactionState};
     ///
     /// let dir = tempfile::tempdir()?;
     /// let log = Log::open(dir.path())?;
     /// let orders = log.create_topic("orders", TopicSettings::default())?;
     /// let mut hangs = log.transaction("shop")?;
-    /// hangs.send(&orders, None, Some(b"tea"))?;
+    /// hangs.send(&orders, Record::new(b"tea"))?;
     /// hangs.flush()?;
     ///
     /// let listed = log.transactions()?;
@@ -186,17 +186,17 @@ impl Log {
     /// transaction that is being committed or aborted is waited for.
     ///
     /// ```
-    /// use core_log::{AbortOutcome, Error, Log, TopicSettings};
+    /// use core_log::{AbortOutcome, Error, Log, Record, TopicSettings};
     ///
     /// let dir = tempfile::tempdir()?;
     /// let log = Log::open(dir.path())?;
     /// let orders = log.create_topic("orders", TopicSettings::default())?;
     /// let mut hangs = log.transaction("shop")?;
-    /// hangs.send(&orders, None, Some(b"tea"))?;
+    /// hangs.send(&orders, Record::new(b"tea"))?;
     /// assert_eq!(log.abort_transaction("shop")?, AbortOutcome::Aborted);
     /// assert!(matches!(hangs.commit(), Err(Error::TransactionAborted { .. })));
     /// let mut next = log.transaction("shop")?;
-    /// next.send(&orders, None, Some(b"coffee"))?;
+    /// next.send(&orders, Record::new(b"coffee"))?;
     /// next.commit()?;
     /// assert_eq!(log.abort_transaction("shop")?, AbortOutcome::Idle);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -220,14 +220,14 @@ impl Log {
     /// transaction open there.
     ///
     /// ```
-    /// use core_log::{Log, TopicSettings};
+    /// use core_log::{Log, Record, TopicSettings};
     ///
     /// let dir = tempfile::tempdir()?;
     /// let log = Log::open(dir.path())?;
     /// let orders = log.create_topic("orders", TopicSettings::default())?;
     /// let mut open = log.transaction("shop")?;
-    /// open.send(&orders, None, Some(b"tea"))?;
-    /// open.send(&orders, None, Some(b"milk"))?;
+    /// open.send(&orders, Record::new(b"tea"))?;
+    /// open.send(&orders, Record::new(b"milk"))?;
     /// open.flush()?;
     /// let producers = log.producers(orders.id(), 0)?;
     /// assert_eq!(producers[0].producer_id, open.producer_id());

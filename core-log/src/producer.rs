@@ -297,6 +297,23 @@ pub enum CommitOutcome {
     Empty,
 }
 
+/// A transaction that can be committed together with positions that somebody else knows, such as a
+/// [`Consumer`](crate::Consumer).
+pub trait CommitWith {
+    /// Commits the transaction with these positions.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transaction::commit`].
+    fn commit_with(self, positions: &[OffsetCommit]) -> Result<CommitOutcome>;
+}
+
+impl CommitWith for Transaction {
+    fn commit_with(self, positions: &[OffsetCommit]) -> Result<CommitOutcome> {
+        self.commit(positions)
+    }
+}
+
 /// A running transaction. Threads may share it by reference; dropping it aborts it.
 #[derive(Debug)]
 pub struct Transaction {

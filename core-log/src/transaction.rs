@@ -23,24 +23,19 @@ pub(crate) mod buffer;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::commit::OffsetCommit;
+use crate::commit::{METADATA_BYTES_MAX, OffsetCommit};
 use crate::config::Durability;
-use crate::error::{Error, Result};
-use crate::format::{BatchBuilder, NO_HEADERS};
-use crate::ids::{
-    GroupId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition, TransactionalId,
-};
+use crate::error::{Error, GroupError, Result};
+use crate::format::BatchBuilder;
+use crate::ids::{GroupId, Offset, ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
 use crate::log::Log;
 use crate::partition::append::Appended;
-use crate::producer::{CommitOutcome, Transaction};
+use crate::producer::{CommitOutcome, CommitWith, Record, Transaction};
 use crate::topic::Topic;
 use buffer::Buffers;
 
 /// The longest time for which a transaction may be allowed to be open (`transaction.max.timeout.ms`).
 pub const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(15 * 60);
-
-/// The most bytes that a group may keep beside a position (`offset.metadata.max.bytes`).
-pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
 
 /// How a transaction runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,34 +62,6 @@ impl TransactionSettings {
     }
 }
 
-/// A record to be sent. What is left out is chosen: the partition by the key, the timestamp by the clock.
-///
-/// ```
-/// use core_log::NewRecord;
-///
-/// let record = NewRecord {
-///     key: Some(b"user-7"),
-///     headers: &[("source", Some(b"web"))],
-///     timestamp: Some(1_700_000_000_000),
-///     ..NewRecord::default()
-/// };
-/// assert_eq!((record.partition, record.value), (None, None));
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NewRecord<'a> {
-    /// Its key.
-    pub key: Option<&'a [u8]>,
-    /// Its value; `None` is a tombstone.
-    pub value: Option<&'a [u8]>,
-    /// Its headers, in this order.
-    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
-    /// The partition. `None`: the one that its key belongs to by murmur2, as with Kafka's clients;
-    /// without a key, one after the other, a batch in each.
-    pub partition: Option<u32>,
-    /// Its timestamp; `None`: now.
-    pub timestamp: Option<Timestamp>,
-}
-
 impl Log {
     /// Begins a transaction under this id: see [`BufferedTransaction`]. Whoever holds the id is fenced
     /// and its open transaction aborted, in this process as well as after a crash of another; a commit
@@ -102,14 +69,14 @@ impl Log {
     /// not which work.
     ///
     /// ```
-    /// use core_log::{Log, TopicSettings};
+    /// use core_log::{Log, Record, TopicSettings};
     ///
     /// let dir = tempfile::tempdir()?;
     /// let log = Log::open(dir.path())?;
     /// let accounts = log.create_topic("accounts", TopicSettings::with_partitions(4))?;
     /// let mut transfer = log.transaction("transfers")?;
-    /// transfer.send(&accounts, Some(b"alice"), Some(b"-10"))?;
-    /// transfer.send(&accounts, Some(b"bob"), Some(b"+10"))?;
+    /// transfer.send(&accounts, Record::keyed(b"alice", b"-10"))?;
+    /// transfer.send(&accounts, Record::keyed(b"bob", b"+10"))?;
     /// transfer.commit()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -166,7 +133,7 @@ impl Log {
 /// Dropping it aborts it.
 ///
 /// ```
-/// use core_log::{Error, FetchBound, Log, PartitionReader, TopicSettings};
+/// use core_log::{Error, FetchBound, Log, PartitionReader, Record, TopicSettings};
 ///
 /// let dir = tempfile::tempdir()?;
 /// let log = Log::open(dir.path())?;
@@ -174,16 +141,16 @@ impl Log {
 /// let bills = log.create_topic("bills", TopicSettings::default())?;
 ///
 /// let mut first = log.transaction("shop")?;
-/// first.send(&orders, Some(b"1"), Some(b"tea"))?;
-/// first.send(&bills, Some(b"1"), Some(b"3 euros"))?;
+/// first.send(&orders, Record::keyed(b"1", b"tea"))?;
+/// first.send(&bills, Record::keyed(b"1", b"3 euros"))?;
 /// first.commit()?;
 ///
 /// let mut lost = log.transaction("shop")?;
-/// lost.send(&orders, Some(b"2"), Some(b"never"))?;
+/// lost.send(&orders, Record::keyed(b"2", b"never"))?;
 /// drop(lost);
 ///
 /// let mut old = log.transaction("shop")?;
-/// old.send(&orders, Some(b"3"), Some(b"never"))?;
+/// old.send(&orders, Record::keyed(b"3", b"never"))?;
 /// // Somebody else takes the id: the older holder can commit nothing any more.
 /// let new = log.transaction("shop")?;
 /// assert!(matches!(old.commit(), Err(Error::ProducerFenced { .. })));
@@ -222,47 +189,25 @@ impl BufferedTransaction {
         self.running.producer_epoch()
     }
 
-    /// Sends a record, now, to the partition that its key belongs to; answers which that is.
+    /// Sends a record; answers its partition, which is that of its key by murmur2, as with Kafka's
+    /// clients, unless it says another one. Records without a key stay together until a batch is full.
+    /// A record waits in memory until then, or until the transaction is flushed or committed.
     ///
     /// ```
-    /// # use core_log::{Log, TopicSettings, partition_for};
+    /// # use core_log::{FetchBound, Log, PartitionReader, Record, TopicSettings, partition_for};
     /// # let dir = tempfile::tempdir()?;
     /// # let log = Log::open(dir.path())?;
     /// let clicks = log.create_topic("clicks", TopicSettings::with_partitions(8))?;
     /// let mut transaction = log.transaction("web")?;
-    /// let partition = transaction.send(&clicks, Some(b"user-7"), Some(b"/home"))?;
+    /// let partition = transaction.send(&clicks, Record::keyed(b"user-7", b"/home"))?;
     /// assert_eq!(partition, partition_for(b"user-7", 8));
-    /// // Without a key they stay together, so that they fill batches.
-    /// let one = transaction.send(&clicks, None, Some(b"/a"))?;
-    /// assert_eq!(transaction.send(&clicks, None, Some(b"/b"))?, one);
-    /// transaction.commit()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`send_record`](Self::send_record).
-    pub fn send(&mut self, topic: &Topic, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<u32> {
-        self.send_record(topic, &NewRecord { key, value, ..NewRecord::default() })
-    }
-
-    /// Sends a record; answers its partition. It waits in memory until its batch is full or the
-    /// transaction is flushed or committed.
-    ///
-    /// ```
-    /// # use core_log::{FetchBound, Log, NewRecord, PartitionReader, TopicSettings};
-    /// # let dir = tempfile::tempdir()?;
-    /// # let log = Log::open(dir.path())?;
-    /// let clicks = log.create_topic("clicks", TopicSettings::with_partitions(8))?;
-    /// let mut transaction = log.transaction("web")?;
-    /// let record = NewRecord {
-    ///     value: Some(b"/home"),
+    /// let record = Record {
     ///     headers: &[("source", Some(b"web"))],
     ///     partition: Some(3),
     ///     timestamp: Some(5),
-    ///     ..NewRecord::default()
+    ///     ..Record::new(b"/home")
     /// };
-    /// assert_eq!(transaction.send_record(&clicks, &record)?, 3);
+    /// assert_eq!(transaction.send(&clicks, record)?, 3);
     /// transaction.commit()?;
     /// let mut reader = PartitionReader::new(log.clone(), &clicks, 3, 0, FetchBound::LastStable);
     /// let batch = reader.next_batch(1 << 20)?.expect("it was committed");
@@ -280,8 +225,8 @@ impl BufferedTransaction {
     ///   next batch, not at each record.
     /// * [`Error::DiskFull`], [`Error::LogCrashed`] and what the disk says: as with
     ///   [`Transaction::append`]; this record was not taken.
-    pub fn send_record(&mut self, topic: &Topic, record: &NewRecord<'_>) -> Result<u32> {
-        let partition = self.buffers.partition_of(topic, record);
+    pub fn send(&mut self, topic: &Topic, record: Record<'_>) -> Result<u32> {
+        let partition = self.buffers.partition_of(topic, &record);
         let id = topic.partition(partition);
         let timestamp = record.timestamp.unwrap_or_else(|| self.running.now());
         if !self.buffers.knows(id) {
@@ -289,10 +234,10 @@ impl BufferedTransaction {
             self.running.join(id)?;
             self.buffers.open(topic, partition, target);
         }
-        if self.buffers.must_flush_before(id, record, timestamp)? {
+        if self.buffers.must_flush_before(id, &record, timestamp)? {
             self.flush_one(id)?;
         }
-        self.buffers.push(id, record, timestamp)?;
+        self.buffers.push(id, &record, timestamp)?;
         if self.buffers.are_full() {
             self.flush()?;
         }
@@ -302,14 +247,14 @@ impl BufferedTransaction {
     /// Appends a whole batch, behind the records that were sent to its partition before.
     ///
     /// ```
-    /// # use core_log::{BatchBuilder, Log, NO_HEADERS, TopicSettings};
+    /// # use core_log::{BatchBuilder, Log, NO_HEADERS, Record, TopicSettings};
     /// # let dir = tempfile::tempdir()?;
     /// # let log = Log::open(dir.path())?;
     /// let clicks = log.create_topic("clicks", TopicSettings::default())?;
     /// let mut batch = BatchBuilder::new();
     /// batch.push(1, None, Some(b"/b"), NO_HEADERS)?;
     /// let mut transaction = log.transaction("web")?;
-    /// transaction.send(&clicks, None, Some(b"/a"))?;
+    /// transaction.send(&clicks, Record::new(b"/a"))?;
     /// assert_eq!(transaction.append(&clicks, 0, &mut batch)?.first_offset(), 1);
     /// transaction.commit()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -332,7 +277,7 @@ impl BufferedTransaction {
     /// next one to read. A later position of the same group and partition replaces an earlier one.
     ///
     /// ```
-    /// # use core_log::{GroupId, Log, TopicSettings};
+    /// # use core_log::{GroupId, Log, Record, TopicSettings};
     /// # let dir = tempfile::tempdir()?;
     /// # let log = Log::open(dir.path())?;
     /// # let (input, output) = (
@@ -340,11 +285,11 @@ impl BufferedTransaction {
     /// #     log.create_topic("out", TopicSettings::default())?,
     /// # );
     /// let mut first = log.transaction("writer")?;
-    /// first.send(&input, None, Some(b"7"))?;
+    /// first.send(&input, Record::new(b"7"))?;
     /// first.commit()?;
     /// // What was read, and what follows from it, are committed together.
     /// let mut transaction = log.transaction("doubler")?;
-    /// transaction.send(&output, None, Some(b"14"))?;
+    /// transaction.send(&output, Record::new(b"14"))?;
     /// transaction.offset("doubler", &input, 0, 1)?;
     /// transaction.commit()?;
     /// let committed = log.committed(&GroupId::new("doubler")?)?;
@@ -369,7 +314,7 @@ impl BufferedTransaction {
     /// The same for many positions, with leader epochs and metadata: all of them, or on an error none.
     ///
     /// ```
-    /// # use core_log::{Error, GroupId, Log, OffsetCommit, TopicSettings};
+    /// # use core_log::{Error, GroupError, GroupId, Log, OffsetCommit, TopicSettings};
     /// # let dir = tempfile::tempdir()?;
     /// # let log = Log::open(dir.path())?;
     /// let input = log.create_topic("in", TopicSettings::default())?;
@@ -382,7 +327,8 @@ impl BufferedTransaction {
     /// };
     /// transaction.offsets([position.clone()])?;
     /// let large = OffsetCommit { metadata: vec![0; 4_097].into(), ..position.clone() };
-    /// assert!(matches!(transaction.offsets([large]), Err(Error::OffsetMetadataTooLarge { .. })));
+    /// let refused = transaction.offsets([large]);
+    /// assert!(matches!(refused, Err(Error::Group(GroupError::MetadataTooLarge { .. }))));
     /// transaction.commit()?;
     /// assert_eq!(log.committed(&group)?, [position]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -391,7 +337,7 @@ impl BufferedTransaction {
     /// # Errors
     ///
     /// * [`Error::UnknownPartition`]; [`Error::OffsetOutOfRange`]: beyond the end of the partition, or
-    ///   negative; [`Error::OffsetMetadataTooLarge`]: the transaction goes on without them.
+    ///   negative; [`GroupError::MetadataTooLarge`]: the transaction goes on without them.
     /// * [`Error::ProducerFenced`], [`Error::TransactionTimedOut`], [`Error::TransactionAborted`],
     ///   [`Error::TransactionDoomed`]: nothing of the transaction will be committed.
     pub fn offsets(&mut self, positions: impl IntoIterator<Item = OffsetCommit>) -> Result<()> {
@@ -399,20 +345,16 @@ impl BufferedTransaction {
         let positions: Vec<OffsetCommit> = positions.into_iter().collect();
         for position in &positions {
             let id = position.topic_partition();
-            let (start, end) = (0, self.running.partition(id)?.log_end());
-            let requested = position.offset;
+            let target = self.running.partition(id)?;
+            let (requested, start, end) = (position.offset, 0, target.log_end());
             if requested < start || requested > end {
                 return Err(Error::OffsetOutOfRange { requested, start, end });
             }
-            let (bytes, max_bytes) = (position.metadata.len(), OFFSET_METADATA_BYTES_MAX);
+            let (bytes, max_bytes) = (position.metadata.len(), METADATA_BYTES_MAX);
             if bytes > max_bytes {
-                let group = position.group.clone();
-                return Err(Error::OffsetMetadataTooLarge {
-                    group,
-                    partition: id,
-                    bytes,
-                    max_bytes,
-                });
+                let (topic, partition) = (target.place().topic.clone(), id.partition);
+                let refused = GroupError::MetadataTooLarge { topic, partition, bytes, max_bytes };
+                return Err(refused.into());
             }
         }
         for position in positions {
@@ -468,29 +410,9 @@ impl BufferedTransaction {
     }
 }
 
-/// Bytes of a record that are its own.
-fn payload_bytes(record: &NewRecord<'_>) -> usize {
-    let field = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-    let headers = record.headers.iter().map(|(name, value)| name.len() + field(*value));
-    headers.fold(field(record.key).saturating_add(field(record.value)), usize::saturating_add)
-}
-
-/// Bytes that a batch adds to those, at most.
-fn frame_bytes_at_most(record: &NewRecord<'_>) -> usize {
-    /// Length, attributes, two deltas, two lengths of fields and a count, each as long as it can be.
-    const RECORD_BYTES: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
-    /// Two lengths.
-    const HEADER_BYTES: usize = 10;
-    record.headers.len().saturating_mul(HEADER_BYTES).saturating_add(RECORD_BYTES)
-}
-
-/// Adds a record to a batch.
-fn push(batch: &mut BatchBuilder, record: &NewRecord<'_>, timestamp: Timestamp) -> Result<()> {
-    let NewRecord { key, value, headers, .. } = *record;
-    if headers.is_empty() {
-        batch.push(timestamp, key, value, NO_HEADERS)?;
-    } else {
-        batch.push(timestamp, key, value, headers)?;
+impl CommitWith for BufferedTransaction {
+    fn commit_with(mut self, positions: &[OffsetCommit]) -> Result<CommitOutcome> {
+        self.offsets(positions.iter().cloned())?;
+        self.commit()
     }
-    Ok(())
 }

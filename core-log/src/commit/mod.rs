@@ -45,8 +45,8 @@ use crate::partition::{Partition, Promise, Shared};
 use crate::segment::Damage;
 use journal::Journal;
 use offsets::OffsetTable;
-pub use record::OffsetCommit;
 use record::{CommitRecord, CommitsRecord, PartitionOffset};
+pub use record::{METADATA_BYTES_MAX, OffsetCommit};
 use transactions::{Ending, Refusal, TransactionTable};
 
 /// The directory of the commit records, and what errors call it.

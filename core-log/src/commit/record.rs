@@ -41,6 +41,8 @@ const VERSION: i16 = 0;
 const PARTITION_OFFSET_BYTES: usize = 16 + 4 + 8;
 const OFFSET_BYTES_MIN: usize = 2 + PARTITION_OFFSET_BYTES + 4 + 4;
 const COMMIT_BYTES_MIN: usize = 2 + 8 + 2 + 1 + 8 + 3 * 4;
+/// The most bytes of metadata beside a committed offset (`offset.metadata.max.bytes`).
+pub const METADATA_BYTES_MAX: usize = 4096;
 
 /// A consumed position that a transaction commits.
 #[derive(Clone, Debug, PartialEq, Eq)]

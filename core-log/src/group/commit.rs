@@ -27,16 +27,15 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use super::METADATA_BYTES_MAX;
 use super::consumer::Consumer;
-use crate::commit::OffsetCommit;
+use crate::commit::{METADATA_BYTES_MAX, OffsetCommit};
 use crate::config::Durability;
 use crate::error::{Error, GroupError, Result};
 use crate::ids::{GroupId, Offset, TopicPartition};
 use crate::log::Log;
 use crate::members::table::{Handed, MemberId};
 use crate::members::{GroupState, PartitionName};
-use crate::producer::{CommitOutcome, Transaction};
+use crate::producer::{CommitOutcome, CommitWith};
 
 /// Asynchronous commits of one consumer that wait at most; the next one waits for the first of them.
 const PENDING_MAX: usize = 1_000;
@@ -353,13 +352,14 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// As [`commit`](Self::commit) and [`Transaction::commit`]; the transaction is aborted.
-    pub fn commit_in(&mut self, transaction: Transaction) -> Result<CommitOutcome> {
+    /// As [`commit`](Self::commit) and [`Transaction::commit`](crate::Transaction::commit); the
+    /// transaction is aborted.
+    pub fn commit_in(&mut self, transaction: impl CommitWith) -> Result<CommitOutcome> {
         let who = self.who()?;
         let positions = self.positions_of(|_all| true);
         self.settle();
         who.begin(&self.log, &positions.names)?;
-        let outcome = transaction.commit(&positions.offsets);
+        let outcome = transaction.commit_with(&positions.offsets);
         who.end(&self.log, &positions.names, outcome.is_ok());
         if outcome.is_ok() {
             self.remember(&positions);

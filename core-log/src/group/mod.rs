@@ -52,9 +52,6 @@ use crate::ids::GroupId;
 use crate::log::Log;
 use crate::members::{GroupState, PartitionName};
 
-/// The most bytes of metadata beside a committed offset (`offset.metadata.max.bytes`).
-pub const METADATA_BYTES_MAX: usize = 4096;
-
 /// A consumer group of a log. Cheap to clone; all handles of one name are the same group.
 #[derive(Clone, Debug)]
 pub struct Group {

@@ -12,13 +12,13 @@ impl AttachedLog {
     /// See [`Log::transactions`](crate::Log::transactions).
     ///
     /// ```
-    /// use core_log::{AbortOutcome, AttachedLog, Log, TopicSettings, TransactionState};
+    /// use core_log::{AbortOutcome, AttachedLog, Log, Record, TopicSettings, TransactionState};
     ///
     /// let dir = tempfile::tempdir()?;
     /// let log = Log::open(dir.path())?;
     /// let orders = log.create_topic("orders", TopicSettings::default())?;
     /// let mut hangs = log.transaction("shop")?;
-    /// hangs.send(&orders, None, Some(b"tea"))?;
+    /// hangs.send(&orders, Record::new(b"tea"))?;
     /// hangs.flush()?;
     /// // In another process:
     /// let owner = AttachedLog::connect(dir.path())?;

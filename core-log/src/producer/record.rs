@@ -41,14 +41,14 @@ impl<'a> Record<'a> {
     }
 
     /// Bytes of its key, value and headers.
-    pub(super) fn payload_bytes(&self) -> usize {
+    pub(crate) fn payload_bytes(&self) -> usize {
         let of = |field: Option<&[u8]>| field.map_or(0, <[u8]>::len);
         let headers = self.headers.iter().map(|(name, value)| name.len() + of(*value));
         of(self.key) + of(self.value) + headers.sum::<usize>()
     }
 
     /// More bytes than it can take in a batch: numbers and lengths at their longest.
-    pub(super) fn bytes_bound(&self) -> usize {
+    pub(crate) fn bytes_bound(&self) -> usize {
         const FIXED: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
         const PER_HEADER: usize = 5 + 5;
         self.payload_bytes() + FIXED + PER_HEADER * self.headers.len()

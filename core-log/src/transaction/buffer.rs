@@ -10,12 +10,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{NewRecord, frame_bytes_at_most, payload_bytes, push};
 use crate::error::{Error, Result};
 use crate::format::BatchBuilder;
 use crate::ids::{Timestamp, TopicId, TopicPartition};
 use crate::partition::Partition;
 use crate::partitioner::partition_for;
+use crate::producer::Record;
 use crate::topic::Topic;
 
 /// A batch leaves before it becomes larger than this. Appends are calls of the operating system here,
@@ -54,7 +54,7 @@ impl Buffers {
     }
 
     /// Where a record belongs.
-    pub(super) fn partition_of(&mut self, topic: &Topic, record: &NewRecord<'_>) -> u32 {
+    pub(super) fn partition_of(&mut self, topic: &Topic, record: &Record<'_>) -> u32 {
         if let Some(partition) = record.partition {
             return partition;
         }
@@ -84,18 +84,18 @@ impl Buffers {
     pub(super) fn must_flush_before(
         &self,
         id: TopicPartition,
-        record: &NewRecord<'_>,
+        record: &Record<'_>,
         timestamp: Timestamp,
     ) -> Result<bool> {
         let Some(buffer) = self.by_partition.get(&id) else { return Ok(false) };
         buffer.target.check_times(timestamp, timestamp)?;
-        let (payload, max_bytes) = (payload_bytes(record), buffer.target.batch_bytes_max());
+        let (payload, max_bytes) = (record.payload_bytes(), buffer.target.batch_bytes_max());
         if payload > max_bytes {
             // Must be BEFORE it is copied, or else a huge value would be held twice to be refused.
             return Err(Error::BatchTooLarge { bytes: payload, max_bytes });
         }
-        let added = payload.saturating_add(frame_bytes_at_most(record));
-        let full = buffer.batch.len_bytes().saturating_add(added) > max_bytes.min(BATCH_BYTES);
+        let full = buffer.batch.len_bytes().saturating_add(record.bytes_bound())
+            > max_bytes.min(BATCH_BYTES);
         Ok(full && !buffer.batch.is_empty())
     }
 
@@ -103,11 +103,11 @@ impl Buffers {
     pub(super) fn push(
         &mut self,
         id: TopicPartition,
-        record: &NewRecord<'_>,
+        record: &Record<'_>,
         timestamp: Timestamp,
     ) -> Result<()> {
         let Some(buffer) = self.by_partition.get_mut(&id) else { return Ok(()) };
-        push(&mut buffer.batch, record, timestamp)?;
+        buffer.batch.push(timestamp, record.key, record.value, record.headers)?;
         let (bytes, max_bytes) = (buffer.batch.len_bytes(), buffer.target.batch_bytes_max());
         if bytes > max_bytes {
             // It is alone: whatever might not have fitted beside another has left before.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::{Error, GroupError};
 use crate::partition::FetchBound;
-use crate::producer::CommitOutcome;
+use crate::producer::{CommitOutcome, Record};
 
 #[test]
 fn a_poll_hands_out_whole_batches_and_not_more_than_it_may() {
@@ -303,6 +303,12 @@ fn positions_commit_with_a_transaction_or_not_at_all() {
     transaction.append(&out, 0, &mut batch).unwrap();
     assert_eq!(consumer.commit_in(transaction).unwrap(), CommitOutcome::Committed);
     assert_eq!(committed_in(&log), BTreeMap::from([(0, 2)]));
+    write(&log, &t, 0, &[3], Durability::Sync);
+    assert_eq!(poll(&mut consumer)[&0], [3]);
+    let mut records = log.transaction("job").unwrap();
+    records.send(&out, Record::new(b"sum")).unwrap();
+    assert_eq!(consumer.commit_in(records).unwrap(), CommitOutcome::Committed);
+    assert_eq!(committed_in(&log), BTreeMap::from([(0, 3)]));
     let isolated = |isolation_level| {
         let mut reader = log.consumer(ConsumerSettings { isolation_level, ..manual() });
         reader.subscribe(&["out"]).unwrap();
@@ -310,9 +316,9 @@ fn positions_commit_with_a_transaction_or_not_at_all() {
         (count, reader.lag().unwrap().into_values().next().unwrap().offsets())
     };
     // One record was aborted; markers are passed over, so nothing is left to read.
-    assert_eq!(isolated(IsolationLevel::ReadCommitted), (1, 0));
+    assert_eq!(isolated(IsolationLevel::ReadCommitted), (2, 0));
     let end = log.offsets(out.id(), 0).unwrap();
-    assert_eq!(end.end(FetchBound::LastStable), 4);
+    assert_eq!(end.end(FetchBound::LastStable), 6);
 }
 
 #[test]

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use super::client_scenarios::{NOW, World, committed, put, uncommitted, world};
 use super::{append, open};
-use crate::OffsetCommit;
+use crate::commit::{METADATA_BYTES_MAX, OffsetCommit};
 use crate::config::{Durability, TopicSettings};
 use crate::consumer::PartitionReader;
-use crate::error::{Error, Recourse};
+use crate::error::{Error, GroupError, Recourse};
 use crate::format::{BatchBuilder, NO_HEADERS};
 use crate::ids::GroupId;
 use crate::log::Log;
 use crate::partition::FetchBound;
 use crate::partitioner::partition_for;
-use crate::producer::CommitOutcome;
+use crate::producer::{CommitOutcome, Record};
 use crate::storage::memory::{Keep, MemoryStorage};
 use crate::topic::Topic;
+use crate::transaction::TransactionSettings;
 use crate::transaction::buffer::BUFFER_BYTES;
-use crate::transaction::{NewRecord, OFFSET_METADATA_BYTES_MAX, TransactionSettings};
 
 fn end(log: &Log, topic: &Topic, partition: u32) -> i64 {
     log.offsets(topic.id(), partition).unwrap().log_end_offset
@@ -29,13 +29,13 @@ fn a_record_keeps_key_value_headers_and_timestamp() {
     let World { log, topic1, .. } = world();
     let headers: &[(&str, Option<&[u8]>)] = &[("a", Some(b"1")), ("a", None), ("", Some(b""))];
     let records = [
-        NewRecord { key: Some(b"k"), value: Some(b"v"), headers, ..NewRecord::default() },
-        NewRecord { key: Some(b"k"), timestamp: Some(-7), ..NewRecord::default() },
-        NewRecord { key: Some(b"k"), value: Some(b""), ..NewRecord::default() },
+        Record { key: Some(b"k"), value: Some(b"v"), headers, ..Record::default() },
+        Record { key: Some(b"k"), timestamp: Some(-7), ..Record::default() },
+        Record { key: Some(b"k"), value: Some(b""), ..Record::default() },
     ];
     let mut transaction = log.transaction("A").unwrap();
     for record in &records {
-        transaction.send_record(&topic1, record).unwrap();
+        transaction.send(&topic1, *record).unwrap();
     }
     transaction.commit().unwrap();
     let partition = partition_for(b"k", topic1.partitions());
@@ -65,7 +65,7 @@ fn records_without_keys_stay_together_until_a_batch_is_full() {
         let mut transaction = log.transaction("A").unwrap();
         let mut runs: Vec<(u32, usize)> = Vec::new();
         for _ in 0..300 {
-            let partition = transaction.send(&topic1, None, Some(&value)).unwrap();
+            let partition = transaction.send(&topic1, Record::new(&value)).unwrap();
             match runs.last_mut() {
                 Some((last, count)) if *last == partition => *count += 1,
                 _ => runs.push((partition, 1)),
@@ -103,12 +103,9 @@ fn many_partitions_with_little_each_do_not_hold_more_than_a_bound() {
     let value = vec![7; 30_000];
     let mut sent = 0;
     while (0..1_000).all(|partition| end(&log, &wide, partition) == 0) {
-        let record = NewRecord {
-            value: Some(&value),
-            partition: Some(sent % 1_000),
-            ..NewRecord::default()
-        };
-        transaction.send_record(&wide, &record).unwrap();
+        let record =
+            Record { value: Some(&value), partition: Some(sent % 1_000), ..Record::default() };
+        transaction.send(&wide, record).unwrap();
         sent += 1;
         assert!(usize::try_from(sent).unwrap() * value.len() < BUFFER_BYTES + 2 * value.len());
     }
@@ -145,17 +142,17 @@ fn a_refused_record_leaves_the_transaction_as_it_was() {
     put(&mut transaction, (&small, 0), "k", "good");
     for size in [931, 1_000, 5_000_000] {
         let value = vec![1; size];
-        let refused = transaction.send(&small, None, Some(&value)).unwrap_err();
+        let refused = transaction.send(&small, Record::new(&value)).unwrap_err();
         let is_right = matches!(refused, Error::BatchTooLarge { max_bytes: 1_000, .. });
         assert!(is_right && refused.recourse() == Recourse::FixInput, "{size} {refused}");
     }
     for timestamp in [NOW - 1_001, NOW + 3_600_001, i64::MAX, i64::MIN] {
-        let record = NewRecord { timestamp: Some(timestamp), ..NewRecord::default() };
-        let refused = transaction.send_record(&small, &record);
+        let record = Record { timestamp: Some(timestamp), ..Record::default() };
+        let refused = transaction.send(&small, record);
         assert!(matches!(refused, Err(Error::TimestampTooFarAhead { .. })), "{timestamp}");
     }
-    let nowhere = NewRecord { partition: Some(4), ..NewRecord::default() };
-    let refused = transaction.send_record(&good, &nowhere);
+    let nowhere = Record { partition: Some(4), ..Record::default() };
+    let refused = transaction.send(&good, nowhere);
     assert!(matches!(refused, Err(Error::UnknownPartition { partition: 4, partitions: 4, .. })));
     for _ in 0..5 {
         put(&mut transaction, (&small, 0), "k", &"x".repeat(300));
@@ -186,13 +183,11 @@ fn positions_are_checked_when_they_are_given_and_the_last_one_counts() {
         metadata: vec![b'm'; bytes].into(),
         ..OffsetCommit::new(group.clone(), topic1.id(), 0, offset)
     };
-    let most = OFFSET_METADATA_BYTES_MAX;
+    let most = METADATA_BYTES_MAX;
     // One that is wrong keeps the others out too.
     let refused = transaction.offsets([with(2, 0), with(1, most + 1)]).unwrap_err();
     assert!(
-        refused
-            .to_string()
-            .ends_with("(offset.metadata.max.bytes); keep a reference to something larger"),
+        matches!(refused, Error::Group(GroupError::MetadataTooLarge { bytes: 4_097, .. })),
         "{refused}"
     );
     transaction.offsets([with(1, most)]).unwrap();
@@ -260,7 +255,7 @@ fn threads_that_contend_for_one_id_commit_what_they_were_told() {
                     let attempt = || -> crate::Result<CommitOutcome> {
                         let mut transaction = log.transaction("shared")?;
                         for topic in [topic1, topic2] {
-                            transaction.send(topic, Some(b"k"), Some(value.as_bytes()))?;
+                            transaction.send(topic, Record::keyed(b"k", value.as_bytes()))?;
                         }
                         transaction.commit()
                     };

@@ -20,10 +20,10 @@ use crate::ids::{GroupId, Offset};
 use crate::log::Log;
 use crate::owner::LogOptions;
 use crate::partition::FetchBound;
-use crate::producer::CommitOutcome;
+use crate::producer::{CommitOutcome, Record};
 use crate::storage::memory::{At, Call, Effect, Fault, MemoryStorage};
 use crate::topic::Topic;
-use crate::transaction::{BufferedTransaction, NewRecord, TransactionSettings};
+use crate::transaction::{BufferedTransaction, TransactionSettings};
 
 pub(super) const NOW: i64 = 1_000_000;
 const PARTITIONS: u32 = 4;
@@ -54,18 +54,18 @@ pub(super) fn put(
     key: &str,
     value: &str,
 ) {
-    let record = NewRecord {
+    let record = Record {
         key: Some(key.as_bytes()),
         value: Some(value.as_bytes()),
         partition: Some(partition),
-        ..NewRecord::default()
+        ..Record::default()
     };
-    transaction.send_record(topic, &record).unwrap();
+    transaction.send(topic, record).unwrap();
 }
 
 /// Sends one record to wherever its key belongs.
 pub(super) fn send(transaction: &mut BufferedTransaction, topic: &Topic, key: &str, value: &str) {
-    transaction.send(topic, Some(key.as_bytes()), Some(value.as_bytes())).unwrap();
+    transaction.send(topic, Record::keyed(key.as_bytes(), value.as_bytes())).unwrap();
 }
 
 fn text(bytes: Option<&[u8]>) -> String {
@@ -145,14 +145,14 @@ fn read_committed_consumer_should_not_see_undecided_data() {
     let World { log, topic1, topic2, .. } = world();
     let (mut a, mut b) = (log.transaction("A").unwrap(), log.transaction("B").unwrap());
     let send = |transaction: &mut BufferedTransaction, topic: &Topic, key: &str, value: &str, t| {
-        let record = NewRecord {
+        let record = Record {
             key: Some(key.as_bytes()),
             value: Some(value.as_bytes()),
             partition: Some(0),
             timestamp: Some(t),
-            ..NewRecord::default()
+            ..Record::default()
         };
-        transaction.send_record(topic, &record).unwrap();
+        transaction.send(topic, record).unwrap();
     };
     send(&mut b, &topic1, "x", "1", NOW);
     send(&mut b, &topic2, "x", "1", NOW);
