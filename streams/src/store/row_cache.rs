@@ -39,7 +39,7 @@ use bytes::{Bytes, BytesMut};
 use super::clean::CleanRows;
 use super::flusher::{FlushJob, Flusher, Ticket};
 use super::layout::{Checkpoint, KIND_CHECKPOINT, PREFIX_BYTES, partition_range, store_key};
-use super::level::Level;
+use super::level::{Level, Sizes};
 use super::{ByteStore, StoreError};
 use crate::ids::StoreName;
 
@@ -119,8 +119,8 @@ pub(crate) struct RowCache {
     options: CacheOptions,
     flusher: Flusher,
     undecided: Level,
-    /// Rows of the last transaction that were found by hash: the next will have about as many.
-    last_rows: usize,
+    /// The rows of the last transaction: the next will have about as many.
+    last_rows: Sizes,
     dirty: Dirty,
     flushing: Option<Flushing>,
     clean: CleanRows,
@@ -156,7 +156,7 @@ impl RowCache {
             options,
             flusher,
             undecided: Level::default(),
-            last_rows: 0,
+            last_rows: Sizes::default(),
             dirty: Dirty::default(),
             flushing: None,
             clean: CleanRows::new(options.clean_bytes_max),
@@ -279,7 +279,7 @@ impl RowCache {
     /// waits for the next flush. A restart without it makes it again.
     pub(crate) fn decided(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
         let rows = mem::take(&mut self.undecided);
-        self.last_rows = rows.hashed_rows();
+        self.last_rows = rows.sizes();
         let is_new = checkpoint.is_some_and(|checkpoint| self.committed != Some(checkpoint));
         if rows.rows() == 0 && !is_new {
             return;
