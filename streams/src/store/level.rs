@@ -1,16 +1,18 @@
-//! Rows of one level of a row cache: found by hash, listed in order only where scans need it.
+//! Rows of one level of a row cache: found by hash, put in order when they are scanned.
 //!
-//! Why: nearly every access is a get or a put of one key, and a hash table does that in a fraction
-//! of what a tree needs. Only the time index and the rows of joins are scanned often while a job runs, so
-//! only these are in a tree; a scan of other rows (rare: a query, slices whose time is up, a test) sorts
-//! what it finds.
+//! Why: nearly every access is a get or a put of one key, and a hash table does that in a fraction of what
+//! a tree needs. Rows that may be scanned while a job runs (the time index, and those of joins, timers,
+//! processors) get an order by their first scan, which is kept up from then on: who never scans pays
+//! nothing for it. A scan of other rows (rare: a query, slices whose time is up, a test) sorts what it finds.
 //!
 //! Invariants
 //! * `bytes` is what the rows hold: keys, values and a fixed share for the tables themselves.
 //! * a row without a value is a delete that has not reached the level below.
+//! * an order has exactly the keys of its rows.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
 use hashbrown::{HashMap, hash_map};
@@ -23,15 +25,40 @@ use super::layout::{
 /// allocator's rounding.
 const ROW_OVERHEAD_BYTES: usize = 128;
 
+type Rows = HashMap<Bytes, Option<Bytes>>;
+
+/// Rows of one kind that may be scanned.
 #[derive(Clone, Default)]
-pub(super) struct Level {
-    hashed: HashMap<Bytes, Option<Bytes>>,
-    ordered: BTreeMap<Bytes, Option<Bytes>>,
-    bytes: usize,
+struct Listed {
+    rows: Rows,
+    /// The keys in order, from the first scan on.
+    order: OnceLock<BTreeSet<Bytes>>,
 }
 
-fn is_ordered(key: &[u8]) -> bool {
-    key.first().is_some_and(|&kind| kind == KIND_TIME_INDEX || kind == KIND_LISTED)
+impl Listed {
+    fn order(&self) -> &BTreeSet<Bytes> {
+        self.order.get_or_init(|| self.rows.keys().cloned().collect())
+    }
+
+    /// The rows with `from <= key < to` in the order of their keys.
+    fn between<'a>(
+        &'a self,
+        from: &'a [u8],
+        to: &'a [u8],
+    ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> {
+        let order = (!self.rows.is_empty()).then(|| self.order());
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        let keys = order.into_iter().flat_map(move |order| order.range::<[u8], _>(range));
+        keys.filter_map(|key| self.rows.get_key_value(key))
+    }
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Level {
+    hashed: Rows,
+    index: Listed,
+    listed: Listed,
+    bytes: usize,
 }
 
 fn value_bytes(value: Option<&Bytes>) -> usize {
@@ -40,26 +67,53 @@ fn value_bytes(value: Option<&Bytes>) -> usize {
 
 impl Level {
     pub(super) fn rows(&self) -> usize {
-        self.hashed.len() + self.ordered.len()
+        self.hashed.len() + self.index.rows.len() + self.listed.rows.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    fn rows_like(&self, key: &[u8]) -> &Rows {
+        match key.first() {
+            Some(&KIND_TIME_INDEX) => &self.index.rows,
+            Some(&KIND_LISTED) => &self.listed.rows,
+            _ => &self.hashed,
+        }
+    }
+
+    fn listed_like(&mut self, key: &[u8]) -> Option<&mut Listed> {
+        match key.first() {
+            Some(&KIND_TIME_INDEX) => Some(&mut self.index),
+            Some(&KIND_LISTED) => Some(&mut self.listed),
+            _ => None,
+        }
+    }
+
     /// `Some(None)`: this level knows that the row is deleted.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<&Bytes>> {
-        let row = if is_ordered(key) { self.ordered.get(key) } else { self.hashed.get(key) };
-        row.map(Option::as_ref)
+        self.rows_like(key).get(key).map(Option::as_ref)
     }
 
     pub(super) fn put(&mut self, key: Bytes, value: Option<Bytes>) {
         let key_bytes = key.len();
         self.bytes += value_bytes(value.as_ref());
-        let before = if is_ordered(&key) {
-            self.ordered.insert(key, value)
-        } else {
-            self.hashed.insert(key, value)
+        let before = match self.listed_like(&key) {
+            None => self.hashed.insert(key, value),
+            Some(listed) => {
+                // A key that is there already stays what the order shares with the rows.
+                match listed.rows.entry(key) {
+                    hash_map::Entry::Occupied(mut row) => Some(row.insert(value)),
+                    hash_map::Entry::Vacant(place) => {
+                        let key = listed.order.get_mut().map(|order| (order, place.key().clone()));
+                        place.insert(value);
+                        if let Some((order, key)) = key {
+                            order.insert(key);
+                        }
+                        None
+                    }
+                }
+            }
         };
         match before {
             Some(value) => self.bytes -= value_bytes(value.as_ref()),
@@ -67,14 +121,16 @@ impl Level {
         }
     }
 
-    /// Rows that are found by hash.
-    pub(super) fn hashed_rows(&self) -> usize {
-        self.hashed.len()
+    /// How many rows there are of each kind.
+    pub(super) fn sizes(&self) -> Sizes {
+        [self.hashed.len(), self.index.rows.len(), self.listed.rows.len()]
     }
 
-    /// Makes room for so many more rows that are found by hash.
-    pub(super) fn reserve(&mut self, hashed_rows: usize) {
-        self.hashed.reserve(hashed_rows);
+    /// Makes room for so many more rows of each kind.
+    pub(super) fn reserve(&mut self, [hashed, index, listed]: Sizes) {
+        self.hashed.reserve(hashed);
+        self.index.rows.reserve(index);
+        self.listed.rows.reserve(listed);
     }
 
     /// Takes over rows that are newer than this level's own.
@@ -87,7 +143,7 @@ impl Level {
             let older = std::mem::replace(self, newer);
             return self.put_below(older);
         }
-        self.hashed.reserve(newer.hashed.len());
+        self.reserve(newer.sizes());
         for (key, value) in newer.into_rows() {
             self.put(key, value);
         }
@@ -95,24 +151,17 @@ impl Level {
 
     /// Takes over rows that are older than this level's own: they show only where it has none.
     pub(super) fn put_below(&mut self, older: Level) {
-        self.hashed.reserve(older.hashed.len());
+        self.reserve(older.sizes());
         for (key, value) in older.into_rows() {
-            let row_bytes = key.len() + value_bytes(value.as_ref()) + ROW_OVERHEAD_BYTES;
-            if is_ordered(&key) {
-                if let btree_map::Entry::Vacant(place) = self.ordered.entry(key) {
-                    place.insert(value);
-                    self.bytes += row_bytes;
-                }
-            } else if let hash_map::Entry::Vacant(place) = self.hashed.entry(key) {
-                place.insert(value);
-                self.bytes += row_bytes;
+            if self.get(&key).is_none() {
+                self.put(key, value);
             }
         }
     }
 
     /// All rows, in no order.
     pub(super) fn into_rows(self) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
-        self.hashed.into_iter().chain(self.ordered)
+        self.hashed.into_iter().chain(self.index.rows).chain(self.listed.rows)
     }
 
     /// The rows with `from <= key < to` in the order of their keys. `from < to`.
@@ -149,7 +198,7 @@ impl Level {
 
     /// Rows that are found by hash, sorted; none where the range holds none of their kinds.
     fn hashed_between(&self, from: &[u8], to: &[u8]) -> Vec<(&Bytes, &Option<Bytes>)> {
-        if is_ordered(from) && to <= &[KIND_SLICE][..] {
+        if from >= &[KIND_TIME_INDEX][..] && to <= &[KIND_SLICE][..] {
             return Vec::new();
         }
         let rows = self.hashed.iter();
@@ -158,12 +207,16 @@ impl Level {
         rows
     }
 
-    fn ordered_between(
-        &self,
-        from: &[u8],
-        to: &[u8],
-    ) -> btree_map::Range<'_, Bytes, Option<Bytes>> {
-        self.ordered.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)))
+    /// Rows of the kinds that are kept in order, where the range reaches them.
+    fn ordered_between<'a>(
+        &'a self,
+        from: &'a [u8],
+        to: &'a [u8],
+    ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> {
+        let reached = |kind: u8| from < &[kind + 1][..] && to > &[kind][..];
+        let index = reached(KIND_TIME_INDEX).then(|| self.index.between(from, to));
+        let listed = reached(KIND_LISTED).then(|| self.listed.between(from, to));
+        index.into_iter().flatten().chain(listed.into_iter().flatten())
     }
 
     /// One batch for the store: these rows, sorted, and the checkpoint that they reach.
@@ -176,7 +229,8 @@ impl Level {
         let checkpoint = Some(Bytes::copy_from_slice(&checkpoint.encode()));
         let rows = std::iter::once((&checkpoint_key, &checkpoint))
             .chain(sorted(&self.hashed))
-            .chain(&self.ordered);
+            .chain(sorted(&self.index.rows))
+            .chain(sorted(&self.listed.rows));
 
         // The prefixed keys share one buffer: one allocation for the batch, not one for each row.
         let mut keys = BytesMut::with_capacity(self.keys_bytes());
@@ -190,14 +244,18 @@ impl Level {
     }
 
     fn keys_bytes(&self) -> usize {
-        let keys = self.hashed.keys().chain(self.ordered.keys());
+        let listed = self.index.rows.keys().chain(self.listed.rows.keys());
+        let keys = self.hashed.keys().chain(listed);
         keys.map(|key| PREFIX_BYTES + key.len()).sum::<usize>() + PREFIX_BYTES + 1
     }
 }
 
+/// How many rows there are of each kind: those that are only found by hash, the time index, listed rows.
+pub(super) type Sizes = [usize; 3];
+
 /// The rows in the order of their keys. What follows where keys begin to differ tells nearly all of them
 /// apart, and lies side by side here: hardly a comparison goes to the keys.
-fn sorted(rows: &HashMap<Bytes, Option<Bytes>>) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
+fn sorted(rows: &Rows) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
     let first = rows.keys().next().map_or(&[][..], |key| &key[..]);
     let shared = rows.keys().fold(first.len(), |shared, key| {
         first[..shared].iter().zip(key).take_while(|(a, b)| a == b).count()
@@ -255,6 +313,9 @@ fn merged_by<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::mem;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -347,6 +408,37 @@ mod tests {
     }
 
     proptest! {
+        /// Scans, first and later ones, between puts and levels that are taken over.
+        #[test]
+        fn scans_see_every_put_before_them(
+            steps in prop::collection::vec((0_u8..4, 0_u8..30, any::<bool>(), 0_u8..6), 0..120),
+        ) {
+            let (mut level, mut newer) = (Level::default(), Level::default());
+            let (mut expected, mut above) = (BTreeMap::new(), BTreeMap::new());
+            for (n, (kind, key, is_there, step)) in (0_u32..).zip(steps) {
+                let row = (Bytes::copy_from_slice(&[kind + 1, key]),
+                    is_there.then(|| Bytes::copy_from_slice(&n.to_be_bytes())));
+                above.insert(row.0.clone(), row.1.clone());
+                newer.put(row.0, row.1);
+                let (from, to) = ([kind + 1, key / 2], [kind + 1 + step % 2, key]);
+                if step < 2 {
+                    level.put_above(mem::take(&mut newer));
+                    expected.append(&mut above);
+                }
+                if step > 3 && from < to {
+                    let found = level.range(&from, &to).map(|(key, row)| (key.clone(), row.cloned()));
+                    let found: Vec<_> = found.collect();
+                    let mut back: Vec<_> = level.range_back(&from, &to).collect();
+                    back.reverse();
+                    let within = expected.range(Bytes::copy_from_slice(&from)..Bytes::copy_from_slice(&to));
+                    let within: Vec<_> = within.map(|(key, row)| (key.clone(), row.clone())).collect();
+                    prop_assert_eq!(back.len(), within.len());
+                    prop_assert!(back.iter().zip(&found).all(|(back, found)| back.0 == &found.0));
+                    prop_assert_eq!(found, within);
+                }
+            }
+        }
+
         #[test]
         fn hashed_rows_are_sorted_whatever_their_keys_share(
             shared in prop::collection::vec(any::<u8>(), 0..20),

@@ -54,6 +54,20 @@ pub(crate) struct Row<A> {
 }
 
 impl<A> Row<A> {
+    fn absent(key: &[u8]) -> Self {
+        Self {
+            key: Box::from(key),
+            value: None,
+            old: None,
+            old_timestamp: i64::MIN,
+            timestamp: i64::MIN,
+            source_time: i64::MIN,
+            committed: false,
+            changed: false,
+            unsent: false,
+        }
+    }
+
     pub(crate) fn key(&self) -> &[u8] {
         &self.key
     }
@@ -160,6 +174,8 @@ pub(crate) struct Overlay<A> {
     rows: Vec<Row<A>>,
     /// The same rows in the order of their keys, from the first scan on.
     ordered: Option<BTreeMap<Box<[u8]>, usize>>,
+    /// Whether this transaction has scanned.
+    was_scanned: bool,
     behind: Option<RowCache>,
     keeps_old: Option<fn(&A) -> A>,
     scratch: Vec<u8>,
@@ -177,6 +193,7 @@ where
             places: HashTable::new(),
             rows: Vec::new(),
             ordered: None,
+            was_scanned: false,
             behind: None,
             keeps_old: None,
             scratch: Vec::new(),
@@ -229,31 +246,35 @@ where
             return Ok(place);
         }
         let row = self.load(key)?;
-        let place = self.rows.len();
-        self.rows.push(row);
-        if let Some(ordered) = &mut self.ordered {
-            ordered.insert(Box::from(key), place);
+        Ok(self.add(hash, row))
+    }
+
+    /// The same for a row that is known not to be there as long as this transaction has not put it: nobody
+    /// is asked for it.
+    pub(crate) fn find_absent(&mut self, key: &[u8]) -> usize {
+        let hash = self.hasher.hash_one(key);
+        match self.places.find(hash, |&place| *self.rows[place].key == *key) {
+            Some(&place) => place,
+            None => self.add(hash, Row::absent(key)),
         }
+    }
+
+    fn add(&mut self, hash: u64, row: Row<A>) -> usize {
+        let place = self.rows.len();
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(row.key.clone(), place);
+        }
+        self.rows.push(row);
         let (rows, hasher) = (&self.rows, &self.hasher);
         self.places.insert_unique(hash, place, |&place| hasher.hash_one(&*rows[place].key));
-        Ok(place)
+        place
     }
 
     fn load(&mut self, key: &[u8]) -> Result<Row<A>, StoreError> {
         self.scratch.clear();
         layout::key_of(self.kind, key, &mut self.scratch);
         let behind = self.behind.as_mut().expect("a store is opened before its first record");
-        let mut row = Row {
-            key: Box::from(key),
-            value: None,
-            old: None,
-            old_timestamp: i64::MIN,
-            timestamp: i64::MIN,
-            source_time: i64::MIN,
-            committed: false,
-            changed: false,
-            unsent: false,
-        };
+        let mut row = Row::absent(key);
         if let Some(bytes) = behind.get(&self.scratch)? {
             let Stored { timestamp, value } = decode(&self.store, key, &bytes)?;
             row.old = self.keeps_old.map(|clone| clone(&value));
@@ -285,8 +306,10 @@ where
         }
         self.rows.clear();
         self.places.clear();
-        if let Some(ordered) = &mut self.ordered {
-            ordered.clear();
+        match &mut self.ordered {
+            Some(ordered) if std::mem::take(&mut self.was_scanned) => ordered.clear(),
+            // Who scans seldom has no order kept meanwhile.
+            ordered => *ordered = None,
         }
         Ok(())
     }

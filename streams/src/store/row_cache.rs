@@ -39,11 +39,14 @@ use bytes::{Bytes, BytesMut};
 use super::clean::CleanRows;
 use super::flusher::{FlushJob, Flusher, Ticket};
 use super::layout::{Checkpoint, KIND_CHECKPOINT, PREFIX_BYTES, partition_range, store_key};
-use super::level::Level;
+use super::level::{Level, Sizes};
 use super::{ByteStore, StoreError};
 use crate::ids::StoreName;
 
 mod scan;
+
+/// What the tails of keys may take for each row that may wait for a flush: 16 MiB by default.
+const TAIL_BYTES_A_ROW: usize = 128;
 
 /// How large a buffer is that copied rows share.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -119,8 +122,8 @@ pub(crate) struct RowCache {
     options: CacheOptions,
     flusher: Flusher,
     undecided: Level,
-    /// Rows of the last transaction that were found by hash: the next will have about as many.
-    last_rows: usize,
+    /// The rows of the last transaction: the next will have about as many.
+    last_rows: Sizes,
     dirty: Dirty,
     flushing: Option<Flushing>,
     clean: CleanRows,
@@ -156,7 +159,7 @@ impl RowCache {
             options,
             flusher,
             undecided: Level::default(),
-            last_rows: 0,
+            last_rows: Sizes::default(),
             dirty: Dirty::default(),
             flushing: None,
             clean: CleanRows::new(options.clean_bytes_max),
@@ -170,6 +173,11 @@ impl RowCache {
     /// How lookups of single rows went so far.
     pub(crate) fn lookups(&self) -> Lookups {
         self.lookups
+    }
+
+    /// How much of the rows of keys that have several may be remembered.
+    pub(crate) fn tail_bytes_max(&self) -> usize {
+        self.options.dirty_rows_max.saturating_mul(TAIL_BYTES_A_ROW)
     }
 
     /// The store's name.
@@ -279,7 +287,7 @@ impl RowCache {
     /// waits for the next flush. A restart without it makes it again.
     pub(crate) fn decided(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
         let rows = mem::take(&mut self.undecided);
-        self.last_rows = rows.hashed_rows();
+        self.last_rows = rows.sizes();
         let is_new = checkpoint.is_some_and(|checkpoint| self.committed != Some(checkpoint));
         if rows.rows() == 0 && !is_new {
             return;
