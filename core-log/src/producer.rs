@@ -17,6 +17,7 @@
 mod accumulator;
 mod acknowledgement;
 mod batching;
+mod commit_with;
 mod rate_limit;
 mod record;
 mod sender;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use acknowledgement::{Acknowledged, Acknowledgement};
 pub use batching::{BatchingProducer, Flush, ProducerStatistics, SendAsync, TrySendError};
+pub use commit_with::CommitWith;
 pub use record::Record;
 
 use hashbrown::HashMap;
@@ -295,23 +297,6 @@ pub enum CommitOutcome {
     Committed,
     /// There was nothing to commit.
     Empty,
-}
-
-/// A transaction that can be committed together with positions that somebody else knows, such as a
-/// [`Consumer`](crate::Consumer).
-pub trait CommitWith {
-    /// Commits the transaction with these positions.
-    ///
-    /// # Errors
-    ///
-    /// As [`Transaction::commit`].
-    fn commit_with(self, positions: &[OffsetCommit]) -> Result<CommitOutcome>;
-}
-
-impl CommitWith for Transaction {
-    fn commit_with(self, positions: &[OffsetCommit]) -> Result<CommitOutcome> {
-        self.commit(positions)
-    }
 }
 
 /// A running transaction. Threads may share it by reference; dropping it aborts it.

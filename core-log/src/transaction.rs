@@ -237,10 +237,11 @@ impl BufferedTransaction {
         if self.buffers.must_flush_before(id, &record, timestamp)? {
             self.flush_one(id)?;
         }
-        self.buffers.push(id, &record, timestamp)?;
+        // Must be BEFORE the record is taken, or else whoever is told of an error would send it again.
         if self.buffers.are_full() {
             self.flush()?;
         }
+        self.buffers.push(id, &record, timestamp)?;
         Ok(partition)
     }
 

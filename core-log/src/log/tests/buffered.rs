@@ -110,7 +110,8 @@ fn many_partitions_with_little_each_do_not_hold_more_than_a_bound() {
         assert!(usize::try_from(sent).unwrap() * value.len() < BUFFER_BYTES + 2 * value.len());
     }
     let in_log: i64 = (0..1_000).map(|partition| end(&log, &wide, partition)).sum();
-    assert_eq!(in_log, i64::from(sent));
+    // All but the one for which there was no room.
+    assert_eq!(in_log, i64::from(sent) - 1);
     transaction.commit().unwrap();
 }
 
