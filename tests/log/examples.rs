@@ -1,10 +1,10 @@
-//! The examples of transactions: each verifies its own result and says no to what it does not understand.
+//! The examples of the log alone: each verifies its own result and says no to what it does not understand.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-const NAMES: [&str; 2] = ["log_outbox", "log_transactions"];
+const NAMES: [&str; 4] = ["log_outbox", "log_transactions", "log_group", "log_time_travel"];
 
 /// The directory with the binaries, built if they are not there or older than their sources.
 fn binaries() -> &'static Path {
@@ -87,4 +87,22 @@ fn transfers_happen_wholly_or_not_at_all() {
         (&["steal"], "usage: log_transactions"),
     ];
     refuses("log_transactions", cases);
+}
+
+#[test]
+fn members_that_leave_die_and_hang_lose_nothing_and_times_are_found_again() {
+    for (name, verified) in [
+        ("log_group", "verified: nothing lost, and nothing that was committed was read again"),
+        ("log_time_travel", "verified: every reading of each stretch once"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().to_str().unwrap();
+        let output = run(name, &[place]);
+        let text = out(&output);
+        assert!(output.status.success() && text.contains(verified), "{text}\n{}", err(&output));
+        let again = run(name, &[place]);
+        assert!(!again.status.success() && err(&again).contains("is not empty"), "{}", err(&again));
+        let usage = format!("usage: {name} [DIR]");
+        refuses(name, &[(&["--help-me"], usage.as_str()), (&["a", "b"], usage.as_str())]);
+    }
 }

@@ -4,6 +4,9 @@
 use super::*;
 use crate::commit::Broken;
 use crate::error::Result;
+use crate::group::lane::{Budget, Lane};
+use crate::members::table::Handed;
+use crate::partition::FetchBound;
 use crate::storage::memory::{At, Call, Effect, Fault, Keep};
 
 fn reopen(storage: &MemoryStorage, broken: Option<Broken>) -> Result<Log> {
@@ -110,4 +113,28 @@ fn a_failed_sync_of_a_commit_is_a_crash_after_which_it_can_be_committed_again() 
     // The member outlives the crash of the log, and goes on where it was.
     write(&log, &t, 0, &[2], Durability::Sync);
     assert_eq!(poll(&mut consumer)[&0], [2]);
+}
+
+/// A power cut takes the unsynced tail, and other records get its offsets: who had read the tail would skip
+/// them.
+#[test]
+fn a_position_behind_a_cut_goes_back_to_it_and_skips_nothing() {
+    let (storage, clock) = (MemoryStorage::new(1), clock());
+    let log = open(&storage, &clock);
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &[0, 1, 2], Durability::Sync);
+    write(&log, &t, 0, &[3, 4, 5], Durability::Os);
+    let log = open(&storage.crash_image(Keep::None), &clock);
+    write(&log, &t, 0, &[13, 14, 15, 16], Durability::Sync);
+    assert!(log.offsets(t.id(), 0).unwrap().leader_epoch > 0, "the cut raised the epoch");
+    for (offset, first) in [(1, 1), (3, 13), (5, 13), (7, 13), (99, 13)] {
+        let start = Some(Handed { offset, leader_epoch: 0 });
+        let mut lane = Lane::new(&log, &t, 0, FetchBound::LastStable, start);
+        let budget = Budget { records: 100, bytes: 1 << 20, partition_bytes: 1 << 20 };
+        let mut batches = Vec::new();
+        lane.take(OffsetReset::Earliest, budget, &mut batches).unwrap();
+        let polled = values(&Polled { batches }).remove(&0).unwrap();
+        assert_eq!((polled[0], polled[polled.len() - 1]), (first, 16), "from {offset}");
+        assert_eq!(lane.position().unwrap().offset, 7);
+    }
 }
