@@ -5,7 +5,7 @@
 use crate::config::TopicSettings;
 use crate::error::Result;
 use crate::ids::{Offset, TopicId, TopicPartition};
-use crate::log::Log;
+use crate::log::{AdoptedTopic, Log};
 use crate::topic::Topic;
 
 impl Log {
@@ -20,6 +20,44 @@ impl Log {
     /// * [`Error::LogCrashed`](crate::Error::LogCrashed) and what the disk says.
     pub fn create_topic(&self, name: &str, settings: TopicSettings) -> Result<Topic> {
         self.inner.engine()?.create_topic(name, settings)
+    }
+
+    /// Takes over a topic whose partitions another log wrote: Apache Kafka's, or one of ours that is
+    /// not open any more. Copy or move their directories (`clicks-0`, `clicks-1`, ..) into the
+    /// directory of this log, then call this; the files are used as they are from then on.
+    ///
+    /// Partitions are counted, `settings.partitions` is not looked at. The topic keeps the id that
+    /// Kafka gave it (`partition.metadata`), its offsets, timestamps and leader epochs; every batch is
+    /// verified. Transactions that are open there are aborted. A partition begins at its first segment:
+    /// what Kafka's `log-start-offset-checkpoint` says lies outside of it, see
+    /// [`delete_records`](Self::delete_records).
+    ///
+    /// ```
+    /// use core_log::{BatchBuilder, Durability, Log, NO_HEADERS, TopicSettings};
+    ///
+    /// let (old, new) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    /// let log = Log::open(old.path())?;
+    /// let clicks = log.create_topic("clicks", TopicSettings::default())?;
+    /// let mut batch = BatchBuilder::new();
+    /// batch.push(0, None, Some(b"page"), NO_HEADERS)?;
+    /// log.producer(Durability::Sync)?.append(&clicks, 0, &mut batch)?;
+    /// log.close()?;
+    ///
+    /// let log = Log::open(new.path())?;
+    /// std::fs::rename(old.path().join("clicks-0"), new.path().join("clicks-0"))?;
+    /// let adopted = log.adopt_topic("clicks", TopicSettings::default())?;
+    /// assert_eq!(log.offsets(adopted.topic.id(), 0)?.log_end_offset, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::NotAPartition`](crate::Error::NotAPartition): a directory is missing, or is none.
+    /// * [`Error::Damaged`](crate::Error::Damaged): a batch in it is; for instance one in a format older
+    ///   than version 2.
+    /// * As [`create_topic`](Self::create_topic). The log goes on without the topic.
+    pub fn adopt_topic(&self, name: &str, settings: TopicSettings) -> Result<AdoptedTopic> {
+        self.inner.engine()?.adopt_topic(name, settings)
     }
 
     /// The topic of this name.

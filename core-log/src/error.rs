@@ -10,10 +10,14 @@
 //! On crash: a failed write or sync is a crash of the log, [`Error::LogCrashed`] for its callers.
 //! Reference: KIP-1050 (error classes).
 
+mod group;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use group::GroupError;
 
 use crate::format::{BatchOverflow, DecodeError};
 use crate::ids::{
@@ -103,6 +107,14 @@ pub enum Error {
         /// The name of something that lies in it.
         found: String,
     },
+    /// What is to be taken over is no partition. Recourse: [`Recourse::FixInput`].
+    #[error("{} cannot be taken over: {reason}", path.display())]
+    NotAPartition {
+        /// The directory, or a file in it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The directory is not there, or empty. Recourse: [`Recourse::FixInput`].
     #[error("there is no log in {}", path.display())]
     DirectoryMissing {
@@ -146,13 +158,6 @@ pub enum Error {
         offset: Offset,
         /// What is wrong there.
         reason: String,
-    },
-    /// The batch is compressed with a codec that this build cannot read. Recourse:
-    /// [`Recourse::FixInput`].
-    #[error("batches compressed with {codec} are not supported")]
-    CompressionUnsupported {
-        /// The codec's name.
-        codec: &'static str,
     },
     /// Another producer took over. Recourse: [`Recourse::Fatal`]; open a new producer.
     #[error("{}", fenced(transactional_id.as_ref(), *producer_id, *producer_epoch, *current_epoch))]
@@ -376,6 +381,9 @@ pub enum Error {
     /// Bytes are not a record batch. Recourse: [`Recourse::Fatal`].
     #[error(transparent)]
     Decode(DecodeError),
+    /// A group refuses a call of a consumer. Recourse: [`GroupError::recourse`].
+    #[error(transparent)]
+    Group(#[from] GroupError),
 }
 
 /// Operations that change nothing.
@@ -449,6 +457,7 @@ impl Error {
             | Self::Io { .. }
             | Self::UnsupportedVersion { .. }
             | Self::Decode(_) => Recourse::Fatal,
+            Self::Group(refused) => refused.recourse(),
             Self::UnknownTopic { .. }
             | Self::TopicExists { .. }
             | Self::InvalidName { .. }
@@ -456,9 +465,9 @@ impl Error {
             | Self::OffsetOutOfRange { .. }
             | Self::NotALog { .. }
             | Self::NotADirectory { .. }
+            | Self::NotAPartition { .. }
             | Self::DirectoryMissing { .. }
             | Self::ReadOnlyDirectory { .. }
-            | Self::CompressionUnsupported { .. }
             | Self::TimestampTooFarAhead { .. }
             | Self::BatchTooLarge { .. }
             | Self::EmptyBatch
@@ -480,10 +489,7 @@ impl From<InvalidName> for Error {
 
 impl From<DecodeError> for Error {
     fn from(bad: DecodeError) -> Self {
-        match bad {
-            DecodeError::CompressionUnsupported { codec } => Self::CompressionUnsupported { codec },
-            other => Self::Decode(other),
-        }
+        Self::Decode(bad)
     }
 }
 
@@ -494,56 +500,4 @@ impl From<BatchOverflow> for Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_of_the_operating_system_are_told_apart_by_meaning() {
-        let of = |kind: io::ErrorKind| Error::io(Path::new("/log"), "write", kind.into());
-        assert!(matches!(of(io::ErrorKind::StorageFull), Error::DiskFull { .. }));
-        assert!(matches!(of(io::ErrorKind::ReadOnlyFilesystem), Error::ReadOnlyDirectory { .. }));
-        assert!(matches!(of(io::ErrorKind::PermissionDenied), Error::ReadOnlyDirectory { .. }));
-        assert!(matches!(of(io::ErrorKind::NotFound), Error::Io { operation: "write", .. }));
-        let unreadable =
-            Error::io(Path::new("/log"), "read", io::ErrorKind::PermissionDenied.into());
-        assert!(matches!(unreadable, Error::Io { operation: "read", .. }));
-    }
-
-    #[test]
-    fn messages_name_what_a_person_needs_and_the_recourse_fits() {
-        let cases = [
-            (
-                Error::OffsetOutOfRange { requested: 9, start: 2, end: 5 },
-                "offset 9 is out of range: the partition holds 2 to 5 (exclusive)",
-                Recourse::FixInput,
-            ),
-            (
-                Error::DirectoryLocked { path: "/log".into(), pid: Some(7), since_ms: None },
-                "/log is in use by process 7",
-                Recourse::Retry,
-            ),
-            (
-                Error::Damaged {
-                    topic: "t".to_owned(),
-                    partition: 3,
-                    path: "/log/t-3/x.log".into(),
-                    position: 61,
-                    offset: 4,
-                    reason: "the checksum differs".to_owned(),
-                },
-                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs; \
-                 what can be done: log_dump --repair",
-                Recourse::Fatal,
-            ),
-            (
-                Error::OutOfOrderSequence { producer_id: ProducerId(1), expected: 2, actual: 4 },
-                "producer 1 sent sequence 4 where 2 was expected",
-                Recourse::AbortTransaction,
-            ),
-            (Error::Closed, "the log is closed", Recourse::Fatal),
-        ];
-        for (error, message, recourse) in cases {
-            assert_eq!((error.to_string().as_str(), error.recourse()), (message, recourse));
-        }
-    }
-}
+mod tests;

@@ -17,9 +17,12 @@ mod config;
 mod consumer;
 pub mod error;
 pub mod format;
+mod group;
 pub mod ids;
+pub mod inspect;
 mod log;
 mod maintenance;
+mod members;
 mod operators;
 mod owner;
 mod partition;
@@ -34,6 +37,8 @@ mod transaction;
 /// runners, without any stability.
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance {
+    pub mod fuzz;
+
     pub use crate::format::again::encode_again;
     pub use crate::partition::layer::{BatchClaim, KnownProducer, LayerOptions, PartitionLayer};
 }
@@ -47,16 +52,22 @@ pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
 pub use config::{Durability, PARTITIONS_MAX, ProducerSettings, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
-pub use error::{Error, Recourse, Result};
+pub use error::{Error, GroupError, Recourse, Result};
 pub use format::{
-    BatchBuilder, BatchHeader, BatchView, DecodeError, HEADER_LEN, Headers, NO_HEADERS,
-    RecordBatch, RecordRef,
+    BatchBuilder, BatchHeader, BatchView, Compression, CompressionType, DecodeError, HEADER_LEN,
+    Headers, NO_HEADERS, RecordBatch, RecordRef,
+};
+pub use group::{
+    AutoCommit, Consumer, ConsumerSettings, Group, IsolationLevel, Lag, METADATA_BYTES_MAX,
+    MemberDescription, OffsetAndMetadata, OffsetReset, PendingCommit, Polled, PolledBatch,
+    PolledRecord, Shared, SharedConsumer, SharedRecord, SharedSettings, Wakeup,
 };
 pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
-pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use log::{AdoptedTopic, EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use members::{Acknowledge, Assignor, PartitionName, Subscriber, assign};
 pub use operators::{
     AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,
 };

@@ -22,7 +22,7 @@ mod client;
 mod lines;
 mod operators;
 mod options;
-mod protocol;
+pub(crate) mod protocol;
 mod server;
 #[cfg(test)]
 mod tests;

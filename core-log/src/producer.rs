@@ -34,7 +34,7 @@ use hashbrown::HashMap;
 use crate::commit::{OffsetCommit, TransactionRef};
 use crate::config::Durability;
 use crate::error::{Error, Result};
-use crate::format::{BatchBuilder, HEADER_LEN};
+use crate::format::BatchBuilder;
 use crate::ids::{ProducerEpoch, ProducerId, Timestamp, TopicPartition, TransactionalId};
 use crate::log::engine::Engine;
 use crate::log::{Inner, Log};
@@ -224,7 +224,7 @@ impl Producer {
 /// Tells batches apart: by their records, which count time from the first one, and by that time.
 fn fingerprint(batch: &BatchBuilder) -> u32 {
     let newest = batch.max_timestamp().unwrap_or(-1);
-    crc32c::crc32c_append(crc32c::crc32c(&batch.bytes()[HEADER_LEN..]), &newest.to_be_bytes())
+    crc32c::crc32c_append(crc32c::crc32c(batch.plain_records()), &newest.to_be_bytes())
 }
 
 fn advance(sequence: i32, records: i32) -> i32 {

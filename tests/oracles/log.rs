@@ -58,9 +58,9 @@ pub(crate) fn scenario(case: &Value) -> Outcome {
 
 /// One case of log-files/1.
 pub(crate) fn directory(case: &Value) -> Outcome {
-    let mut replay = replay(case)?;
+    let replay = replay(case)?;
     replay.layer.close().map_err(stopped)?;
-    files::compare(&mut replay, Path::new(DIR), &case["files_after_close"])?;
+    files::compare(&replay, Path::new(DIR), &case["files_after_close"])?;
     replay.finish()
 }
 
@@ -161,8 +161,9 @@ impl<'a> Replay<'a> {
     }
 
     fn append(&mut self, op: &Value) -> Outcome {
-        if op["leader_epoch"].as_i64().is_some_and(|epoch| epoch != 0) {
-            return Err(unsupported("leader_epoch of an append (only a cut raises it)"));
+        if let Some(epoch) = json::optional_number(op, "leader_epoch") {
+            let epoch = i32::try_from(epoch).map_err(|_bad| unsupported("such a leader epoch"))?;
+            self.layer.set_leader_epoch(epoch).map_err(stopped)?;
         }
         let mut batch = self.batch(op)?;
         let claim = BatchClaim {

@@ -3,7 +3,8 @@
 //! ```text
 //!   .lock              pid and since-ms of the process that owns the directory
 //!   meta.properties    version=1, log.id=UUID                      written last when a log is made
-//!   topics.checkpoint  one line per topic: id, name, then setting=value ...
+//!   topics.checkpoint  one line per topic: id, name, then setting=value ...; adopted=OFFSET,.. says for
+//!                      each partition below which offset another log wrote it
 //!   clean-shutdown     commits OFFSET, then lines: topic id, partition, synced offset
 //!   __commits-0/       see `commit`; `reserve` in it is room that is given up when the disk is full
 //!   TOPIC-PARTITION/   see `partition`
@@ -31,9 +32,9 @@ use crate::partition::text_file::{self, Text};
 use crate::storage::Storage;
 use crate::topic::Topic;
 
-const META: &str = "meta.properties";
-const TOPICS: &str = "topics.checkpoint";
-const CLEAN: &str = "clean-shutdown";
+pub(crate) const META: &str = "meta.properties";
+pub(crate) const TOPICS: &str = "topics.checkpoint";
+pub(crate) const CLEAN: &str = "clean-shutdown";
 pub(crate) const LOCK: &str = ".lock";
 pub(crate) const SOCKET: &str = ".owner.sock";
 pub(crate) const COMMITS_DIR: &str = "__commits-0";
@@ -88,7 +89,8 @@ pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogI
     }
 }
 
-fn parse_meta(path: &Path, text: &str) -> Result<LogId> {
+/// The id in `meta.properties`.
+pub(crate) fn parse_meta(path: &Path, text: &str) -> Result<LogId> {
     let value = |key| text.lines().find_map(|line| line.strip_prefix(key));
     let found = value("version=").unwrap_or_default();
     if found != VERSION {
@@ -147,23 +149,36 @@ fn topic_line(topic: &Topic) -> String {
     for (name, value) in settings.to_kafka() {
         write!(line, " {name}={value}").expect("writing to a string cannot fail");
     }
+    if !topic.adopted_below().is_empty() {
+        let ends: Vec<_> = topic.adopted_below().iter().map(ToString::to_string).collect();
+        write!(line, " adopted={}", ends.join(",")).expect("writing to a string cannot fail");
+    }
     line.push('\n');
     line
 }
 
-fn parse_topic(line: &str) -> Option<Topic> {
+/// One line of `topics.checkpoint`.
+pub(crate) fn parse_topic(line: &str) -> Option<Topic> {
     let mut words = line.split(' ');
     let id = words.next()?.parse().ok()?;
     let name = TopicName::new(words.next()?).ok()?;
     let mut settings = TopicSettings::default();
+    let mut adopted: Vec<Offset> = Vec::new();
     for word in words {
         match word.split_once('=')? {
             ("partitions", value) => settings.partitions = value.parse().ok()?,
+            ("adopted", value) => {
+                adopted = Vec::with_capacity(value.split(',').count());
+                for end in value.split(',') {
+                    adopted.push(end.parse().ok()?);
+                }
+            }
             (name, value) => settings.set(name, value).ok()?,
         }
     }
     settings.validate().ok()?;
-    Some(Topic::new(name, id, settings))
+    let is_whole = adopted.is_empty() || usize::try_from(settings.partitions) == Ok(adopted.len());
+    is_whole.then(|| Topic::adopted(name, id, settings, adopted))
 }
 
 /// What a clean close left.
@@ -182,7 +197,8 @@ pub(crate) fn read_clean(storage: &dyn Storage, dir: &Path) -> Result<Option<Cle
     }
 }
 
-fn parse_clean(text: &str) -> Option<CleanShutdown> {
+/// The text of `clean-shutdown`.
+pub(crate) fn parse_clean(text: &str) -> Option<CleanShutdown> {
     let mut lines = text.lines();
     let commits_end = lines.next()?.strip_prefix("commits ")?.parse().ok()?;
     let mut witnesses = BTreeMap::new();
@@ -235,6 +251,11 @@ mod tests {
             let topic = Topic::new(name.clone(), id, settings);
             assert_eq!(parse_topic(topic_line(&topic).trim_end()), Some(topic));
         }
+        let two = TopicSettings::with_partitions(2);
+        let adopted = Topic::adopted(name, id, two, vec![7, 0]);
+        let line = topic_line(&adopted);
+        assert_eq!(parse_topic(line.trim_end()), Some(adopted));
+        assert_eq!(parse_topic(&line.trim_end().replace("7,0", "7")), None);
     }
 
     #[test]

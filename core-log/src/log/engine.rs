@@ -8,6 +8,10 @@
 //!
 //! On crash: see `partition::recovery` and `commit::recovery`.
 
+mod adopt;
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) use adopt::parse_metadata;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +26,8 @@ use crate::commit::{COMMITS, CommitSettings, Commits, CommitsDamage, Directory, 
 use crate::config::{LogSettings, TopicSettings};
 use crate::error::{Error, Result};
 use crate::ids::{LogId, Offset, ProducerId, TopicId, TopicName, TopicPartition};
-use crate::partition::recovery::{OpenRequest, Opened, is_made_first, open as open_partition};
-use crate::partition::{Partition, Shared};
+use crate::partition::recovery::{OpenRequest, Opened, open as open_partition};
+use crate::partition::{Partition, Shared, first_files};
 use crate::segment::{Place, WITNESS_LOST};
 use crate::topic::Topic;
 
@@ -152,6 +156,11 @@ impl Engine {
         self.table.read().topics.values().cloned().collect()
     }
 
+    /// How many topics there are.
+    pub(crate) fn topic_count(&self) -> usize {
+        self.table.read().topics.len()
+    }
+
     pub(crate) fn topic(&self, name: &str) -> Result<Topic> {
         let table = self.table.read();
         table.topics.get(name).cloned().ok_or_else(|| Error::UnknownTopic {
@@ -178,31 +187,44 @@ impl Engine {
         let name = TopicName::new(name)?;
         settings.validate()?;
         let _one_at_a_time = self.creating.lock();
+        self.require_new(&name)?;
+        let topic = Topic::new(name, self.random_id()?, settings);
+        for partition in 0..topic.partitions() {
+            self.clear_leftover(&topic, partition)?;
+        }
+        let created = self.create_files(&topic);
+        let partitions = self.shared.health.guard(created)?;
+        self.insert(&topic, partitions);
+        Ok(topic)
+    }
+
+    /// A topic of this name can be made now.
+    fn require_new(&self, name: &TopicName) -> Result<()> {
         self.shared.health.check()?;
         if name.as_str() == COMMITS {
             let reason = "it is the log's own";
             let kind = crate::ids::NameKind::Topic;
             return Err(Error::InvalidName { kind, name: name.to_string(), reason });
         }
-        if self.table.read().topics.contains_key(&name) {
+        if self.table.read().topics.contains_key(name) {
             return Err(Error::TopicExists { name: name.to_string() });
         }
-        self.shared.reserve.require()?;
-        let storage = self.shared.storage.as_ref();
+        self.shared.reserve.require()
+    }
+
+    fn random_id(&self) -> Result<TopicId> {
         let mut random = [0; 16];
-        storage.random_bytes(&mut random).map_err(|e| Error::io(&self.dir, "make an id for", e))?;
-        let topic = Topic::new(name, TopicId::from_random(random), settings);
-        for partition in 0..topic.partitions() {
-            self.clear_leftover(&topic, partition)?;
-        }
-        let created = self.create_files(&topic);
-        let partitions = self.shared.health.guard(created)?;
+        let drawn = self.shared.storage.random_bytes(&mut random);
+        drawn.map_err(|e| Error::io(&self.dir, "make an id for", e))?;
+        Ok(TopicId::from_random(random))
+    }
+
+    fn insert(&self, topic: &Topic, partitions: Vec<Arc<Partition>>) {
         let mut table = self.table.write();
         table.partitions.insert(topic.id(), partitions);
         table.topics.insert(topic.name().clone(), topic.clone());
         drop(table);
         self.shared.changes.notify();
-        Ok(topic)
     }
 
     /// Changes the settings of a topic; durable when this returns.
@@ -222,7 +244,7 @@ impl Engine {
             return Err(Error::InvalidSetting { setting: "partitions", reason });
         }
         self.shared.reserve.require()?;
-        let topic = Topic::new(before.name().clone(), before.id(), settings);
+        let topic = before.with_settings(settings);
         // Must be BEFORE it is used, or else a power cut could take back what somebody relies on.
         self.shared.health.guard(self.write_topics_with(&topic))?;
         let options = topic.settings().partition_options();
@@ -253,7 +275,7 @@ impl Engine {
             let path = place.dir.join(name);
             let len = storage.open_read_only(&path).and_then(|file| file.len());
             let len = len.map_err(|e| Error::io(&path, "read", e))?;
-            Ok(len == 0 || is_made_first(storage, &place.dir, name)?)
+            Ok(len == 0 || first_files::is_made_first(storage, &place.dir, name)?)
         };
         for name in &names {
             if !holds_nothing(name)? {
@@ -397,6 +419,10 @@ fn request(
         witness,
         may_have_lost,
         is_new: false,
+        adopted_below: usize::try_from(partition)
+            .ok()
+            .and_then(|index| topic.adopted_below().get(index).copied())
+            .unwrap_or(0),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::commit::recovery::RolledBack;
 use crate::ids::{Offset, ProducerId, TopicName};
+use crate::topic::Topic;
 
 /// What was done to one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,17 @@ pub struct EndedTransaction {
     pub partition: u32,
     /// Whose transaction.
     pub producer_id: ProducerId,
+}
+
+/// A topic whose partitions another log had written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptedTopic {
+    /// The topic.
+    pub topic: Topic,
+    /// Partitions that were written again and synced, or of which a torn end was cut.
+    pub partitions: Vec<PartitionRecovery>,
+    /// Transactions that were open, and were aborted: their outcome is not in these files.
+    pub aborted: Vec<EndedTransaction>,
 }
 
 /// What opening a log found and did. Its text has one line for each thing; a log that was closed

@@ -281,6 +281,30 @@ impl From<Error> for Answer {
     }
 }
 
+/// Reads a request as the owner does.
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) fn fuzz_request(mut bytes: &[u8]) {
+    if let Ok(Some(line)) = read_line(&mut bytes, REQUEST_BYTES_MAX) {
+        drop(serde_json::from_str::<Request>(&line));
+    }
+}
+
+/// Reads an answer as a client does.
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) fn fuzz_answer(mut bytes: &[u8]) {
+    let Ok(Some(line)) = read_line(&mut bytes, ANSWER_LINE_BYTES_MAX) else { return };
+    match serde_json::from_str::<Answer>(&line) {
+        Ok(Answer::Fetched(line)) => {
+            if let Ok(batches) = read_bytes(&mut bytes, line.bytes, BATCH_BYTES_LIMIT) {
+                assert_eq!(batches.len(), line.bytes);
+                drop(line.into_fetched(batches));
+            }
+        }
+        Ok(Answer::Topics(lines)) => lines.iter().for_each(|line| drop(line.to_topic())),
+        Ok(_) | Err(_) => {}
+    }
+}
+
 /// Reads one line of at most `most` bytes; `None` at the end of the stream.
 pub(super) fn read_line(input: &mut impl BufRead, most: usize) -> io::Result<Option<String>> {
     let limit = u64::try_from(most).unwrap_or(u64::MAX);

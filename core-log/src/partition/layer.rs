@@ -27,9 +27,10 @@ use super::recovery::{OpenRequest, open};
 use super::reserve::Reserve;
 use super::retention::RetentionPolicy;
 use super::{FetchBound, Fetched, Partition, PartitionOffsets, PartitionOptions, Promise, Shared};
+use super::{leader_epochs, text_file};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::format::{BatchBuilder, EndTransactionMarker};
+use crate::format::{BatchBuilder, CompressionType, EndTransactionMarker};
 use crate::ids::{
     Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName, TopicPartition,
 };
@@ -118,12 +119,14 @@ impl PartitionLayer {
                     retention_bytes: options.retention_bytes,
                 },
                 max_batch_bytes: 1_048_588,
+                compression: CompressionType::Producer,
                 timestamp_before_max_ms: options.timestamp_before_max_ms,
                 timestamp_after_max_ms: options.timestamp_after_max_ms,
             },
             witness,
             may_have_lost: false,
             is_new: true,
+            adopted_below: 0,
         };
         Ok(Self { partition: open(&shared, request)?.partition, dir: dir.to_owned() })
     }
@@ -140,6 +143,7 @@ impl PartitionLayer {
     ///
     /// The partition's refusals.
     pub fn append(&self, batch: &mut BatchBuilder, claim: &BatchClaim) -> Result<Appended> {
+        batch.pack(batch.compression())?;
         self.partition.validate(batch)?;
         let claim = Claim {
             producer_id: claim.producer_id,
@@ -175,6 +179,22 @@ impl PartitionLayer {
     /// Lets readers see up to here, as the layer above would.
     pub fn set_readable(&self, high_watermark: Offset, last_stable_offset: Offset) {
         self.partition.set_readable(high_watermark, last_stable_offset);
+    }
+
+    /// Writes in this leader epoch from now on, as a cut or another log would.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says.
+    pub fn set_leader_epoch(&mut self, epoch: i32) -> Result<()> {
+        let before = self.partition.epochs.current();
+        self.partition.epochs.observe(epoch, self.partition.log_end());
+        if self.partition.epochs.current() == before {
+            return Ok(());
+        }
+        let text = self.partition.epochs.to_text();
+        let storage = self.partition.shared.storage.as_ref();
+        text_file::replace(storage, &self.dir, leader_epochs::FILE_NAME, text.as_bytes())
     }
 
     /// Begins a new segment.

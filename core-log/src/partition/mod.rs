@@ -22,6 +22,7 @@
 pub(crate) mod append;
 pub(crate) mod changes;
 pub(crate) mod fetch;
+pub(crate) mod first_files;
 pub(crate) mod health;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod layer;
@@ -48,6 +49,7 @@ pub use fetch::{FetchBound, Fetched, PartitionOffsets};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::format::CompressionType;
 use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 use crate::segment::{Damage, Place, Segment, SegmentOptions, SegmentWriter};
 use crate::storage::Storage;
@@ -79,6 +81,7 @@ pub(crate) struct PartitionOptions {
     pub(crate) segment: SegmentOptions,
     pub(crate) retention: RetentionPolicy,
     pub(crate) max_batch_bytes: u32,
+    pub(crate) compression: CompressionType,
     pub(crate) timestamp_before_max_ms: i64,
     pub(crate) timestamp_after_max_ms: i64,
 }
@@ -275,12 +278,23 @@ impl Partition {
         drop(self.trimming.lock());
     }
 
-    /// Leaves the indexes in their files, for a clean close.
+    /// Leaves the indexes and what is known of the producers in their files, for a clean close.
     pub(crate) fn write_indexes(&self) -> Result<()> {
-        match &mut self.writer.lock().log {
-            Some(log) => self.shared.health.guard(log.write_indexes()),
-            None => Ok(()),
+        let mut writer = self.writer.lock();
+        let Writer { log: Some(log), producers, .. } = &mut *writer else { return Ok(()) };
+        self.shared.health.guard(log.write_indexes())?;
+        if log.segment().size() == 0 {
+            // That of the roll is there, or nothing is known yet.
+            return Ok(());
         }
+        let storage = self.shared.storage.as_ref();
+        let left = snapshot::leave(storage, &self.place.dir, self.log_end(), producers);
+        self.shared.health.guard(left)
+    }
+
+    /// Forgets all producers: they wrote to another log, which this partition was taken over from.
+    pub(crate) fn forget_producers(&self) {
+        self.writer.lock().producers = ProducerState::default();
     }
 
     /// Forgets producers that were not heard of since `before`.

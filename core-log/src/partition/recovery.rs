@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::first_files;
 use super::leader_epochs::{self, LeaderEpochs};
 use super::open_transactions::aborted_entry;
 use super::producer_state::{Claim, ProducerState};
@@ -42,7 +43,6 @@ use crate::segment::{
     AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport, WITNESS_LOST,
     recover_active,
 };
-use crate::storage::Storage;
 
 /// What opening a partition needs to know.
 #[derive(Debug)]
@@ -56,6 +56,9 @@ pub(crate) struct OpenRequest {
     pub(crate) may_have_lost: bool,
     /// The partition is being made: nothing of it needs to be there.
     pub(crate) is_new: bool,
+    /// Below this offset another log wrote it: its producers are not those of this log, and what its
+    /// markers say is about its own commits.
+    pub(crate) adopted_below: Offset,
 }
 
 /// What opening a partition found.
@@ -89,7 +92,7 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
     let mut bases = Segment::list(storage.as_ref(), &request.place)?;
     if request.is_new && bases.is_empty() {
-        create_positions(shared, &request)?;
+        first_files::create(shared.storage.as_ref(), dir)?;
     }
     let stored = read_log_start(shared, &request)?;
     // A start that cannot be read is where the files begin.
@@ -98,6 +101,7 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
         remove_below(shared, &request, &mut bases, log_start)?;
     }
     let mut replay = Replay::new(shared.clock.now_ms(), read_epochs(shared, &request)?);
+    replay.adopted_below = request.adopted_below;
     let log_start_lost = stored.is_none();
     let mut found = Found { log_start, log_start_lost, ..Found::default() };
     let witness = request.witness.max(log_start);
@@ -130,34 +134,6 @@ fn missing(dir: &Path, base_offset: Offset, why: &str) -> Damage {
     let path = dir.join(format!("{base_offset:020}.log"));
     let reason = format!("the file is missing: {why}");
     Damage { path, position: 0, offset: base_offset, reason }
-}
-
-/// The files that say where a new partition begins; its directory is synced with its first segment.
-fn create_positions(shared: &Shared, request: &OpenRequest) -> Result<()> {
-    let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
-    for (name, text) in [
-        (LOG_START_FILE, text_file::sealed("0\n")),
-        (leader_epochs::FILE_NAME, LeaderEpochs::default().to_text()),
-    ] {
-        let path = dir.join(name);
-        if !storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
-            text_file::create(storage, dir, name, text.as_bytes())?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a file is one of those that a partition has before its first segment, as it was made then.
-pub(crate) fn is_made_first(storage: &dyn Storage, dir: &Path, name: &str) -> Result<bool> {
-    let is_made_with = |text: &str| {
-        let bytes = text_file::read_bytes(storage, &dir.join(name))?;
-        Ok(bytes.is_some_and(|bytes| text.as_bytes().starts_with(&bytes)))
-    };
-    match name {
-        LOG_START_FILE => is_made_with(&text_file::sealed("0\n")),
-        leader_epochs::FILE_NAME => is_made_with(&LeaderEpochs::default().to_text()),
-        _ => Ok(false),
-    }
 }
 
 /// Where the log starts; `None` when the file cannot be believed, or is missing.
@@ -204,6 +180,7 @@ struct Replay {
     aborted: Vec<AbortedTransaction>,
     epochs: LeaderEpochs,
     epochs_lost: bool,
+    adopted_below: Offset,
     producer_id_max: i64,
     commit_claim: i32,
 }
@@ -216,6 +193,7 @@ impl Replay {
             aborted: Vec::new(),
             epochs_lost: epochs.is_none(),
             epochs: epochs.unwrap_or_default(),
+            adopted_below: 0,
             producer_id_max: -1,
             commit_claim: 0,
         }
@@ -227,8 +205,17 @@ impl Replay {
         self.producers = producers;
     }
 
+    /// Whoever wrote what was adopted never writes here; this log may use the same ids.
+    fn forget_adopted(&mut self, end: Offset) {
+        if self.adopted_below > 0 && end >= self.adopted_below {
+            self.adopted_below = 0;
+            self.producers = ProducerState::default();
+        }
+    }
+
     fn visit(&mut self, header: &BatchHeader, marker: Option<EndTransactionMarker>) {
         self.epochs.observe(header.leader_epoch, header.base_offset);
+        self.forget_adopted(header.base_offset);
         if !header.has_producer_id() {
             return;
         }
@@ -249,6 +236,7 @@ impl Replay {
         let (epoch, coordinator_epoch) = (header.producer_epoch, marker.coordinator_epoch);
         let ended = self.producers.apply_marker(id, epoch, coordinator_epoch, self.now);
         match (marker.control_type, ended) {
+            (ControlType::Commit, _) if self.adopted_below > 0 => {}
             (ControlType::Commit, _) => {
                 self.commit_claim = self.commit_claim.max(coordinator_epoch)
             }
@@ -353,13 +341,23 @@ impl Found {
         let first_doubtful =
             if replay.epochs_lost { Some(first_base) } else { self.aborted_lost.first().copied() };
         let usable = |base: Offset| first_doubtful.is_none_or(|doubtful| base <= doubtful);
+        // One that lies elsewhere was left by a close, for who reads closed logs: it knows nothing of what
+        // was written behind it.
+        let is_base = |base| base == last || self.segments.iter().any(|s| s.base_offset() == base);
         let mut from = 0;
         for base in snapshot::list(storage, dir)?.into_iter().rev() {
-            if base > last_base || !usable(base) {
+            if base > last && self.damage.is_none() {
+                snapshot::remove(storage, dir, base)?;
+            }
+            if base > last_base || !is_base(base) || !usable(base) {
                 continue;
             }
             if let Some(producers) = snapshot::read(storage, dir, base)? {
                 replay.start_from(producers);
+                if base > replay.adopted_below {
+                    // It is of this log, which had forgotten the others by then.
+                    replay.adopted_below = 0;
+                }
                 from = base;
                 break;
             }
@@ -368,6 +366,9 @@ impl Found {
             let segment = Arc::clone(&self.segments[index]);
             if segment.base_offset() < from {
                 continue;
+            }
+            if index > 0 {
+                snapshot::write_if_lost(storage, dir, segment.base_offset(), &replay.producers)?;
             }
             let (aborted, damage) = replay.segment(&segment)?;
             if self.aborted_lost.contains(&segment.base_offset()) {
@@ -378,6 +379,9 @@ impl Found {
                 self.segments.truncate(index + 1);
                 break;
             }
+        }
+        if self.damage.is_none() && !self.segments.is_empty() {
+            snapshot::write_if_lost(storage, dir, last, &replay.producers)?;
         }
         Ok(())
     }
@@ -432,6 +436,9 @@ impl Found {
             let text = replay.epochs.to_text();
             let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
             text_file::replace(storage, dir, leader_epochs::FILE_NAME, text.as_bytes())?;
+        }
+        if self.damage.is_none() {
+            replay.forget_adopted(log_end);
         }
         let first_open = replay.producers.first_open_offset();
         let last_stable = super::open_transactions::last_stable_offset(first_open, log_end);

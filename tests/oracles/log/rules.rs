@@ -20,9 +20,6 @@ pub(super) enum Difference {
     OneBatchAtLeast,
     AbortedBehindTheRange,
     LookupBelowTheHighWatermark,
-    NoSnapshotAtTheEnd,
-    SnapshotLayout,
-    NoEpochCheckpointBeforeACut,
 }
 
 impl Difference {
@@ -45,13 +42,6 @@ impl Difference {
             }
             Self::LookupBelowTheHighWatermark => {
                 "a lookup by time answers records that are as durable as promised"
-            }
-            Self::NoSnapshotAtTheEnd => {
-                "a clean close leaves no snapshot at the log end: a start reads the last segment"
-            }
-            Self::SnapshotLayout => "a snapshot holds what the next start needs, checked apart",
-            Self::NoEpochCheckpointBeforeACut => {
-                "the file of leader epochs is written by the first cut that raises one"
             }
         }
     }
