@@ -33,12 +33,12 @@ fn assert_few(what: &str, stats: Stats) {
 }
 
 fn append_all(log: &Log, topic: &Topic) {
-    let mut producer = log.producer(Durability::Os).unwrap();
+    let mut producer = log.producer(Durability::Os).expect("a producer");
     let mut batch = BatchBuilder::new();
     for n in 0..RECORDS {
-        batch.push(1, Some(b"key"), Some(&VALUE), NO_HEADERS).unwrap();
+        batch.push(1, Some(b"key"), Some(&VALUE), NO_HEADERS).expect("it fits");
         if (n + 1) % PER_BATCH == 0 {
-            producer.append(topic, 0, &mut batch).unwrap();
+            producer.append(topic, 0, &mut batch).expect("an append");
             batch.clear();
         }
     }
@@ -47,11 +47,11 @@ fn append_all(log: &Log, topic: &Topic) {
 fn read_all(log: &Log, topic: &Topic) -> (usize, usize) {
     let mut reader = PartitionReader::new(log, topic, 0, 0, FetchBound::LastStable);
     let (mut records, mut bytes) = (0, 0);
-    while let Some(batch) = reader.next_batch(256 << 10).unwrap() {
+    while let Some(batch) = reader.next_batch(256 << 10).expect("a fetch") {
         let fetched = batch.bytes().as_ptr_range();
         bytes += batch.bytes().len();
         for record in batch.records() {
-            let value = record.unwrap().value.unwrap().as_ptr_range();
+            let value = record.expect("a record").value.expect("a value").as_ptr_range();
             assert!(fetched.start <= value.start && value.end <= fetched.end, "a copy");
             records += 1;
         }
