@@ -11,6 +11,7 @@
 //! Reference: KIP-1050 (error classes).
 
 mod group;
+mod text;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use group::GroupError;
+use text::{did_you_mean, doubt, owner};
 
 use crate::format::{BatchOverflow, DecodeError};
 use crate::ids::{
@@ -250,10 +252,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// A record that was sent is not acknowledged. Recourse: that of the cause.
-    #[error(
-        "a record for {topic}-{partition} is not acknowledged, and {}",
-        if *is_in_doubt { "may have been written" } else { "was not written" }
-    )]
+    #[error("a record for {topic}-{partition} is not acknowledged, and {}", doubt(*is_in_doubt))]
     NotAcknowledged {
         /// The topic's name.
         topic: String,
@@ -263,7 +262,7 @@ pub enum Error {
         is_in_doubt: bool,
         /// Why.
         #[source]
-        cause: Arc<Error>,
+        cause: Arc<Self>,
     },
     /// Something did not happen in time. Recourse: [`Recourse::Retry`].
     #[error("{what} took longer than {} ms", after.as_millis())]
@@ -273,8 +272,7 @@ pub enum Error {
         /// How long.
         after: Duration,
     },
-    /// The producer was closed, or dropped, with records unsent. Recourse: [`Recourse::Fatal`]; open
-    /// a new producer.
+    /// The producer was closed or dropped. Recourse: [`Recourse::Fatal`]; open a new producer.
     #[error("the producer is closed")]
     ProducerClosed,
     /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
@@ -399,14 +397,6 @@ fn fenced(
              in use"
         ),
     }
-}
-
-fn owner(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
-}
-
-fn did_you_mean(similar: Option<&str>) -> String {
-    similar.map_or_else(String::new, |name| format!(": did you mean {name:?}?"))
 }
 
 impl Error {

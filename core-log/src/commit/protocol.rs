@@ -130,7 +130,7 @@ impl Commits {
             at
         };
         if is_synced {
-            self.syncs.wait(at + 1, || self.lead_sync())?;
+            self.syncs.wait(at + 1, self.shared.clock.as_ref(), || self.lead_sync())?;
         }
         self.state.lock().offsets.apply(at, offsets);
         let mut needs = Vec::new();

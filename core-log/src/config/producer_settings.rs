@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::Durability;
 use super::names::{Meaning, Name, Names, number};
 use crate::error::{Error, Result};
+use crate::format::Compression;
 
 /// The largest batch that a batch header can describe, and far more than one should be.
 const BYTES_MAX: usize = 1 << 30;
@@ -44,6 +45,9 @@ pub struct ProducerSettings {
     pub retry_backoff: Duration,
     /// The longest of those waits; default 1 s (`retry.backoff.max.ms`).
     pub retry_backoff_max: Duration,
+    /// How batches are compressed, unless the topic says otherwise; default not at all
+    /// (`compression.type`).
+    pub compression: Compression,
     /// Records that are written in a second; default any number.
     pub records_per_second_max: Option<u64>,
     /// Bytes that are written in a second; default any number (`producer_byte_rate`).
@@ -62,6 +66,7 @@ impl Default for ProducerSettings {
             record_bytes_max: 1 << 20,
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
+            compression: Compression::None,
             records_per_second_max: None,
             bytes_per_second_max: None,
         }
@@ -72,14 +77,14 @@ impl ProducerSettings {
     /// The defaults, changed by settings with Kafka's names.
     ///
     /// ```
-    /// use core_log::{Durability, ProducerSettings};
+    /// use core_log::{Durability, Error, ProducerSettings};
     ///
     /// let settings = ProducerSettings::from_kafka([("linger.ms", "20"), ("acks", "1")])?;
     /// assert_eq!(settings.linger.as_millis(), 20);
     /// assert_eq!(settings.durability, Durability::Os);
     ///
     /// let refused = ProducerSettings::from_kafka([("bootstrap.servers", "localhost:9092")]);
-    /// assert!(refused.unwrap_err().to_string().contains("the log is in this process"));
+    /// assert!(matches!(refused, Err(Error::SettingRefused { .. })));
     /// # Ok::<(), core_log::Error>(())
     /// ```
     ///
@@ -163,6 +168,7 @@ const RATE: &str = "it must be a positive whole number of bytes in a second";
 const NO_NETWORK: &str = "the log is in this process: there is no connection";
 const NO_REPLICAS: &str = "the log is in this process: there are no replicas to choose among";
 const TYPED: &str = "records are bytes: encode keys and values before they are sent";
+const ONE_LEVEL: &str = "each codec has one level";
 const TRANSACTIONS: &str = "open a transactional producer instead";
 
 /// The table.
@@ -255,6 +261,15 @@ const TABLE: &[Name<ProducerSettings>] = &[
             Ok(())
         },
     ),
+    knob(
+        "compression.type",
+        |s| s.compression.to_string(),
+        |s, text| {
+            let found = Compression::ALL.into_iter().find(|codec| codec.name() == text);
+            s.compression = found.ok_or("it must be none, gzip, snappy, lz4 or zstd")?;
+            Ok(())
+        },
+    ),
     fixed("enable.idempotence", "true", "a batch that is sent again is always written once"),
     fixed(
         "max.in.flight.requests.per.connection",
@@ -262,10 +277,9 @@ const TABLE: &[Name<ProducerSettings>] = &[
         "one batch of a partition is on its way at a time, so that order is kept",
     ),
     fixed("retries", "2147483647", "delivery.timeout.ms says how long a batch is tried"),
-    fixed("compression.type", "none", "batches are not compressed"),
-    fixed("compression.gzip.level", "-1", "batches are not compressed"),
-    fixed("compression.lz4.level", "9", "batches are not compressed"),
-    fixed("compression.zstd.level", "3", "batches are not compressed"),
+    fixed("compression.gzip.level", "-1", ONE_LEVEL),
+    fixed("compression.lz4.level", "9", ONE_LEVEL),
+    fixed("compression.zstd.level", "3", ONE_LEVEL),
     fixed("partitioner.class", "null", "murmur2 of the key, or one partition for each batch"),
     fixed("partitioner.ignore.keys", "false", "name the partition of each record instead"),
     fixed("partitioner.adaptive.partitioning.enable", "true", NO_REPLICAS),
@@ -347,6 +361,7 @@ mod tests {
             batch_bytes: 0,
             linger: Duration::ZERO,
             bytes_per_second_max: Some(5),
+            compression: Compression::Lz4,
             ..ProducerSettings::default()
         };
         let mut read = ProducerSettings::default();

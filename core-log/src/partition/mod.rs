@@ -255,7 +255,7 @@ impl Partition {
     ///
     /// [`Error::LogCrashed`] and what the disk said: the log has crashed.
     pub(crate) fn sync_to(&self, target: Offset) -> Result<()> {
-        match self.syncs.wait(target, || self.sync_now()) {
+        match self.syncs.wait(target, self.shared.clock.as_ref(), || self.sync_now()) {
             // Whoever waited for another's sync is told why the log went down, or that it was closed.
             Err(Error::LogCrashed { cause }) => {
                 self.shared.health.check()?;

@@ -25,7 +25,7 @@ use super::rate_limit::RateLimit;
 use super::record::Record;
 use crate::config::ProducerSettings;
 use crate::error::Result;
-use crate::format::{BatchBuilder, HEADER_LEN};
+use crate::format::{BatchBuilder, Compression, HEADER_LEN};
 use crate::ids::{Timestamp, TopicId, TopicPartition};
 use crate::partitioner::partition_for;
 use crate::topic::Topic;
@@ -86,6 +86,7 @@ pub(super) struct Accumulator {
     linger: Duration,
     delivery_timeout: Duration,
     buffer_bytes: usize,
+    compression: Compression,
     lanes: HashMap<TopicPartition, Lane>,
     /// Every batch in a lane; numbers grow with age.
     waiting: BTreeMap<u64, Waiting>,
@@ -115,6 +116,7 @@ impl Accumulator {
             linger: settings.linger,
             delivery_timeout: settings.delivery_timeout,
             buffer_bytes: settings.buffer_bytes,
+            compression: settings.compression,
             lanes: HashMap::new(),
             waiting: BTreeMap::new(),
             full: VecDeque::new(),
@@ -181,11 +183,12 @@ impl Accumulator {
             self.unsettled.insert(number, Arc::clone(&outcome));
             self.waiting.insert(number, Waiting { begun: now, lane: id });
             self.buffered_bytes += HEADER_LEN;
+            let empty = || BatchBuilder::with_compression(self.compression);
             lane.batches.push_back(Batch {
                 number,
                 topic: topic.clone(),
                 partition,
-                builder: self.spare.pop().unwrap_or_default(),
+                builder: self.spare.pop().unwrap_or_else(empty),
                 begun: now,
                 outcome,
                 tries: 0,

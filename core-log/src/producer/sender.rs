@@ -49,7 +49,7 @@ pub struct ProducerStatistics {
     pub records_failed: u64,
     /// Batches that are acknowledged.
     pub batches: u64,
-    /// Their bytes.
+    /// Their bytes, before they are compressed.
     pub bytes: u64,
     /// How often a wave of batches had to be tried again.
     pub retries: u64,

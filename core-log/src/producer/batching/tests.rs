@@ -10,6 +10,7 @@ use crate::clock::ManualClock;
 use crate::config::{Durability, TopicSettings};
 use crate::consumer::PartitionReader;
 use crate::error::Recourse;
+use crate::format::Compression;
 use crate::ids::Offset;
 use crate::owner::LogOptions;
 use crate::partition::FetchBound;
@@ -411,4 +412,22 @@ fn acknowledgements_of_the_operating_system_and_of_intervals_need_no_sync() {
         let kept = quiet(&storage.kill_image()).0;
         assert_eq!(values(&kept, &kept.topic("t").unwrap(), 0), ["a"]);
     }
+}
+
+#[test]
+fn a_compressed_batch_that_is_sent_again_is_written_once() {
+    let storage = MemoryStorage::new(1);
+    let (log, _clock) = quiet(&storage);
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let settings = ProducerSettings { compression: Compression::Zstd, ..lingering() };
+    let producer = log.batching_producer(settings).unwrap();
+    for _ in 0..100 {
+        producer.send(&topic, Record::new(b"the same text again and again")).unwrap();
+    }
+    storage.inject(sync_fault("/t-0/"));
+    producer.flush().unwrap();
+    assert_eq!(producer.statistics().retries, 1);
+    assert_eq!(values(&log, &topic, 0), vec!["the same text again and again"; 100]);
+    let fetched = log.fetch(topic.id(), 0, 0, 1 << 20, FetchBound::LastStable).unwrap();
+    assert!(fetched.batches.len() < 500, "{} bytes", fetched.batches.len());
 }
