@@ -25,6 +25,7 @@ pub(crate) mod offsets;
 mod protocol;
 pub(crate) mod record;
 pub(crate) mod recovery;
+pub(crate) mod salvage;
 mod snapshots;
 pub(crate) mod transactions;
 

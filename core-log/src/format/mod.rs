@@ -14,6 +14,7 @@ pub(crate) mod again;
 pub mod batch;
 pub mod compression;
 pub mod control;
+pub(crate) mod filler;
 pub mod header;
 #[cfg(test)]
 pub(crate) mod hex;

@@ -290,7 +290,7 @@ impl Engine {
 
 /// What is known of a partition's state before it is opened.
 #[derive(Debug)]
-pub(super) struct Before {
+pub(crate) struct Before {
     witnesses: BTreeMap<TopicPartition, Offset>,
     /// The witness of a partition that has none.
     otherwise: Offset,
@@ -298,7 +298,11 @@ pub(super) struct Before {
 }
 
 impl Before {
-    fn of(loaded: &Loaded, clean: Option<CleanShutdown>, report: &RecoveryReport) -> Self {
+    pub(crate) fn of(
+        loaded: &Loaded,
+        clean: Option<CleanShutdown>,
+        report: &RecoveryReport,
+    ) -> Self {
         let mut witnesses = loaded.witnesses();
         let is_damaged = loaded.contents.damage.is_some();
         let otherwise = match clean {
@@ -317,7 +321,7 @@ impl Before {
         Self { witnesses, otherwise, may_have_lost }
     }
 
-    fn witness(&self, partition: TopicPartition) -> Offset {
+    pub(crate) fn witness(&self, partition: TopicPartition) -> Offset {
         self.witnesses.get(&partition).copied().unwrap_or(self.otherwise)
     }
 }
@@ -342,7 +346,7 @@ fn open_or_create(shared: &Shared, dir: &Path, boot_id: &str, create: bool) -> R
     Ok(id)
 }
 
-fn place(dir: &Path, topic: &Topic, partition: u32) -> Place {
+pub(crate) fn place(dir: &Path, topic: &Topic, partition: u32) -> Place {
     Place {
         dir: directory::partition_dir(dir, topic.name(), partition),
         topic: topic.name().clone(),

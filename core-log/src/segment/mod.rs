@@ -19,6 +19,7 @@
 //! On crash: `recovery.rs` decides what is kept of the last segment, `sealed.rs` of the others.
 //! Reference: Kafka `LogSegment`.
 
+mod examine;
 mod file_name;
 mod offset_index;
 mod read;
@@ -39,6 +40,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use self::examine::{Examination, Examined, Stretch, examine};
 use self::file_name::Kind;
 use self::offset_index::{OffsetEntry, OffsetIndexFile};
 pub use self::recovery::{Recovered, TailReport, WITNESS_LOST, recover_active};
