@@ -41,7 +41,12 @@ const CORE_LOG: &[(&str, &str)] = &[
     ("producer", "ids error clock storage format segment partition commit config topic log"),
     ("consumer", "ids error clock storage format segment partition commit config topic log"),
     ("admin", "ids error clock storage format segment partition commit config topic log"),
-    ("owner", "ids error clock storage format segment partition commit config topic log consumer"),
+    ("transaction", "ids error format partition commit config partitioner topic log producer"),
+    ("operators", "ids error partition commit log"),
+    (
+        "owner",
+        "ids error clock storage format segment partition commit config topic log consumer operators",
+    ),
 ];
 
 const STREAMS: &[(&str, &str)] = &[

@@ -31,6 +31,35 @@ impl Log {
         self.inner.engine()?.topic(name)
     }
 
+    /// Changes the settings of a topic, for example by Kafka's names; the change survives a power cut
+    /// when this returns. A [`Topic`] that was asked for before says what it said.
+    ///
+    /// ```
+    /// # use core_log::{Log, TopicSettings};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let log = Log::open(dir.path())?;
+    /// # log.create_topic("clicks", TopicSettings::default())?;
+    /// let clicks = log.alter_topic("clicks", |settings| settings.set("retention.ms", "3600000"))?;
+    /// assert_eq!(clicks.settings().retention_ms, Some(3_600_000));
+    /// assert_eq!(log.topic("clicks")?, clicks);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::UnknownTopic`](crate::Error::UnknownTopic),
+    ///   [`Error::InvalidSetting`](crate::Error::InvalidSetting), also for another number of partitions,
+    ///   and what `change` answers: nothing was changed.
+    /// * [`Error::LogCrashed`](crate::Error::LogCrashed) and what the disk says: the topic has either
+    ///   its old settings or its new ones.
+    pub fn alter_topic(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut TopicSettings) -> Result<()>,
+    ) -> Result<Topic> {
+        self.inner.engine()?.alter_topic(name, change)
+    }
+
     /// All topics, by name.
     ///
     /// # Errors

@@ -6,7 +6,12 @@
 //! Invariants
 //! * Nothing here is for a layer above the log.
 
+mod names;
+mod topic_names;
+
 use std::time::Duration;
+
+use topic_names::TOPIC_NAMES;
 
 use crate::commit::Broken;
 use crate::error::{Error, Result};
@@ -90,6 +95,54 @@ impl TopicSettings {
     #[must_use]
     pub fn with_partitions(partitions: u32) -> Self {
         Self { partitions, ..Self::default() }
+    }
+
+    /// The defaults, changed by settings with Kafka's names.
+    ///
+    /// ```
+    /// use core_log::TopicSettings;
+    ///
+    /// let settings = TopicSettings::from_kafka([("retention.ms", "-1"), ("segment.bytes", "65536")])?;
+    /// assert_eq!((settings.retention_ms, settings.segment_bytes), (None, 65_536));
+    /// assert_eq!(settings.get("max.message.bytes").as_deref(), Some("1048588"));
+    ///
+    /// let refused = TopicSettings::from_kafka([("retention.msec", "1000")]).unwrap_err();
+    /// assert!(refused.to_string().ends_with("did you mean \"retention.ms\"?"));
+    /// # Ok::<(), core_log::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub fn from_kafka<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let mut changed = Self::default();
+        for (name, value) in settings {
+            changed.set(name, value)?;
+        }
+        Ok(changed)
+    }
+
+    /// Changes the setting that Kafka calls `name`. Kafka's defaults are accepted for all of its topic
+    /// settings; where there is only one way here, nothing else is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSetting`], with the name that was probably meant; [`Error::SettingRefused`], with
+    /// the reason. Nothing was changed.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        TOPIC_NAMES.set(self, name, value)
+    }
+
+    /// The value of the setting that Kafka calls `name`; `None` when it means nothing here.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        TOPIC_NAMES.get(self, name)
+    }
+
+    /// Every setting that can be changed, by Kafka's name, with its value.
+    #[must_use]
+    pub fn to_kafka(&self) -> Vec<(&'static str, String)> {
+        TOPIC_NAMES.all(self)
     }
 
     pub(crate) fn validate(&self) -> Result<()> {

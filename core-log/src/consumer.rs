@@ -18,9 +18,8 @@ use crate::error::Result;
 use crate::format::{BatchHeader, DecodeError, RecordBatch, RecordRef};
 use crate::ids::{GroupId, Offset, Timestamp, TopicId};
 use crate::log::Log;
-use crate::partition::open_transactions::is_aborted;
+use crate::partition::open_transactions::AbortedList;
 use crate::partition::{FetchBound, Fetched, PartitionOffsets};
-use crate::segment::AbortedTransaction;
 use crate::topic::Topic;
 
 /// How much is fetched at a time to look for a timestamp: it is near to where the index points.
@@ -216,7 +215,7 @@ pub struct PartitionReader<S> {
     bound: FetchBound,
     position: Offset,
     fetched: Bytes,
-    aborted: Vec<AbortedTransaction>,
+    aborted: AbortedList,
 }
 
 impl<S: FetchSource> PartitionReader<S> {
@@ -235,7 +234,7 @@ impl<S: FetchSource> PartitionReader<S> {
             bound,
             position: offset,
             fetched: Bytes::new(),
-            aborted: Vec::new(),
+            aborted: AbortedList::default(),
         }
     }
 
@@ -307,7 +306,7 @@ impl<S: FetchSource> PartitionReader<S> {
                     return Ok(None);
                 }
                 self.fetched = fetched.batches;
-                self.aborted = fetched.aborted;
+                self.aborted = AbortedList::new(fetched.aborted);
             }
             let taken = self.take_fetched();
             if let Some(found) = taken.inspect_err(|_bad| self.fetched.clear())? {
@@ -330,7 +329,7 @@ impl<S: FetchSource> PartitionReader<S> {
             }
             let first_wanted_offset = self.position;
             self.position = next;
-            if !header.is_control() && !is_aborted(header, &self.aborted) {
+            if !header.is_control() && !self.aborted.contains(header) {
                 return Ok(Some(ReadBatch { batch, first_wanted_offset }));
             }
         }

@@ -12,6 +12,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::format::{BatchOverflow, DecodeError};
 use crate::ids::{
@@ -153,9 +154,7 @@ pub enum Error {
         codec: &'static str,
     },
     /// Another producer took over. Recourse: [`Recourse::Fatal`]; open a new producer.
-    #[error(
-        "producer {producer_id} with epoch {producer_epoch} is fenced: epoch {current_epoch} is in use"
-    )]
+    #[error("{}", fenced(transactional_id.as_ref(), *producer_id, *producer_epoch, *current_epoch))]
     ProducerFenced {
         /// The transactional id, where there is one.
         transactional_id: Option<TransactionalId>,
@@ -215,6 +214,26 @@ pub enum Error {
         /// What it must be.
         reason: &'static str,
     },
+    /// No setting has this name. Recourse: [`Recourse::FixInput`].
+    #[error("there is no {of} setting {name:?}{}", did_you_mean(*similar))]
+    UnknownSetting {
+        /// Whose setting: `topic`, `producer`.
+        of: &'static str,
+        /// The name that was asked for.
+        name: String,
+        /// The name that was probably meant.
+        similar: Option<&'static str>,
+    },
+    /// A setting cannot have this value, or means nothing here. Recourse: [`Recourse::FixInput`].
+    #[error("{setting}={value} is refused: {reason}")]
+    SettingRefused {
+        /// The setting, by Kafka's name.
+        setting: &'static str,
+        /// The value as it was given.
+        value: String,
+        /// What it must be, or what to use instead.
+        reason: &'static str,
+    },
     /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
     #[error("group {group} commits two offsets for {partition}")]
     DuplicateOffset {
@@ -237,6 +256,55 @@ pub enum Error {
         producer_id: ProducerId,
         /// Why.
         reason: String,
+    },
+    /// The transaction was open for too long and was aborted. Recourse:
+    /// [`Recourse::AbortTransaction`]; give the next one more time, or less to do. A
+    /// [`TransactionalProducer`](crate::TransactionalProducer) has lost its id: open a new one.
+    #[error(
+        "transaction {transactional_id} of producer {producer_id} was open for more than \
+         {timeout:?} and was aborted: begin another one, with less to do or a longer time-out"
+    )]
+    TransactionTimedOut {
+        /// Under which id it ran.
+        transactional_id: TransactionalId,
+        /// The producer.
+        producer_id: ProducerId,
+        /// How long it could be open.
+        timeout: Duration,
+    },
+    /// Somebody aborted the transaction by its id. Recourse: [`Recourse::AbortTransaction`]; a
+    /// [`TransactionalProducer`](crate::TransactionalProducer) has lost its id: open a new one.
+    #[error(
+        "transaction {transactional_id} of producer {producer_id} was aborted from outside: begin \
+         another one"
+    )]
+    TransactionAborted {
+        /// Under which id it ran.
+        transactional_id: TransactionalId,
+        /// The producer.
+        producer_id: ProducerId,
+    },
+    /// No transaction ran under this id since the log was opened, or it was long ago. Recourse:
+    /// [`Recourse::FixInput`].
+    #[error("there is no transaction {name:?} in this log: list the ids that there are")]
+    UnknownTransactionalId {
+        /// The id that was asked for.
+        name: String,
+    },
+    /// A group's metadata beside a position is too long. Recourse: [`Recourse::FixInput`].
+    #[error(
+        "group {group} wants to keep {bytes} bytes beside its position in {partition}: {max_bytes} \
+         bytes are allowed (offset.metadata.max.bytes); keep a reference to something larger"
+    )]
+    OffsetMetadataTooLarge {
+        /// The group.
+        group: GroupId,
+        /// The partition.
+        partition: TopicPartition,
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        max_bytes: usize,
     },
     /// The log was closed. Recourse: [`Recourse::Fatal`]; open it again.
     #[error("the log is closed")]
@@ -284,8 +352,30 @@ pub enum Error {
 /// Operations that change nothing.
 const READS: [&str; 5] = ["read", "list", "look for", "find", "open"];
 
+fn fenced(
+    transactional_id: Option<&TransactionalId>,
+    producer_id: ProducerId,
+    producer_epoch: ProducerEpoch,
+    current_epoch: ProducerEpoch,
+) -> String {
+    match transactional_id {
+        Some(id) => format!(
+            "producer {producer_id} with epoch {producer_epoch} is fenced: another one took over \
+             transactional id {id}, and its transaction is aborted; stop, or take the id over again"
+        ),
+        None => format!(
+            "producer {producer_id} with epoch {producer_epoch} is fenced: epoch {current_epoch} is \
+             in use"
+        ),
+    }
+}
+
 fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+fn did_you_mean(similar: Option<&str>) -> String {
+    similar.map_or_else(String::new, |name| format!(": did you mean {name:?}?"))
 }
 
 impl Error {
@@ -318,6 +408,8 @@ impl Error {
             | Self::NobodyAnswers { .. } => Recourse::Retry,
             Self::OutOfOrderSequence { .. }
             | Self::InvalidTxnState { .. }
+            | Self::TransactionTimedOut { .. }
+            | Self::TransactionAborted { .. }
             | Self::TransactionDoomed { .. } => Recourse::AbortTransaction,
             Self::Damaged { .. }
             | Self::ProducerFenced { .. }
@@ -339,6 +431,10 @@ impl Error {
             | Self::BatchTooLarge { .. }
             | Self::EmptyBatch
             | Self::InvalidSetting { .. }
+            | Self::UnknownSetting { .. }
+            | Self::SettingRefused { .. }
+            | Self::UnknownTransactionalId { .. }
+            | Self::OffsetMetadataTooLarge { .. }
             | Self::DuplicateOffset { .. } => Recourse::FixInput,
         }
     }

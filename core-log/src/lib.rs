@@ -7,7 +7,7 @@
 //! It is not: a server, a cluster, or a database. There is no network and no replication; one process
 //! owns a log directory, and another one can look at it through its owner's socket.
 //!
-//! Start at [`Log`]; [`Producer`] and [`Transaction`] write, [`PartitionReader`] reads, from any offset or
+//! Start at [`Log`]; [`Producer`] and [`Log::transaction`] write, [`PartitionReader`] reads, from any offset or
 //! time on.
 
 mod admin;
@@ -21,6 +21,7 @@ pub mod format;
 pub mod ids;
 mod log;
 mod maintenance;
+mod operators;
 mod owner;
 mod partition;
 pub mod partitioner;
@@ -28,6 +29,7 @@ mod producer;
 pub mod segment;
 pub mod storage;
 mod topic;
+mod transaction;
 
 /// The partition layer and the format, as runners of recorded scenarios need them: for conformance
 /// runners, without any stability.
@@ -57,6 +59,9 @@ pub use ids::{
     TopicPartition, TransactionalId,
 };
 pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use operators::{
+    AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,
+};
 pub use owner::{AttachedLog, LogOptions, LogView};
 pub use partition::append::Appended;
 pub use partition::{FetchBound, Fetched, PartitionOffsets};
@@ -64,3 +69,7 @@ pub use partitioner::{murmur2, partition_for};
 pub use producer::{CommitOutcome, Producer, Transaction, TransactionalProducer};
 pub use segment::AbortedTransaction;
 pub use topic::Topic;
+pub use transaction::{
+    BufferedTransaction, NewRecord, OFFSET_METADATA_BYTES_MAX, TRANSACTION_TIMEOUT_MAX,
+    TransactionSettings,
+};

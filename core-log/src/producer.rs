@@ -15,6 +15,7 @@
 //! Reference: KIP-98, KIP-360, KIP-890.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
@@ -22,11 +23,11 @@ use crate::commit::{OffsetCommit, TransactionRef};
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::format::{BatchBuilder, HEADER_LEN};
-use crate::ids::{ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
+use crate::ids::{ProducerEpoch, ProducerId, Timestamp, TopicPartition, TransactionalId};
 use crate::log::engine::Engine;
 use crate::log::{Inner, Log};
-use crate::partition::Author;
 use crate::partition::append::{Appended, AuthorKind, Outcome};
+use crate::partition::{Author, Partition};
 use crate::topic::Topic;
 
 impl Log {
@@ -205,12 +206,12 @@ impl TransactionalProducer {
     /// * [`Error::LogCrashed`]: open a new producer.
     pub fn begin(&mut self) -> Result<Transaction> {
         let commits = self.engine.commits()?;
-        let epoch = match commits.begin(&self.current)? {
+        let epoch = match commits.begin(&self.current, None)? {
             Some(epoch) => epoch,
             None => {
                 let id = &self.current.transactional_id;
                 self.current.producer_id = commits.take_over(self.engine.as_ref(), id)?;
-                commits.begin(&self.current)?.ok_or(Error::InvalidTxnState {
+                commits.begin(&self.current, None)?.ok_or(Error::InvalidTxnState {
                     producer_id: self.current.producer_id,
                     reason: "a fresh producer has no epoch left",
                 })?
@@ -222,6 +223,7 @@ impl TransactionalProducer {
             engine: Arc::clone(&self.engine),
             durability: self.durability,
             reference: self.current.clone(),
+            holder: Holder::Producer,
             has_ended: false,
         })
     }
@@ -252,10 +254,68 @@ pub struct Transaction {
     engine: Arc<Engine>,
     durability: Durability,
     reference: TransactionRef,
+    holder: Holder,
     has_ended: bool,
 }
 
+/// Who holds the transactional id of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    /// A producer, which begins others.
+    Producer,
+    /// The transaction itself: when it has ended nobody does.
+    Itself,
+}
+
 impl Transaction {
+    /// A transaction that holds its transactional id itself, for as long as it runs.
+    pub(crate) fn acquire(
+        log: &Arc<Inner>,
+        id: &TransactionalId,
+        durability: Durability,
+        timeout: Option<Duration>,
+    ) -> Result<Self> {
+        let engine = log.engine()?;
+        let commits = engine.commits()?;
+        let reference = commits.acquire(engine.as_ref(), id, durability.promise(), timeout)?;
+        Ok(Self {
+            log: Arc::clone(log),
+            engine,
+            durability,
+            reference,
+            holder: Holder::Itself,
+            has_ended: false,
+        })
+    }
+
+    /// Makes a partition part of the transaction, which counts from then on as open.
+    pub(crate) fn join(&self, id: TopicPartition) -> Result<()> {
+        self.check()?;
+        self.engine.commits()?.join(&self.reference, id)
+    }
+
+    /// Whether it can still be written to and committed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.check()?;
+        self.engine.commits()?.check_open(&self.reference)
+    }
+
+    /// A partition of the log in which it runs.
+    pub(crate) fn partition(&self, id: TopicPartition) -> Result<Arc<Partition>> {
+        self.engine.require(id)
+    }
+
+    /// What the log's clock shows.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.engine.shared.clock.now_ms()
+    }
+
+    /// Under which id.
+    #[must_use]
+    pub fn transactional_id(&self) -> &TransactionalId {
+        &self.reference.transactional_id
+    }
+
     /// Whose transaction.
     #[must_use]
     pub fn producer_id(&self) -> ProducerId {
@@ -283,11 +343,20 @@ impl Transaction {
         })
     }
 
+    /// A partition knows only that another epoch was seen; who raised it is known here.
+    fn explained(&self, error: Error) -> Error {
+        match error {
+            Error::ProducerFenced { .. } => self.check_open().err().unwrap_or(error),
+            other => other,
+        }
+    }
+
     /// Appends a batch as part of this transaction. Does not wait for the disk: the commit does.
     ///
     /// # Errors
     ///
-    /// * [`Error::ProducerFenced`], [`Error::TransactionDoomed`]: the transaction will not commit.
+    /// * [`Error::ProducerFenced`], [`Error::TransactionTimedOut`], [`Error::TransactionAborted`],
+    ///   [`Error::TransactionDoomed`]: the transaction will not commit.
     /// * [`Error::EmptyBatch`], [`Error::BatchTooLarge`], [`Error::TimestampTooFarAhead`],
     ///   [`Error::UnknownPartition`], [`Error::Damaged`]: nothing was written.
     /// * [`Error::LogCrashed`] and what the disk says: the transaction is doomed.
@@ -306,7 +375,8 @@ impl Transaction {
             kind,
         };
         let promise = self.durability.promise();
-        match target.append(batch, author(AuthorKind::Joining), promise)? {
+        let appended = target.append(batch, author(AuthorKind::Joining), promise);
+        match appended.map_err(|error| self.explained(error))? {
             Outcome::Appended(appended) => return Ok(appended),
             Outcome::MustJoin => self.engine.commits()?.join(&self.reference, id)?,
         }
@@ -324,7 +394,8 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// * [`Error::ProducerFenced`]: another producer took over, or the time was up; it is aborted.
+    /// * [`Error::ProducerFenced`], [`Error::TransactionTimedOut`], [`Error::TransactionAborted`]:
+    ///   another producer took over, the time was up, or somebody aborted it.
     /// * [`Error::OffsetOutOfRange`], [`Error::DuplicateOffset`], [`Error::UnknownPartition`]: the
     ///   offsets are wrong; it is aborted.
     /// * [`Error::TransactionDoomed`]: the log crashed before; it is aborted.
@@ -359,6 +430,11 @@ impl Drop for Transaction {
             && let Err(error) = self.end_by_abort()
         {
             tracing::warn!(%error, "a transaction was dropped and recovery must abort it");
+        }
+        if self.holder == Holder::Itself
+            && let Ok(commits) = self.engine.commits()
+        {
+            commits.park(self.reference.producer_id);
         }
     }
 }

@@ -368,8 +368,8 @@ impl Error {
         use core_log::{Error as Log, Recourse};
         match self {
             Self::Log(Log::Io { .. }) => true,
-            // There is no room for the next attempt either.
-            Self::Log(Log::DiskFull { .. }) => false,
+            // There is no room for the next attempt either, or no more time.
+            Self::Log(Log::DiskFull { .. } | Log::TransactionTimedOut { .. }) => false,
             Self::Log(e) => matches!(e.recourse(), Recourse::Retry | Recourse::AbortTransaction),
             _ => false,
         }

@@ -54,6 +54,24 @@ pub struct OffsetCommit {
 }
 
 impl OffsetCommit {
+    /// A position without metadata, in an unknown leader epoch.
+    ///
+    /// ```
+    /// use core_log::{GroupId, Log, OffsetCommit, TopicSettings};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let log = Log::open(dir.path())?;
+    /// let clicks = log.create_topic("clicks", TopicSettings::default())?;
+    /// let position = OffsetCommit::new(GroupId::new("readers")?, clicks.id(), 0, 7);
+    /// assert_eq!((position.topic, position.offset), (clicks.id(), 7));
+    /// assert_eq!((position.leader_epoch, position.metadata.len()), (-1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn new(group: GroupId, topic: TopicId, partition: u32, offset: Offset) -> Self {
+        Self { group, topic, partition, offset, leader_epoch: -1, metadata: Bytes::new() }
+    }
+
     /// The partition as one id.
     #[must_use]
     pub fn topic_partition(&self) -> TopicPartition {

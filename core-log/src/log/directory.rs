@@ -149,23 +149,12 @@ pub(crate) fn write_topics<'a>(
 
 fn topic_line(topic: &Topic) -> String {
     let settings = topic.settings();
-    let or_minus_one = |text: Option<String>| text.unwrap_or_else(|| "-1".to_owned());
-    format!(
-        "{} {} partitions={} segment.bytes={} segment.ms={} index.interval.bytes={} \
-         retention.ms={} retention.bytes={} max.message.bytes={} \
-         message.timestamp.after.max.ms={} message.timestamp.before.max.ms={}\n",
-        topic.id(),
-        topic.name(),
-        settings.partitions,
-        settings.segment_bytes,
-        settings.segment_ms,
-        settings.index_interval_bytes,
-        or_minus_one(settings.retention_ms.map(|ms| ms.to_string())),
-        or_minus_one(settings.retention_bytes.map(|bytes| bytes.to_string())),
-        settings.max_batch_bytes,
-        settings.timestamp_after_max_ms,
-        settings.timestamp_before_max_ms,
-    )
+    let mut line = format!("{} {} partitions={}", topic.id(), topic.name(), settings.partitions);
+    for (name, value) in settings.to_kafka() {
+        write!(line, " {name}={value}").expect("writing to a string cannot fail");
+    }
+    line.push('\n');
+    line
 }
 
 fn parse_topic(line: &str) -> Option<Topic> {
@@ -174,22 +163,9 @@ fn parse_topic(line: &str) -> Option<Topic> {
     let name = TopicName::new(words.next()?).ok()?;
     let mut settings = TopicSettings::default();
     for word in words {
-        let (key, value) = word.split_once('=')?;
-        match key {
-            "partitions" => settings.partitions = value.parse().ok()?,
-            "segment.bytes" => settings.segment_bytes = value.parse().ok()?,
-            "segment.ms" => settings.segment_ms = value.parse().ok()?,
-            "index.interval.bytes" => settings.index_interval_bytes = value.parse().ok()?,
-            "retention.ms" => settings.retention_ms = value.parse().ok().filter(|ms| *ms >= 0),
-            "retention.bytes" => settings.retention_bytes = value.parse().ok(),
-            "max.message.bytes" => settings.max_batch_bytes = value.parse().ok()?,
-            "message.timestamp.after.max.ms" => {
-                settings.timestamp_after_max_ms = value.parse().ok()?;
-            }
-            "message.timestamp.before.max.ms" => {
-                settings.timestamp_before_max_ms = value.parse().ok()?;
-            }
-            _ => return None,
+        match word.split_once('=')? {
+            ("partitions", value) => settings.partitions = value.parse().ok()?,
+            (name, value) => settings.set(name, value).ok()?,
         }
     }
     settings.validate().ok()?;
@@ -265,6 +241,18 @@ mod tests {
             let topic = Topic::new(name.clone(), id, settings);
             assert_eq!(parse_topic(topic_line(&topic).trim_end()), Some(topic));
         }
+    }
+
+    #[test]
+    fn a_line_of_a_log_with_fewer_settings_has_the_defaults_of_the_others() {
+        let line = "00000000-0000-4000-8000-000000000000 t partitions=3 segment.bytes=1073741824 \
+                    segment.ms=604800000 index.interval.bytes=4096 retention.ms=-1 \
+                    retention.bytes=-1 max.message.bytes=1048588 \
+                    message.timestamp.after.max.ms=3600000 \
+                    message.timestamp.before.max.ms=9223372036854775807";
+        let expected =
+            TopicSettings { partitions: 3, retention_ms: None, ..TopicSettings::default() };
+        assert_eq!(parse_topic(line).map(|topic| topic.settings().clone()), Some(expected));
     }
 
     #[test]

@@ -205,6 +205,42 @@ impl Engine {
         Ok(topic)
     }
 
+    /// Changes the settings of a topic; durable when this returns.
+    pub(crate) fn alter_topic(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut TopicSettings) -> Result<()>,
+    ) -> Result<Topic> {
+        let _one_at_a_time = self.creating.lock();
+        self.shared.health.check()?;
+        let before = self.topic(name)?;
+        let mut settings = before.settings().clone();
+        change(&mut settings)?;
+        settings.validate()?;
+        if settings.partitions != before.partitions() {
+            let reason = "a topic keeps its partitions: keys would move to others";
+            return Err(Error::InvalidSetting { setting: "partitions", reason });
+        }
+        self.shared.reserve.require()?;
+        let topic = Topic::new(before.name().clone(), before.id(), settings);
+        // Must be BEFORE it is used, or else a power cut could take back what somebody relies on.
+        self.shared.health.guard(self.write_topics_with(&topic))?;
+        let options = topic.settings().partition_options();
+        let mut table = self.table.write();
+        for partition in table.partitions.get(&topic.id()).into_iter().flatten() {
+            partition.set_options(options);
+        }
+        table.topics.insert(topic.name().clone(), topic.clone());
+        Ok(topic)
+    }
+
+    fn write_topics_with(&self, topic: &Topic) -> Result<()> {
+        let mut topics: BTreeMap<_, _> =
+            self.topics().into_iter().map(|topic| (topic.name().clone(), topic)).collect();
+        topics.insert(topic.name().clone(), topic.clone());
+        directory::write_topics(self.shared.storage.as_ref(), &self.dir, topics.values())
+    }
+
     /// A creation that did not finish leaves directories without records; anything else is not ours.
     fn clear_leftover(&self, topic: &Topic, partition: u32) -> Result<()> {
         let storage = self.shared.storage.as_ref();
@@ -237,10 +273,7 @@ impl Engine {
         }
         storage.sync_dir(&self.dir).map_err(|e| Error::io(&self.dir, "sync", e))?;
         // Must be AFTER the directories are durable, or else a topic could be without partitions.
-        let mut topics: BTreeMap<_, _> =
-            self.topics().into_iter().map(|topic| (topic.name().clone(), topic)).collect();
-        topics.insert(topic.name().clone(), topic.clone());
-        directory::write_topics(storage, &self.dir, topics.values())?;
+        self.write_topics_with(topic)?;
         Ok(partitions)
     }
 

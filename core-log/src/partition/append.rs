@@ -252,16 +252,27 @@ impl Partition {
         let (Some(oldest), Some(newest)) = (batch.min_timestamp(), batch.max_timestamp()) else {
             return Err(Error::EmptyBatch);
         };
-        let most = self.options.max_batch_bytes.min(self.options.segment.segment_bytes);
-        let max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+        let max_bytes = self.batch_bytes_max();
         if batch.len_bytes() > max_bytes {
             return Err(Error::BatchTooLarge { bytes: batch.len_bytes(), max_bytes });
         }
+        self.check_times(oldest, newest)
+    }
+
+    /// The largest batch that is taken.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        let options = self.options();
+        let most = options.max_batch_bytes.min(options.segment.segment_bytes);
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// Whether records with these timestamps are taken now.
+    pub(crate) fn check_times(&self, oldest: Timestamp, newest: Timestamp) -> Result<()> {
         let now_ms = self.now();
         let refuse =
             |timestamp, limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
-        let (ahead, behind) =
-            (self.options.timestamp_after_max_ms, self.options.timestamp_before_max_ms);
+        let options = self.options();
+        let (ahead, behind) = (options.timestamp_after_max_ms, options.timestamp_before_max_ms);
         if newest.saturating_sub(now_ms) > ahead {
             return refuse(newest, ahead);
         }
@@ -274,7 +285,7 @@ impl Partition {
     /// A roll syncs what it seals, under the writer's lock; so most of that is synced before.
     fn sync_before_roll(&self, batch: &BatchBuilder) -> Result<()> {
         let size = self.segments.read().last().map_or(0, |active| active.size());
-        let full = u64::from(self.options.segment.segment_bytes);
+        let full = u64::from(self.options().segment.segment_bytes);
         let added = u64::try_from(batch.len_bytes()).unwrap_or(u64::MAX);
         if size.saturating_add(added) > full && self.damage.is_none() {
             self.sync_to(self.log_end())?;
@@ -301,7 +312,7 @@ impl Partition {
         // Must be BEFORE the next segment exists: its base offset witnesses that all below is synced.
         log.seal()?;
         snapshot::write(storage.as_ref(), &self.place.dir, end, &writer.producers)?;
-        SegmentWriter::create(storage, &self.place, end, self.options.segment)
+        SegmentWriter::create(storage, &self.place, end, self.options().segment)
     }
 }
 

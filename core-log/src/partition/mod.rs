@@ -54,7 +54,7 @@ use crate::storage::Storage;
 use changes::Changes;
 use health::Health;
 use leader_epochs::LeaderEpochs;
-use producer_state::{OpenSpan, ProducerState};
+use producer_state::{OpenSpan, ProducerEntry, ProducerState};
 use promises::Promises;
 use reserve::Reserve;
 use retention::RetentionPolicy;
@@ -89,7 +89,7 @@ pub(crate) struct Partition {
     id: TopicPartition,
     place: Arc<Place>,
     shared: Shared,
-    options: PartitionOptions,
+    options: RwLock<PartitionOptions>,
     writer: Mutex<Writer>,
     /// Oldest first. Taken before it is changed: the writer's lock; held: never while writing.
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
@@ -128,6 +128,20 @@ impl Partition {
     /// What is wrong with it, if something is.
     pub(crate) fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
+    }
+
+    fn options(&self) -> PartitionOptions {
+        *self.options.read()
+    }
+
+    /// Takes and keeps records in another way from now on; what is there already stays as it is until
+    /// retention looks at it again.
+    pub(crate) fn set_options(&self, options: PartitionOptions) {
+        let mut writer = self.writer.lock();
+        *self.options.write() = options;
+        if let Some(log) = &mut writer.log {
+            log.set_options(options.segment);
+        }
     }
 
     /// Everything below this offset is on the disk.
@@ -172,6 +186,17 @@ impl Partition {
     /// Where the data of this producer's open transaction ends, if it has written here.
     pub(crate) fn open_end(&self, producer: ProducerId) -> Option<Offset> {
         Some(self.writer.lock().producers.get(producer)?.open?.end_offset)
+    }
+
+    /// Where the data of this producer's open transaction begins, if it has written here.
+    pub(crate) fn open_start(&self, producer: ProducerId) -> Option<Offset> {
+        Some(self.writer.lock().producers.get(producer)?.open?.first_offset)
+    }
+
+    /// What is known of all producers, by id.
+    pub(crate) fn producers(&self) -> Vec<(ProducerId, ProducerEntry)> {
+        let writer = self.writer.lock();
+        writer.producers.iter().map(|(id, entry)| (id, entry.clone())).collect()
     }
 
     /// Waits until everything below `target` is on the disk.

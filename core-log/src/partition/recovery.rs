@@ -439,7 +439,7 @@ impl Found {
             id: request.id,
             place: request.place,
             shared: shared.clone(),
-            options: request.options,
+            options: RwLock::new(request.options),
             writer: Mutex::new(Writer {
                 log: self.writer,
                 producers: replay.producers,

@@ -71,7 +71,7 @@ impl Partition {
         }
         let limit = self.last_stable.load(Ordering::Acquire);
         let mut segments = self.summaries();
-        let planned = plan(&segments, &self.options.retention, now, limit);
+        let planned = plan(&segments, &self.options().retention, now, limit);
         if planned.roll_active {
             self.sync_to(self.log_end())?;
             let mut writer = self.writer.lock();

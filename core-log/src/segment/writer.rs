@@ -81,6 +81,11 @@ impl SegmentWriter {
         &self.segment
     }
 
+    /// From now on rolls by other limits; how dense its indexes are stays as it is.
+    pub fn set_options(&mut self, options: SegmentOptions) {
+        self.options = options;
+    }
+
     /// Whether this batch must go to a new segment: this one would grow too large, spans too much
     /// record time, or its indexes cannot express the offset. The clock has no say, so that none
     /// that jumps makes segments. An empty segment takes every batch.
