@@ -21,6 +21,7 @@
 pub(crate) mod answerer;
 pub(crate) mod directory;
 pub(crate) mod engine;
+pub(crate) mod opening;
 pub(crate) mod report;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use crate::config::TopicSettings;
 use crate::error::{Error, Result};
 use crate::ids::{TopicId, TopicName};
 use crate::log::directory::{self, COMMITS_DIR};
-use crate::log::engine::Before;
+use crate::log::opening::Before;
 use crate::log::report::RecoveryReport;
 use crate::owner::Owned;
 use crate::topic::Topic;

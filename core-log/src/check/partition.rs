@@ -18,7 +18,7 @@ use super::report::{Finding, FindingKind};
 use crate::error::{Error, Result};
 use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
 use crate::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
-use crate::log::engine::place;
+use crate::log::opening::place;
 use crate::partition::leader_epochs::{self, LeaderEpochs};
 use crate::partition::producer_state::{Claim, OpenSpan, ProducerState};
 use crate::partition::snapshot;
@@ -247,10 +247,10 @@ impl PartitionLook {
             self.findings.push(rebuildable(&path, "its checksum does not fit"));
             return Ok(());
         };
+        // It may well know batches that are gone by now.
         let differs = |id: ProducerId, last: Offset| {
-            stored.get(id).is_some_and(|entry| {
-                entry.batches.back().is_some_and(|batch| batch.last_offset != last)
-            })
+            let entry = stored.get(id).and_then(|entry| entry.batches.back());
+            entry.is_some_and(|batch| batch.last_offset < last)
         };
         let of_batches = self.replay.producers.iter();
         let wrong = of_batches

@@ -84,6 +84,10 @@ pub enum Broken {
     ReuseProducerIds,
     /// A commit record witnesses what was written as if it had been synced.
     WitnessUnsynced,
+    /// Damage in the commit records is taken for a torn tail, and cut.
+    TakeDamageForTorn,
+    /// Producer ids start where the commit records say, also below one that a partition has seen.
+    ForgetSeenIds,
 }
 
 /// How the protocol runs.
