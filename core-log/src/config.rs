@@ -6,15 +6,18 @@
 //! Invariants
 //! * Nothing here is for a layer above the log.
 
-mod names;
+pub(crate) mod names;
+mod producer_settings;
 mod topic_names;
 
 use std::time::Duration;
 
+pub use producer_settings::ProducerSettings;
 use topic_names::TOPIC_NAMES;
 
 use crate::commit::Broken;
 use crate::error::{Error, Result};
+use crate::format::CompressionType;
 use crate::partition::retention::RetentionPolicy;
 use crate::partition::{PartitionOptions, Promise};
 use crate::segment::SegmentOptions;
@@ -63,8 +66,11 @@ pub struct TopicSettings {
     pub retention_ms: Option<i64>,
     /// Bytes that a partition keeps; default `None`, all (`retention.bytes`).
     pub retention_bytes: Option<u64>,
-    /// The largest batch in bytes; default 1 048 588 (`max.message.bytes`).
+    /// The largest batch in bytes, as it is written (compressed, if it is); default 1 048 588
+    /// (`max.message.bytes`).
     pub max_batch_bytes: u32,
+    /// How batches are compressed; default as their producers say (`compression.type`).
+    pub compression: CompressionType,
     /// How far a timestamp may lie ahead of the clock, in milliseconds; default one hour, `i64::MAX`
     /// for any (`message.timestamp.after.max.ms`).
     pub timestamp_after_max_ms: i64,
@@ -84,6 +90,7 @@ impl Default for TopicSettings {
             retention_ms: Some(WEEK_MS),
             retention_bytes: None,
             max_batch_bytes: 1_048_588,
+            compression: CompressionType::Producer,
             timestamp_after_max_ms: 3_600_000,
             timestamp_before_max_ms: i64::MAX,
         }
@@ -177,6 +184,7 @@ impl TopicSettings {
                 retention_bytes: self.retention_bytes,
             },
             max_batch_bytes: self.max_batch_bytes,
+            compression: self.compression,
             timestamp_before_max_ms: self.timestamp_before_max_ms,
             timestamp_after_max_ms: self.timestamp_after_max_ms,
         }

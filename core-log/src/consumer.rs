@@ -354,16 +354,31 @@ impl ReadBatch {
         self.batch.header()
     }
 
-    /// The whole batch; slices of its records point into it.
+    /// The whole batch, compressed if it is.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         self.batch.bytes()
+    }
+
+    /// The bytes that its records point into: those of the batch, or what they were decompressed to.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`]: the records cannot be decompressed.
+    pub fn record_bytes(&self) -> Result<&Bytes, DecodeError> {
+        self.batch.record_bytes()
     }
 
     /// Records below this offset are in the batch but were not asked for.
     #[must_use]
     pub fn first_wanted_offset(&self) -> Offset {
         self.first_wanted_offset
+    }
+
+    /// The same batch without the records below `offset`.
+    pub(crate) fn starting_at(mut self, offset: Offset) -> Self {
+        self.first_wanted_offset = offset;
+        self
     }
 
     /// The records that were asked for.

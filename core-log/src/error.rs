@@ -10,9 +10,16 @@
 //! On crash: a failed write or sync is a crash of the log, [`Error::LogCrashed`] for its callers.
 //! Reference: KIP-1050 (error classes).
 
+mod group;
+mod setting;
+
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+pub use group::GroupError;
+pub use setting::SettingError;
 
 use crate::format::{BatchOverflow, DecodeError};
 use crate::ids::{
@@ -146,13 +153,6 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
-    /// The batch is compressed with a codec that this build cannot read. Recourse:
-    /// [`Recourse::FixInput`].
-    #[error("batches compressed with {codec} are not supported")]
-    CompressionUnsupported {
-        /// The codec's name.
-        codec: &'static str,
-    },
     /// Another producer took over. Recourse: [`Recourse::Fatal`]; open a new producer.
     #[error("{}", fenced(transactional_id.as_ref(), *producer_id, *producer_epoch, *current_epoch))]
     ProducerFenced {
@@ -234,6 +234,34 @@ pub enum Error {
         /// What it must be, or what to use instead.
         reason: &'static str,
     },
+    /// A record that was sent is not acknowledged. Recourse: that of the cause.
+    #[error(
+        "a record for {topic}-{partition} is not acknowledged, and {}",
+        if *is_in_doubt { "may have been written" } else { "was not written" }
+    )]
+    NotAcknowledged {
+        /// The topic's name.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Whether it may be in the log all the same: then sending it again may write it twice.
+        is_in_doubt: bool,
+        /// Why.
+        #[source]
+        cause: Arc<Error>,
+    },
+    /// Something did not happen in time. Recourse: [`Recourse::Retry`].
+    #[error("{what} took longer than {} ms", after.as_millis())]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        after: Duration,
+    },
+    /// The producer was closed, or dropped, with records unsent. Recourse: [`Recourse::Fatal`]; open
+    /// a new producer.
+    #[error("the producer is closed")]
+    ProducerClosed,
     /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
     #[error("group {group} commits two offsets for {partition}")]
     DuplicateOffset {
@@ -347,6 +375,12 @@ pub enum Error {
     /// Bytes are not a record batch. Recourse: [`Recourse::Fatal`].
     #[error(transparent)]
     Decode(DecodeError),
+    /// A group refuses a call of a consumer. Recourse: [`GroupError::recourse`].
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// A setting is refused. Recourse: [`Recourse::FixInput`].
+    #[error(transparent)]
+    Setting(#[from] SettingError),
 }
 
 /// Operations that change nothing.
@@ -401,9 +435,11 @@ impl Error {
     #[must_use]
     pub fn recourse(&self) -> Recourse {
         match self {
+            Self::NotAcknowledged { cause, .. } => cause.recourse(),
             Self::DirectoryLocked { .. }
             | Self::DiskFull { .. }
             | Self::LogCrashed { .. }
+            | Self::TimedOut { .. }
             | Self::Owner { .. }
             | Self::NobodyAnswers { .. } => Recourse::Retry,
             Self::OutOfOrderSequence { .. }
@@ -414,10 +450,13 @@ impl Error {
             Self::Damaged { .. }
             | Self::ProducerFenced { .. }
             | Self::Closed
+            | Self::ProducerClosed
             | Self::Io { .. }
             | Self::UnsupportedVersion { .. }
             | Self::Decode(_) => Recourse::Fatal,
-            Self::UnknownTopic { .. }
+            Self::Group(refused) => refused.recourse(),
+            Self::Setting(_)
+            | Self::UnknownTopic { .. }
             | Self::TopicExists { .. }
             | Self::InvalidName { .. }
             | Self::UnknownPartition { .. }
@@ -426,7 +465,6 @@ impl Error {
             | Self::NotADirectory { .. }
             | Self::DirectoryMissing { .. }
             | Self::ReadOnlyDirectory { .. }
-            | Self::CompressionUnsupported { .. }
             | Self::TimestampTooFarAhead { .. }
             | Self::BatchTooLarge { .. }
             | Self::EmptyBatch
@@ -448,10 +486,7 @@ impl From<InvalidName> for Error {
 
 impl From<DecodeError> for Error {
     fn from(bad: DecodeError) -> Self {
-        match bad {
-            DecodeError::CompressionUnsupported { codec } => Self::CompressionUnsupported { codec },
-            other => Self::Decode(other),
-        }
+        Self::Decode(bad)
     }
 }
 
@@ -462,56 +497,4 @@ impl From<BatchOverflow> for Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_of_the_operating_system_are_told_apart_by_meaning() {
-        let of = |kind: io::ErrorKind| Error::io(Path::new("/log"), "write", kind.into());
-        assert!(matches!(of(io::ErrorKind::StorageFull), Error::DiskFull { .. }));
-        assert!(matches!(of(io::ErrorKind::ReadOnlyFilesystem), Error::ReadOnlyDirectory { .. }));
-        assert!(matches!(of(io::ErrorKind::PermissionDenied), Error::ReadOnlyDirectory { .. }));
-        assert!(matches!(of(io::ErrorKind::NotFound), Error::Io { operation: "write", .. }));
-        let unreadable =
-            Error::io(Path::new("/log"), "read", io::ErrorKind::PermissionDenied.into());
-        assert!(matches!(unreadable, Error::Io { operation: "read", .. }));
-    }
-
-    #[test]
-    fn messages_name_what_a_person_needs_and_the_recourse_fits() {
-        let cases = [
-            (
-                Error::OffsetOutOfRange { requested: 9, start: 2, end: 5 },
-                "offset 9 is out of range: the partition holds 2 to 5 (exclusive)",
-                Recourse::FixInput,
-            ),
-            (
-                Error::DirectoryLocked { path: "/log".into(), pid: Some(7), since_ms: None },
-                "/log is in use by process 7",
-                Recourse::Retry,
-            ),
-            (
-                Error::Damaged {
-                    topic: "t".to_owned(),
-                    partition: 3,
-                    path: "/log/t-3/x.log".into(),
-                    position: 61,
-                    offset: 4,
-                    reason: "the checksum differs".to_owned(),
-                },
-                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs; \
-                 what can be done: log_dump --repair",
-                Recourse::Fatal,
-            ),
-            (
-                Error::OutOfOrderSequence { producer_id: ProducerId(1), expected: 2, actual: 4 },
-                "producer 1 sent sequence 4 where 2 was expected",
-                Recourse::AbortTransaction,
-            ),
-            (Error::Closed, "the log is closed", Recourse::Fatal),
-        ];
-        for (error, message, recourse) in cases {
-            assert_eq!((error.to_string().as_str(), error.recourse()), (message, recourse));
-        }
-    }
-}
+mod tests;

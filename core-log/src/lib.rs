@@ -18,9 +18,12 @@ mod config;
 mod consumer;
 pub mod error;
 pub mod format;
+mod group;
 pub mod ids;
+pub mod inspect;
 mod log;
 mod maintenance;
+mod members;
 mod operators;
 mod owner;
 mod partition;
@@ -47,18 +50,24 @@ pub use clock::{Clock, SystemClock};
 pub use commit::Broken;
 pub use commit::OffsetCommit;
 pub use commit::recovery::RolledBack;
-pub use config::{Durability, PARTITIONS_MAX, TopicSettings};
+pub use config::{Durability, PARTITIONS_MAX, ProducerSettings, TopicSettings};
 pub use consumer::{FetchSource, PartitionReader, ReadBatch};
-pub use error::{Error, Recourse, Result};
+pub use error::{Error, GroupError, Recourse, Result, SettingError};
 pub use format::{
-    BatchBuilder, BatchHeader, BatchView, DecodeError, HEADER_LEN, Headers, NO_HEADERS,
-    RecordBatch, RecordRef,
+    BatchBuilder, BatchHeader, BatchView, Compression, CompressionType, DecodeError, HEADER_LEN,
+    Headers, NO_HEADERS, RecordBatch, RecordRef,
+};
+pub use group::{
+    AutoCommit, Consumer, ConsumerSettings, Group, IsolationLevel, Lag, METADATA_BYTES_MAX,
+    MemberDescription, OffsetAndMetadata, OffsetReset, PendingCommit, Polled, PolledBatch,
+    PolledRecord, Wakeup,
 };
 pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
 pub use log::{EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use members::{Assignor, PartitionName, Subscriber, assign};
 pub use operators::{
     AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,
 };
@@ -66,7 +75,10 @@ pub use owner::{AttachedLog, LogOptions, LogView};
 pub use partition::append::Appended;
 pub use partition::{FetchBound, Fetched, PartitionOffsets};
 pub use partitioner::{murmur2, partition_for};
-pub use producer::{CommitOutcome, Producer, Transaction, TransactionalProducer};
+pub use producer::{
+    Acknowledged, Acknowledgement, BatchingProducer, CommitOutcome, Flush, Producer,
+    ProducerStatistics, Record, SendAsync, Transaction, TransactionalProducer, TrySendError,
+};
 pub use segment::AbortedTransaction;
 pub use topic::Topic;
 pub use transaction::{

@@ -142,6 +142,7 @@ fn work(log: &Weak<Inner>, stop: &Stop) {
         let monotonic = log.clock().monotonic();
         let date = steady.observe(log.clock().now_ms(), monotonic);
         let is_time = monotonic.saturating_sub(retained) >= RETENTION_EVERY;
+        log.wake_groups();
         let outcome = log.engine().and_then(|engine| {
             if is_time {
                 retained = monotonic;

@@ -14,15 +14,27 @@
 //! On crash: a plain producer outlives a crash of the log, a transaction does not.
 //! Reference: KIP-98, KIP-360, KIP-890.
 
+mod accumulator;
+mod acknowledgement;
+mod batching;
+mod rate_limit;
+mod record;
+mod sender;
+mod turns;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use acknowledgement::{Acknowledged, Acknowledgement};
+pub use batching::{BatchingProducer, Flush, ProducerStatistics, SendAsync, TrySendError};
+pub use record::Record;
 
 use hashbrown::HashMap;
 
 use crate::commit::{OffsetCommit, TransactionRef};
 use crate::config::Durability;
 use crate::error::{Error, Result};
-use crate::format::{BatchBuilder, HEADER_LEN};
+use crate::format::BatchBuilder;
 use crate::ids::{ProducerEpoch, ProducerId, Timestamp, TopicPartition, TransactionalId};
 use crate::log::engine::Engine;
 use crate::log::{Inner, Log};
@@ -93,6 +105,16 @@ struct Sequence {
     in_doubt: Option<u32>,
 }
 
+/// A batch that is in the log, and perhaps not yet on the disk.
+#[derive(Debug)]
+struct Written {
+    target: Arc<Partition>,
+    appended: Appended,
+    /// Where the producer was before, and where it is once the batch is settled.
+    sequence: Sequence,
+    settled: Sequence,
+}
+
 impl Producer {
     /// The producer's id: in partitions that it has not written to yet, and in others as long as it
     /// needs no fresh one.
@@ -116,6 +138,25 @@ impl Producer {
         partition: u32,
         batch: &mut BatchBuilder,
     ) -> Result<Appended> {
+        let written = self.write(topic, partition, batch)?;
+        if self.durability == Durability::Sync
+            && let Err(error) = written.target.sync_to(written.appended.last_offset() + 1)
+        {
+            self.doubt(&written, batch);
+            return Err(error);
+        }
+        self.settle(&written);
+        Ok(written.appended)
+    }
+
+    /// Appends a batch and does not wait for the disk: [`settle`](Self::settle) it once it is as durable
+    /// as promised, or [`doubt`](Self::doubt) it, before the next one of its partition.
+    fn write(
+        &mut self,
+        topic: &Topic,
+        partition: u32,
+        batch: &mut BatchBuilder,
+    ) -> Result<Written> {
         let id = topic.partition(partition);
         let engine = self.log.engine()?;
         let target = engine.require(id)?;
@@ -125,30 +166,40 @@ impl Producer {
             producer_epoch: ProducerEpoch(0),
             kind: AuthorKind::Idempotent { first_sequence: sequence.next },
         };
-        let outcome = target.append(batch, author, self.durability.promise()).and_then(|outcome| {
-            let Outcome::Appended(appended) = outcome else {
-                return Err(Error::InvalidTxnState {
-                    producer_id: sequence.producer_id,
-                    reason: "a plain producer joins no transaction",
-                });
-            };
-            if self.durability == Durability::Sync {
-                target.sync_to(appended.last_offset() + 1)?;
-            }
-            Ok(appended)
-        });
-        let known = match &outcome {
-            Ok(_) => {
+        match target.append(batch, author, self.durability.promise()) {
+            Ok(Outcome::Appended(appended)) => {
                 let next = advance(sequence.next, batch.count());
-                Sequence { next, in_doubt: None, ..sequence }
+                let settled = Sequence { next, in_doubt: None, ..sequence };
+                Ok(Written { target, appended, sequence, settled })
             }
-            Err(_) if engine.shared.health.is_down() => {
-                Sequence { in_doubt: Some(fingerprint(batch)), ..sequence }
+            Ok(Outcome::MustJoin) => Err(Error::InvalidTxnState {
+                producer_id: sequence.producer_id,
+                reason: "a plain producer joins no transaction",
+            }),
+            Err(error) => {
+                let is_down = engine.shared.health.is_down();
+                let in_doubt = if is_down { Some(fingerprint(batch)) } else { sequence.in_doubt };
+                self.sequences.insert(id, Sequence { in_doubt, ..sequence });
+                Err(error)
             }
-            Err(_) => sequence,
-        };
-        self.sequences.insert(id, known);
-        outcome
+        }
+    }
+
+    /// The batch is as durable as promised.
+    fn settle(&mut self, written: &Written) {
+        self.sequences.insert(written.target.id(), written.settled);
+    }
+
+    /// It is not known whether the batch is in the log: the next one of this partition is the same, or
+    /// goes on with a fresh id.
+    fn doubt(&mut self, written: &Written, batch: &BatchBuilder) {
+        let in_doubt = Some(fingerprint(batch));
+        self.sequences.insert(written.target.id(), Sequence { in_doubt, ..written.sequence });
+    }
+
+    /// Whether the last batch of this partition may be in the log without being settled.
+    fn is_in_doubt(&self, id: TopicPartition) -> bool {
+        self.sequences.get(&id).is_some_and(|sequence| sequence.in_doubt.is_some())
     }
 
     /// The number for this batch. When another batch is in doubt its number cannot be given away, so
@@ -173,7 +224,7 @@ impl Producer {
 /// Tells batches apart: by their records, which count time from the first one, and by that time.
 fn fingerprint(batch: &BatchBuilder) -> u32 {
     let newest = batch.max_timestamp().unwrap_or(-1);
-    crc32c::crc32c_append(crc32c::crc32c(&batch.bytes()[HEADER_LEN..]), &newest.to_be_bytes())
+    crc32c::crc32c_append(crc32c::crc32c(batch.plain_records()), &newest.to_be_bytes())
 }
 
 fn advance(sequence: i32, records: i32) -> i32 {

@@ -117,6 +117,7 @@ impl Log {
     /// # Errors
     ///
     /// * [`Error::InvalidName`]: 1 to 249 letters, digits, `.`, `_` and `-` make an id.
+    /// * [`Error::ProducerFenced`]: another thread took the id in the same moment.
     /// * [`Error::Damaged`]: the commit records are. [`Error::DiskFull`].
     pub fn transaction(&self, transactional_id: &str) -> Result<BufferedTransaction> {
         self.transaction_with(transactional_id, TransactionSettings::default())

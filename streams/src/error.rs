@@ -337,10 +337,10 @@ impl Error {
             Self::Unreadable { .. } | Self::Log(Log::DirectoryMissing { .. }) => "S016",
             Self::Topology { .. } => "S018",
             Self::Log(Log::Damaged { .. }) | Self::Internal { .. } => "S019",
-            Self::Log(
-                Log::CompressionUnsupported { .. }
-                | Log::Decode(core_log::DecodeError::CompressionUnsupported { .. }),
-            ) => "S020",
+            Self::Log(Log::Decode(
+                core_log::DecodeError::Decompress { .. }
+                | core_log::DecodeError::DecompressedTooLarge { .. },
+            )) => "S020",
             Self::EventTimeAhead { .. } | Self::Log(Log::TimestampTooFarAhead { .. }) => "S022",
             Self::Log(Log::TopicExists { .. }) => "S023",
             Self::InvalidName(_) | Self::Log(Log::InvalidName { .. }) => "S024",

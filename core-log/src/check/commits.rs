@@ -27,6 +27,8 @@ pub(super) struct CommitsLook {
     pub(super) proven: Vec<Proven>,
     /// Transactions that nothing decides any more.
     pub(super) undecided: Vec<(String, ProducerId)>,
+    /// Whether a commit marker and whether an abort marker was seen, by producer and marker's epoch.
+    ended: BTreeMap<(ProducerId, i16), (bool, bool)>,
     /// Transactions of which one partition says that they were committed and another one that they were
     /// aborted.
     pub(super) torn: Vec<(ProducerId, ProducerEpoch)>,
@@ -47,6 +49,7 @@ impl CommitsLook {
         let torn = ended.iter().filter(|(_, ways)| **ways == (true, true));
         let torn = torn.map(|((id, epoch), _)| (*id, ProducerEpoch(epoch - 1))).collect();
         let mut look = Self {
+            ended,
             next_offset: claimed.max(loaded.contents.next_offset).max(salvage.next_offset),
             producer_id_max: partitions
                 .iter()
@@ -60,21 +63,29 @@ impl CommitsLook {
             torn,
         };
         for partition in partitions {
-            look.note_open(partition, &ended);
+            look.note_open(partition);
         }
         look
     }
 
-    fn note_open(
-        &mut self,
-        partition: &PartitionLook,
-        ended: &BTreeMap<(ProducerId, i16), (bool, bool)>,
-    ) {
+    /// How a transaction ended, as markers anywhere and the commit records say.
+    pub(super) fn outcome(&self, id: ProducerId, epoch: ProducerEpoch) -> Option<ControlType> {
+        if self.salvage.decides(id, epoch) {
+            return Some(ControlType::Commit);
+        }
+        match self.ended.get(&(id, epoch.0.saturating_add(1)))? {
+            (true, false) => Some(ControlType::Commit),
+            (false, true) => Some(ControlType::Abort),
+            _ => None,
+        }
+    }
+
+    fn note_open(&mut self, partition: &PartitionLook) {
         for (producer_id, producer_epoch, span) in partition.replay.producers.open() {
             if self.salvage.decides(producer_id, producer_epoch) {
                 continue;
             }
-            let marker = ended.get(&(producer_id, producer_epoch.0.saturating_add(1)));
+            let marker = self.ended.get(&(producer_id, producer_epoch.0.saturating_add(1)));
             if marker != Some(&(true, false)) {
                 self.undecided.push((partition.name(), producer_id));
                 continue;

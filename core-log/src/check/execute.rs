@@ -3,13 +3,13 @@
 //! Why step by step: a crash may come in between, and the next plan begins with what it finds.
 //!
 //! ```text
-//!   bad bytes -> quarantine, synced -> the seal goes, synced -> good bytes and fillers -> NAME.repair,
-//!     synced -> renamed to NAME, synced; indexes and seal are made again by the next start
+//!   bad bytes -> quarantine, synced -> good bytes, markers and fillers -> NAME.repair, synced
+//!     -> renamed to NAME, synced -> the seal goes; it and the indexes are made again by the next start
 //! ```
 //!
 //! Invariants
 //! * A file is replaced as a whole, by a rename, after what it loses is durable elsewhere.
-//! * The seal goes first: it would call the new file damaged.
+//! * The seal goes last: it proves how transactions ended whose markers are lost, until these are back.
 //!
 //! On crash: before the rename the old file is there, behind it the new one.
 
@@ -25,7 +25,7 @@ use crate::format::{ControlType, EndTransactionMarker, Stamp};
 use crate::ids::{LogId, Offset, ProducerEpoch};
 use crate::log::directory::{self, COMMITS_DIR};
 use crate::partition::text_file;
-use crate::partition::trim::LOG_START_FILE;
+use crate::partition::trim::{LOG_START_FILE, log_start_text};
 use crate::segment::{Examined, Place};
 use crate::storage::{File, Storage};
 
@@ -56,11 +56,12 @@ impl RepairPlan {
             Work::Segment { place, segment, holes } => {
                 take_out(storage, place, segment, holes, kept)
             }
+            Work::Seal { place, base_offset } => remove_seal(storage, place, *base_offset),
             Work::Make { place, fill } => make(storage, place, fill),
             Work::Begin { place, at } => begin(storage, dir, place, *at),
             Work::LogStart { place, at } => {
                 keep_aside(storage, &place.dir, LOG_START_FILE, kept)?;
-                text_file::write(storage, &place.dir, LOG_START_FILE, &format!("{at}\n"))
+                text_file::write(storage, &place.dir, LOG_START_FILE, &log_start_text(place, *at))
             }
             Work::Topics => {
                 keep_aside(storage, dir, "topics.checkpoint", kept)?;
@@ -136,11 +137,7 @@ fn take_out(
         file.sync().map_err(|e| Error::io(&aside, "sync", e))?;
         kept.push(aside);
     }
-    let seal = dir.join(format!("{:020}.seal", segment.base_offset));
-    if storage.exists(&seal).map_err(|e| Error::io(&seal, "look for", e))? {
-        storage.remove_file(&seal).map_err(|e| Error::io(&seal, "remove", e))?;
-    }
-    // Must be BEFORE the file is replaced: the copies are durable, the seal is gone.
+    // Must be BEFORE the file is replaced: the copies are durable.
     storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))?;
     let len = log.len().map_err(read)?;
     replace(storage, path, |file| {
@@ -151,7 +148,18 @@ fn take_out(
             from = hole.position + hole.bytes;
         }
         copy(&*log, from, len - from, file, &mut to)
-    })
+    })?;
+    // Must be AFTER the file is replaced: with the seal goes what is known of markers that are lost.
+    remove_seal(storage, place, segment.base_offset)
+}
+
+/// A seal that speaks of another file is made again by the next start.
+fn remove_seal(storage: &dyn Storage, place: &Place, base_offset: Offset) -> Result<()> {
+    let seal = place.dir.join(format!("{base_offset:020}.seal"));
+    if storage.exists(&seal).map_err(|e| Error::io(&seal, "look for", e))? {
+        storage.remove_file(&seal).map_err(|e| Error::io(&seal, "remove", e))?;
+    }
+    storage.sync_dir(&place.dir).map_err(|e| Error::io(&place.dir, "sync", e))
 }
 
 /// A segment that is missing: of batches without records.
@@ -177,7 +185,7 @@ fn begin(storage: &dyn Storage, top: &Path, place: &Place, at: Offset) -> Result
     let dir = &place.dir;
     storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
     storage.sync_dir(top).map_err(|e| Error::io(top, "sync", e))?;
-    text_file::write(storage, dir, LOG_START_FILE, &format!("{at}\n"))?;
+    text_file::write(storage, dir, LOG_START_FILE, &log_start_text(place, at))?;
     replace(storage, &dir.join(format!("{at:020}.log")), |_file| Ok(()))
 }
 

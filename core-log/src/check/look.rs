@@ -55,6 +55,9 @@ impl Look {
             }
         }
         let commits = CommitsLook::new(loaded, commits_end, &partitions);
+        for look in &mut partitions {
+            look.replay.decide(&look.segments, |id, epoch| commits.outcome(id, epoch));
+        }
         Ok(Self { owned, meta_lost, topics_lost, topics, partitions, commits })
     }
 

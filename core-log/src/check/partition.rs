@@ -23,8 +23,8 @@ use crate::partition::leader_epochs::{self, LeaderEpochs};
 use crate::partition::producer_state::{Claim, OpenSpan, ProducerState};
 use crate::partition::snapshot;
 use crate::partition::text_file::{self, Text};
-use crate::partition::trim::LOG_START_FILE;
-use crate::segment::{Examination, Examined, Place, Segment, examine};
+use crate::partition::trim::{LOG_START_FILE, parse_log_start};
+use crate::segment::{Examination, Examined, Place, Segment, WITNESS_LOST, examine};
 use crate::storage::Storage;
 use crate::topic::Topic;
 
@@ -78,6 +78,8 @@ pub(super) struct Replay {
     pub(super) leader_epoch: i32,
     pub(super) batches: u64,
     next_offset: Option<Offset>,
+    /// Transactions that are open at the end, behind a hole or at one.
+    at_end: Vec<Doubt>,
     /// Transactions that were open in front of a hole and of which nothing has come since.
     open_at_hole: BTreeMap<ProducerId, Offset>,
 }
@@ -135,18 +137,9 @@ impl Replay {
 
     /// Answers what the indexes of aborted transactions say of markers that are lost.
     fn settle(&mut self, segments: &[Examined]) {
-        // A clean close leaves an index of the last segment too, and no transaction open.
-        let is_closed = segments.last().is_some_and(|last| last.aborted.is_some());
-        if is_closed {
-            for (id, hole) in std::mem::take(&mut self.open_at_hole) {
-                let entry = self.producers.get(id);
-                if let Some((epoch, span)) = entry.and_then(|e| Some((e.producer_epoch, e.open?))) {
-                    self.doubt(id, epoch, span, hole);
-                }
-            }
-        }
         for doubt in &mut self.doubts {
             let holder = segments.iter().rfind(|segment| segment.base_offset <= doubt.hole);
+            let holder = holder.filter(|s| s.sealed_end.is_some_and(|end| doubt.hole < end));
             let Some(aborted) = holder.and_then(|segment| segment.aborted.as_ref()) else {
                 continue;
             };
@@ -154,8 +147,44 @@ impl Replay {
                 entry.producer_id == doubt.producer_id
                     && entry.first_offset == doubt.span.first_offset
             });
-            doubt.ended = Some(if is_aborted { ControlType::Abort } else { ControlType::Commit });
+            let ended = if is_aborted { ControlType::Abort } else { ControlType::Commit };
+            doubt.ended.get_or_insert(ended);
         }
+    }
+
+    /// Transactions that are open where the partition now ends too early.
+    fn doubt_open(&mut self, end: Offset) {
+        let open: Vec<_> = self.producers.open().collect();
+        for (producer_id, producer_epoch, span) in open {
+            let hole = self.open_at_hole.get(&producer_id).copied().unwrap_or(end);
+            self.at_end.push(Doubt { producer_id, producer_epoch, span, hole, ended: None });
+        }
+    }
+
+    /// Decides what is doubtful by what the other partitions and the commit records say. What nothing
+    /// decides and may still be open is left to the next start.
+    pub(super) fn decide(
+        &mut self,
+        segments: &[Examined],
+        elsewhere: impl Fn(ProducerId, ProducerEpoch) -> Option<ControlType>,
+    ) {
+        self.settle(segments);
+        for doubt in self.doubts.iter_mut().filter(|doubt| doubt.ended.is_none()) {
+            doubt.ended = elsewhere(doubt.producer_id, doubt.producer_epoch);
+        }
+        // A clean close leaves an index of the last segment too, and no transaction open.
+        let last = segments.last().filter(|last| last.aborted.is_some());
+        for mut doubt in std::mem::take(&mut self.at_end) {
+            doubt.ended = elsewhere(doubt.producer_id, doubt.producer_epoch);
+            let is_in_last = last.is_some_and(|last| {
+                last.base_offset <= doubt.hole
+                    && last.sealed_end.is_some_and(|end| doubt.hole < end)
+            });
+            if doubt.ended.is_some() || is_in_last {
+                self.doubts.push(doubt);
+            }
+        }
+        self.settle(segments);
     }
 }
 
@@ -207,7 +236,13 @@ pub(super) fn look(
         }
         look.segments.push(examined);
     }
-    look.replay.settle(&look.segments);
+    let end = look.end_offset();
+    let ends_early = look.witness != WITNESS_LOST && end < look.witness;
+    let has_bad_end = look.segments.last().and_then(|last| last.stretches.last());
+    let has_bad_end = has_bad_end.is_some_and(|last| last.bad.is_some());
+    if ends_early || has_bad_end || !look.replay.open_at_hole.is_empty() {
+        look.replay.doubt_open(end);
+    }
     look.note_kept(storage)?;
     Ok(look)
 }
@@ -220,7 +255,7 @@ impl PartitionLook {
     fn read_positions(&mut self, storage: &dyn Storage) -> Result<()> {
         let path = self.place.dir.join(LOG_START_FILE);
         self.log_start = match text_file::read(storage, &path)? {
-            Text::Proven(text) => text.trim_end().parse().ok().filter(|start| *start >= 0),
+            Text::Proven(text) => parse_log_start(&self.place, &text),
             Text::Missing | Text::Damaged => None,
         };
         let path = self.place.dir.join(leader_epochs::FILE_NAME);

@@ -61,6 +61,11 @@ pub enum RepairAction {
         /// The offset behind them.
         next_offset: Offset,
     },
+    /// Removes a seal that speaks of another file than the one beside it: it is made again.
+    RemoveSeal {
+        /// The seal.
+        path: PathBuf,
+    },
     /// Writes down where a partition begins.
     SetLogStart {
         /// The file.
@@ -105,6 +110,7 @@ pub enum RepairAction {
 pub(super) enum Work {
     Segment { place: Arc<Place>, segment: Examined, holes: Vec<Fill> },
     Make { place: Arc<Place>, fill: Fill },
+    Seal { place: Arc<Place>, base_offset: Offset },
     Begin { place: Arc<Place>, at: Offset },
     LogStart { place: Arc<Place>, at: Offset },
     Topics,
@@ -231,6 +237,12 @@ fn of_partition(look: &PartitionLook) -> (Offset, Vec<(RepairAction, Work)>) {
     for (index, segment) in look.segments.iter().enumerate() {
         let own: Vec<&Hole> = holes.iter().filter(|hole| hole.segment == Some(index)).collect();
         if own.is_empty() {
+            if look.has_stale_seal(index) {
+                let path = segment.path.with_extension("seal");
+                let base_offset = segment.base_offset;
+                let work = Work::Seal { place: place(), base_offset };
+                steps.push((RepairAction::RemoveSeal { path }, work));
+            }
             continue;
         }
         let fills: Vec<Fill> = own.iter().map(|hole| fill(hole)).collect();
@@ -302,6 +314,11 @@ impl fmt::Display for RepairAction {
                  {next_offset}, exclusive",
                 path.display()
             ),
+            Self::RemoveSeal { path } => write!(
+                f,
+                "{}: remove the seal, which is not this file's; it is made again",
+                path.display()
+            ),
             Self::SetLogStart { path, offset } => write!(
                 f,
                 "{}: the partition begins at offset {offset}; records that were deleted may be back",
@@ -368,6 +385,14 @@ impl fmt::Display for RepairPlan {
 }
 
 impl PartitionLook {
+    /// Whether a full segment is whole, and its seal speaks of another file.
+    pub(super) fn has_stale_seal(&self, index: usize) -> bool {
+        let segment = &self.segments[index];
+        index + 1 < self.segments.len()
+            && segment.sealed_bytes.is_some_and(|bytes| bytes != segment.bytes())
+            && segment.stretches.iter().all(|stretch| stretch.bad.is_none())
+    }
+
     /// Whether nobody knows up to where it was synced.
     pub(super) fn is_witness_lost(&self) -> bool {
         self.witness == WITNESS_LOST

@@ -172,8 +172,17 @@ fn damage(look: &PartitionLook, findings: &mut Vec<Finding>) {
             },
         });
     }
+    for (index, segment) in look.segments.iter().enumerate() {
+        if look.has_stale_seal(index) && look.holes().iter().all(|hole| hole.segment != Some(index))
+        {
+            let path = segment.path.with_extension("seal");
+            let reason = "it speaks of another file than the one beside it";
+            findings.push(Finding::of_file(FindingKind::Damage, &path, reason));
+        }
+    }
     for segment in look.segments.iter().filter(|segment| segment.is_another) {
-        let reason = "its batches are good, and not those that were sealed";
+        let reason = "its batches are good, and not those that were sealed: restore it from a copy, or \
+                      accept it by removing the seal";
         findings.push(Finding::of_file(FindingKind::Doubtful, &segment.path, reason));
     }
 }

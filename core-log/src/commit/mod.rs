@@ -23,6 +23,7 @@
 mod holders;
 pub(crate) mod journal;
 pub(crate) mod offsets;
+mod positions;
 mod protocol;
 pub(crate) mod record;
 pub(crate) mod recovery;

@@ -11,6 +11,7 @@
 
 use super::TopicSettings;
 use super::names::{Meaning, Name, Names, number};
+use crate::format::UnknownCompression;
 
 const fn knob(
     name: &'static str,
@@ -34,6 +35,8 @@ const fn refused(name: &'static str, reason: &'static str) -> Name<TopicSettings
 
 const NOT_NEGATIVE: &str = "it must be a whole number, not negative";
 const FOR_EVER: &str = "it must be a whole number, or -1 for no limit";
+const COMPRESSION: &str = "it must be producer, uncompressed, gzip, snappy, lz4 or zstd";
+const ONE_LEVEL: &str = "each codec has one level: gzip 6, zstd 3, the fast one of lz4";
 const REMOTE: &str = "there is no remote storage";
 const NO_REPLICAS: &str = "a log has no replicas: run on a Kafka cluster for those";
 
@@ -113,10 +116,17 @@ const TABLE: &[Name<TopicSettings>] = &[
     fixed("min.cleanable.dirty.ratio", "0.5", "topics are not compacted"),
     fixed("min.compaction.lag.ms", "0", "topics are not compacted"),
     fixed("max.compaction.lag.ms", "9223372036854775807", "topics are not compacted"),
-    fixed("compression.type", "producer", "batches are kept as they were sent"),
-    fixed("compression.gzip.level", "-1", "batches are kept as they were sent"),
-    fixed("compression.lz4.level", "9", "batches are kept as they were sent"),
-    fixed("compression.zstd.level", "3", "batches are kept as they were sent"),
+    knob(
+        "compression.type",
+        |s| s.compression.to_string(),
+        |s, text| {
+            s.compression = text.parse().map_err(|_unknown: UnknownCompression| COMPRESSION)?;
+            Ok(())
+        },
+    ),
+    fixed("compression.gzip.level", "-1", ONE_LEVEL),
+    fixed("compression.lz4.level", "9", ONE_LEVEL),
+    fixed("compression.zstd.level", "3", ONE_LEVEL),
     fixed("file.delete.delay.ms", "60000", "readers keep the files that they read"),
     fixed("message.timestamp.type", "CreateTime", "a record keeps the time that it was sent with"),
     fixed("flush.messages", "9223372036854775807", "the writer chooses: see Durability"),
@@ -179,6 +189,7 @@ fn or_minus_one<T: ToString>(limit: Option<T>) -> String {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use crate::format::{Compression, CompressionType};
     use serde_json::Value;
 
     /// Names of Kafka's that concern a broker, not a topic.
@@ -224,6 +235,7 @@ mod tests {
             max_batch_bytes: 9,
             timestamp_after_max_ms: i64::MAX,
             timestamp_before_max_ms: 0,
+            compression: CompressionType::Always(Compression::None),
             ..TopicSettings::default()
         };
         let mut read = TopicSettings::default();
@@ -244,6 +256,7 @@ mod tests {
             ("retention.ms", "a week"),
             ("max.message.bytes", "-1"),
             ("remote.storage.enable", "true"),
+            ("compression.type", "none"),
         ] {
             let refused = TOPIC_NAMES.set(&mut settings, name, value);
             assert!(matches!(refused, Err(Error::SettingRefused { .. })), "{name}={value}");

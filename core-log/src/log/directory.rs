@@ -31,9 +31,9 @@ use crate::partition::text_file::{self, Text};
 use crate::storage::Storage;
 use crate::topic::Topic;
 
-const META: &str = "meta.properties";
-const TOPICS: &str = "topics.checkpoint";
-const CLEAN: &str = "clean-shutdown";
+pub(crate) const META: &str = "meta.properties";
+pub(crate) const TOPICS: &str = "topics.checkpoint";
+pub(crate) const CLEAN: &str = "clean-shutdown";
 pub(crate) const LOCK: &str = ".lock";
 pub(crate) const SOCKET: &str = ".owner.sock";
 pub(crate) const COMMITS_DIR: &str = "__commits-0";
@@ -94,7 +94,8 @@ pub(crate) fn is_log(storage: &dyn Storage, dir: &Path) -> Result<bool> {
     Ok(names.iter().any(|name| [META, TOPICS, COMMITS_DIR].contains(&name.as_str())))
 }
 
-fn parse_meta(path: &Path, text: &str) -> Result<LogId> {
+/// The id in `meta.properties`.
+pub(crate) fn parse_meta(path: &Path, text: &str) -> Result<LogId> {
     let value = |key| text.lines().find_map(|line| line.strip_prefix(key));
     let found = value("version=").unwrap_or_default();
     if found != VERSION {
@@ -157,7 +158,8 @@ fn topic_line(topic: &Topic) -> String {
     line
 }
 
-fn parse_topic(line: &str) -> Option<Topic> {
+/// One line of `topics.checkpoint`.
+pub(crate) fn parse_topic(line: &str) -> Option<Topic> {
     let mut words = line.split(' ');
     let id = words.next()?.parse().ok()?;
     let name = TopicName::new(words.next()?).ok()?;
@@ -188,7 +190,8 @@ pub(crate) fn read_clean(storage: &dyn Storage, dir: &Path) -> Result<Option<Cle
     }
 }
 
-fn parse_clean(text: &str) -> Option<CleanShutdown> {
+/// The text of `clean-shutdown`.
+pub(crate) fn parse_clean(text: &str) -> Option<CleanShutdown> {
     let mut lines = text.lines();
     let commits_end = lines.next()?.strip_prefix("commits ")?.parse().ok()?;
     let mut witnesses = BTreeMap::new();

@@ -152,6 +152,11 @@ impl Engine {
         self.table.read().topics.values().cloned().collect()
     }
 
+    /// How many topics there are.
+    pub(crate) fn topic_count(&self) -> usize {
+        self.table.read().topics.len()
+    }
+
     pub(crate) fn topic(&self, name: &str) -> Result<Topic> {
         let table = self.table.read();
         table.topics.get(name).cloned().ok_or_else(|| Error::UnknownTopic {
@@ -253,7 +258,7 @@ impl Engine {
             let path = place.dir.join(name);
             let len = storage.open_read_only(&path).and_then(|file| file.len());
             let len = len.map_err(|e| Error::io(&path, "read", e))?;
-            Ok(len == 0 || is_made_first(storage, &place.dir, name)?)
+            Ok(len == 0 || is_made_first(storage, &place, name)?)
         };
         for name in &names {
             if !holds_nothing(name)? {

@@ -4,6 +4,7 @@ mod buffered;
 mod client_scenarios;
 mod closing;
 mod commits;
+mod compression;
 mod coordinator;
 mod damage;
 mod descriptors;

@@ -4,7 +4,8 @@
 //! producer never runs ahead of what is in the file.
 //!
 //! Invariants
-//! * One lock per batch, no allocation per record, one pass for the checksum.
+//! * One lock per batch, no allocation per record, one pass for the checksum. Records are compressed
+//!   before the lock is taken.
 //! * A partition is joined to a transaction before the transaction's first batch is written to it.
 //!
 //! On crash: an unfinished write is a torn tail, which recovery cuts.
@@ -111,6 +112,7 @@ impl Partition {
         author: Author,
         promise: Promise,
     ) -> Result<Outcome> {
+        batch.pack(self.options().compression.codec(batch.compression()))?;
         self.validate(batch)?;
         self.shared.reserve.require()?;
         self.sync_before_roll(batch)?;
@@ -253,8 +255,9 @@ impl Partition {
             return Err(Error::EmptyBatch);
         };
         let max_bytes = self.batch_bytes_max();
-        if batch.len_bytes() > max_bytes {
-            return Err(Error::BatchTooLarge { bytes: batch.len_bytes(), max_bytes });
+        let bytes = batch.bytes().len();
+        if bytes > max_bytes {
+            return Err(Error::BatchTooLarge { bytes, max_bytes });
         }
         self.check_times(oldest, newest)
     }
@@ -268,10 +271,9 @@ impl Partition {
 
     /// Whether records with these timestamps are taken now.
     pub(crate) fn check_times(&self, oldest: Timestamp, newest: Timestamp) -> Result<()> {
-        let now_ms = self.now();
+        let (now_ms, options) = (self.now(), self.options());
         let refuse =
             |timestamp, limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
-        let options = self.options();
         let (ahead, behind) = (options.timestamp_after_max_ms, options.timestamp_before_max_ms);
         if newest.saturating_sub(now_ms) > ahead {
             return refuse(newest, ahead);
@@ -286,7 +288,7 @@ impl Partition {
     fn sync_before_roll(&self, batch: &BatchBuilder) -> Result<()> {
         let size = self.segments.read().last().map_or(0, |active| active.size());
         let full = u64::from(self.options().segment.segment_bytes);
-        let added = u64::try_from(batch.len_bytes()).unwrap_or(u64::MAX);
+        let added = u64::try_from(batch.bytes().len()).unwrap_or(u64::MAX);
         if size.saturating_add(added) > full && self.damage.is_none() {
             self.sync_to(self.log_end())?;
         }

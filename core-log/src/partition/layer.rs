@@ -29,7 +29,7 @@ use super::retention::RetentionPolicy;
 use super::{FetchBound, Fetched, Partition, PartitionOffsets, PartitionOptions, Promise, Shared};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::format::{BatchBuilder, EndTransactionMarker};
+use crate::format::{BatchBuilder, CompressionType, EndTransactionMarker};
 use crate::ids::{
     Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName, TopicPartition,
 };
@@ -118,6 +118,7 @@ impl PartitionLayer {
                     retention_bytes: options.retention_bytes,
                 },
                 max_batch_bytes: 1_048_588,
+                compression: CompressionType::Producer,
                 timestamp_before_max_ms: options.timestamp_before_max_ms,
                 timestamp_after_max_ms: options.timestamp_after_max_ms,
             },
@@ -140,6 +141,7 @@ impl PartitionLayer {
     ///
     /// The partition's refusals.
     pub fn append(&self, batch: &mut BatchBuilder, claim: &BatchClaim) -> Result<Appended> {
+        batch.pack(batch.compression())?;
         self.partition.validate(batch)?;
         let claim = Claim {
             producer_id: claim.producer_id,

@@ -50,6 +50,11 @@ impl LeaderEpochs {
         }
     }
 
+    /// All epochs and where they start, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, Offset)> + '_ {
+        self.starts.iter().copied()
+    }
+
     /// The file's text.
     pub(crate) fn to_text(&self) -> String {
         let mut text = format!("0\n{}\n", self.starts.len());

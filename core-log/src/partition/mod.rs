@@ -48,6 +48,7 @@ pub use fetch::{FetchBound, Fetched, PartitionOffsets};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::format::CompressionType;
 use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 use crate::segment::{Damage, Place, Segment, SegmentOptions, SegmentWriter};
 use crate::storage::Storage;
@@ -79,6 +80,7 @@ pub(crate) struct PartitionOptions {
     pub(crate) segment: SegmentOptions,
     pub(crate) retention: RetentionPolicy,
     pub(crate) max_batch_bytes: u32,
+    pub(crate) compression: CompressionType,
     pub(crate) timestamp_before_max_ms: i64,
     pub(crate) timestamp_after_max_ms: i64,
 }

@@ -32,10 +32,9 @@ use super::producer_state::{Claim, ProducerState};
 use super::promises::Promises;
 use super::sync_group::SyncGroup;
 use super::text_file::{self, Text};
-use super::trim::LOG_START_FILE;
+use super::trim::{LOG_START_FILE, log_start_text, parse_log_start};
 use super::{Partition, PartitionOptions, Shared, Writer, snapshot};
 use crate::error::{Error, Result};
-use crate::format::header::BASE_OFFSET_MAX;
 use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
 use crate::ids::{Offset, Timestamp, TopicPartition};
 use crate::segment::{
@@ -136,7 +135,7 @@ fn missing(dir: &Path, base_offset: Offset, why: &str) -> Damage {
 fn create_positions(shared: &Shared, request: &OpenRequest) -> Result<()> {
     let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
     for (name, text) in [
-        (LOG_START_FILE, text_file::sealed("0\n")),
+        (LOG_START_FILE, text_file::sealed(&log_start_text(&request.place, 0))),
         (leader_epochs::FILE_NAME, LeaderEpochs::default().to_text()),
     ] {
         let path = dir.join(name);
@@ -148,13 +147,13 @@ fn create_positions(shared: &Shared, request: &OpenRequest) -> Result<()> {
 }
 
 /// Whether a file is one of those that a partition has before its first segment, as it was made then.
-pub(crate) fn is_made_first(storage: &dyn Storage, dir: &Path, name: &str) -> Result<bool> {
+pub(crate) fn is_made_first(storage: &dyn Storage, place: &Place, name: &str) -> Result<bool> {
     let is_made_with = |text: &str| {
-        let bytes = text_file::read_bytes(storage, &dir.join(name))?;
+        let bytes = text_file::read_bytes(storage, &place.dir.join(name))?;
         Ok(bytes.is_some_and(|bytes| text.as_bytes().starts_with(&bytes)))
     };
     match name {
-        LOG_START_FILE => is_made_with(&text_file::sealed("0\n")),
+        LOG_START_FILE => is_made_with(&text_file::sealed(&log_start_text(place, 0))),
         leader_epochs::FILE_NAME => is_made_with(&LeaderEpochs::default().to_text()),
         _ => Ok(false),
     }
@@ -164,9 +163,7 @@ pub(crate) fn is_made_first(storage: &dyn Storage, dir: &Path, name: &str) -> Re
 fn read_log_start(shared: &Shared, request: &OpenRequest) -> Result<Option<Offset>> {
     let path = request.place.dir.join(LOG_START_FILE);
     let stored = match text_file::read(shared.storage.as_ref(), &path)? {
-        Text::Proven(text) => {
-            text.trim_end().parse().ok().filter(|start| (0..=BASE_OFFSET_MAX).contains(start))
-        }
+        Text::Proven(text) => parse_log_start(&request.place, &text),
         // Only who brings files that this log did not write has none.
         Text::Missing if request.is_new => Some(0),
         Text::Missing | Text::Damaged => None,

@@ -33,7 +33,7 @@ use crate::storage::Storage;
 const VERSION: i16 = 1;
 const CHECKED_FROM: usize = 6;
 const ENTRY_LEN: usize = 46;
-const SUFFIX: &str = ".snapshot";
+pub(crate) const SUFFIX: &str = ".snapshot";
 
 /// The file for a segment's base offset.
 pub(crate) fn path(dir: &Path, base_offset: Offset) -> PathBuf {
@@ -87,7 +87,8 @@ fn encode(state: &ProducerState) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<ProducerState> {
+/// The producers, or `None` when the bytes are no snapshot.
+pub(crate) fn decode(bytes: &[u8]) -> Option<ProducerState> {
     let (mut head, mut body) = bytes.split_at_checked(CHECKED_FROM)?;
     if head.get_i16() != VERSION || head.get_u32() != crc32c::crc32c(body) || body.len() < 4 {
         return None;

@@ -88,7 +88,8 @@ pub(crate) fn read(storage: &dyn Storage, path: &Path) -> Result<Text> {
     Ok(prove(&bytes).map_or(Text::Damaged, |text| Text::Proven(text.to_owned())))
 }
 
-fn prove(bytes: &[u8]) -> Option<&str> {
+/// The text in front of the last line, if that proves it.
+pub(crate) fn prove(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     let body_len = text.strip_suffix('\n')?.rfind('\n').map_or(0, |at| at + 1);
     let (body, last) = text.split_at(body_len);

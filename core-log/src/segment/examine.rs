@@ -60,6 +60,8 @@ pub struct Examined {
     pub batches: u64,
     /// Where the last offset ends that the seal speaks of.
     pub sealed_end: Option<Offset>,
+    /// How many bytes the seal speaks of.
+    pub sealed_bytes: Option<u64>,
     /// Files beside it that are missing or wrong, and why. They can be made again.
     pub beside: Vec<(PathBuf, String)>,
     /// The aborted transactions, where the seal proves them.
@@ -143,6 +145,7 @@ pub fn examine<'a>(
             stretches: Vec::new(),
             batches: 0,
             sealed_end: None,
+            sealed_bytes: None,
             beside: Vec::new(),
             aborted: None,
             is_another: false,
@@ -346,7 +349,7 @@ impl Files<'_> {
                 }
             }
         }
-        found.sealed_end = Some(seal.end_offset);
+        (found.sealed_end, found.sealed_bytes) = (Some(seal.end_offset), Some(seal.log_len));
         found.is_another =
             is_whole && found.bytes() == seal.log_len && digest != seal.headers_digest;
         found.beside = beside;

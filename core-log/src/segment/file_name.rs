@@ -18,7 +18,7 @@ use crate::ids::Offset;
 
 /// The kinds of files that a segment has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Log,
     OffsetIndex,
     TimeIndex,
@@ -29,6 +29,17 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) const ALL: [Self; 5] =
         [Self::Log, Self::OffsetIndex, Self::TimeIndex, Self::TxnIndex, Self::Seal];
+
+    /// What the name of a file says it is; for names that have a base offset.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let (_, suffix) = name.split_once('.')?;
+        Self::ALL.into_iter().find(|kind| kind.suffix() == suffix)
+    }
+
+    /// The name of the file of this kind.
+    pub(crate) fn file_name(self, base_offset: Offset) -> String {
+        format!("{base_offset:020}.{}", self.suffix())
+    }
 
     fn suffix(self) -> &'static str {
         match self {
@@ -43,7 +54,7 @@ impl Kind {
 
 /// The file of this kind.
 pub(super) fn path(dir: &Path, base_offset: Offset, kind: Kind) -> PathBuf {
-    dir.join(format!("{base_offset:020}.{}", kind.suffix()))
+    dir.join(kind.file_name(base_offset))
 }
 
 /// Where recovery moves what it cuts; `attempt` tells apart cuts at the same position.
@@ -60,7 +71,7 @@ pub(super) fn base_offset_of_log(name: &str) -> Option<Offset> {
 }
 
 /// The base offset of any of a segment's files, `None` for every other name.
-pub(super) fn base_offset(name: &str) -> Option<Offset> {
+pub(crate) fn base_offset(name: &str) -> Option<Offset> {
     let (digits, suffix) = name.split_once('.')?;
     let is_number = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
     let is_ours = Kind::ALL.iter().any(|kind| kind.suffix() == suffix);

@@ -21,16 +21,16 @@
 
 mod examine;
 mod file_name;
-mod offset_index;
+pub(crate) mod offset_index;
 mod read;
 mod recovery;
 mod seal;
 mod sealed;
 #[cfg(test)]
 mod tests;
-mod time_index;
+pub(crate) mod time_index;
 mod tracker;
-mod txn_index;
+pub(crate) mod txn_index;
 mod walk;
 mod writer;
 
@@ -53,6 +53,15 @@ use crate::error::{Error, Result};
 use crate::format::{BatchHeader, EndTransactionMarker};
 use crate::ids::{Offset, Timestamp, TopicName};
 use crate::storage::{File, Storage};
+
+/// The layouts of a segment's files, for what reads them without a segment.
+pub(crate) mod layout {
+    pub(crate) use super::file_name::{Kind, base_offset};
+    pub(crate) use super::offset_index::OffsetEntry;
+    pub(crate) use super::seal::{FileDigest, Seal};
+    pub(crate) use super::walk::{Step, Walk};
+    pub(crate) use super::{offset_index, time_index, txn_index};
+}
 
 /// Which partition a segment belongs to, and where its files are.
 #[derive(Clone, Debug, PartialEq, Eq)]

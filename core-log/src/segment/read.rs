@@ -135,7 +135,7 @@ impl Segment {
     /// # Errors
     ///
     /// * [`Error::Damaged`]: a batch on the way is not what it should be. Recourse: Fatal; repair.
-    /// * [`Error::CompressionUnsupported`]: the record is in a compressed batch.
+    /// * [`Error::Decode`]: the records of a batch on the way cannot be read. Recourse: Fatal.
     /// * [`Error::Io`]: the file cannot be read. Recourse: Fatal.
     pub fn offset_for_time(
         &self,

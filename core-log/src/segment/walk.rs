@@ -22,7 +22,7 @@ pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// What is wrong with the bytes at some position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadBatch {
+pub(crate) enum BadBatch {
     #[error(transparent)]
     Malformed(#[from] DecodeError),
     #[error("the batch begins at offset {found}, {expected} is next")]
@@ -33,12 +33,12 @@ pub(super) enum BadBatch {
 
 /// One step: a good batch, or what is wrong with the next one.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Batch { position: u64, header: BatchHeader, header_bytes: [u8; HEADER_LEN] },
     Bad(BadBatch),
 }
 
-pub(super) struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     file: &'a dyn File,
     end: u64,
     position: u64,
@@ -50,22 +50,22 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Walks from the batch at `position`, which begins at offset `expected`, to `end`.
-    pub(super) fn new(file: &'a dyn File, position: u64, expected: Offset, end: u64) -> Self {
+    pub(crate) fn new(file: &'a dyn File, position: u64, expected: Offset, end: u64) -> Self {
         Self { file, end, position, expected, window: Vec::new(), window_start: 0, large: false }
     }
 
     /// Where the next batch begins.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// The offset that the next batch begins with.
-    pub(super) fn expected(&self) -> Offset {
+    pub(crate) fn expected(&self) -> Offset {
         self.expected
     }
 
     /// The next batch; `None` exactly at the end. After a bad one the walk stays where it is.
-    pub(super) fn step(&mut self) -> io::Result<Option<Step>> {
+    pub(crate) fn step(&mut self) -> io::Result<Option<Step>> {
         let available = self.end.saturating_sub(self.position);
         if available == 0 {
             return Ok(None);

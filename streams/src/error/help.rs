@@ -122,10 +122,10 @@ fn log_help(error: &core_log::Error) -> Vec<String> {
             &["nothing was changed; choose an empty or a new directory: STREAMS_LOG=./data2"]
         }
         Log::DirectoryLocked { .. } => &["stop it, or use another directory: STREAMS_LOG=./data2"],
-        Log::CompressionUnsupported { .. }
-        | Log::Decode(core_log::DecodeError::CompressionUnsupported { .. }) => {
-            &["write the topic without compression"]
-        }
+        Log::Decode(
+            core_log::DecodeError::Decompress { .. }
+            | core_log::DecodeError::DecompressedTooLarge { .. },
+        ) => &["write such records in smaller batches, or without compression"],
         Log::DirectoryMissing { .. } => PATH_HELP,
         Log::Damaged { .. } => {
             &["nothing was cut or skipped; restore the file from a backup, or read up to it"]
