@@ -3,8 +3,9 @@
 //! Why step by step: a crash may come in between, and the next plan begins with what it finds.
 //!
 //! ```text
-//!   bad bytes -> quarantine, synced -> good bytes, markers and fillers -> NAME.repair, synced
-//!     -> renamed to NAME, synced -> the seal goes; it and the indexes are made again by the next start
+//!   bad bytes -> quarantine, synced -> the seal is set aside -> good bytes, markers and fillers
+//!     -> NAME.repair, synced -> renamed to NAME, synced -> the seal goes
+//!   the next start makes seal and indexes again
 //! ```
 //!
 //! Invariants
@@ -137,7 +138,12 @@ fn take_out(
         file.sync().map_err(|e| Error::io(&aside, "sync", e))?;
         kept.push(aside);
     }
-    // Must be BEFORE the file is replaced: the copies are durable.
+    let seal = dir.join(format!("{:020}.seal", segment.base_offset));
+    let aside = dir.join(format!("{:020}.seal.repair", segment.base_offset));
+    if storage.exists(&seal).map_err(|e| Error::io(&seal, "look for", e))? {
+        storage.rename(&seal, &aside).map_err(|e| Error::io(&seal, "rename", e))?;
+    }
+    // Must be BEFORE the file is replaced: the copies are durable, and no seal speaks of another file.
     storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))?;
     let len = log.len().map_err(read)?;
     replace(storage, path, |file| {
@@ -150,16 +156,19 @@ fn take_out(
         copy(&*log, from, len - from, file, &mut to)
     })?;
     // Must be AFTER the file is replaced: with the seal goes what is known of markers that are lost.
-    remove_seal(storage, place, segment.base_offset)
+    remove(storage, dir, &aside)
 }
 
 /// A seal that speaks of another file is made again by the next start.
 fn remove_seal(storage: &dyn Storage, place: &Place, base_offset: Offset) -> Result<()> {
-    let seal = place.dir.join(format!("{base_offset:020}.seal"));
-    if storage.exists(&seal).map_err(|e| Error::io(&seal, "look for", e))? {
-        storage.remove_file(&seal).map_err(|e| Error::io(&seal, "remove", e))?;
+    remove(storage, &place.dir, &place.dir.join(format!("{base_offset:020}.seal")))
+}
+
+fn remove(storage: &dyn Storage, dir: &Path, path: &Path) -> Result<()> {
+    if storage.exists(path).map_err(|e| Error::io(path, "look for", e))? {
+        storage.remove_file(path).map_err(|e| Error::io(path, "remove", e))?;
     }
-    storage.sync_dir(&place.dir).map_err(|e| Error::io(&place.dir, "sync", e))
+    storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))
 }
 
 /// A segment that is missing: of batches without records.
@@ -174,6 +183,8 @@ fn make(storage: &dyn Storage, place: &Place, fill: &Fill) -> Result<()> {
             doubts: if first == fill.first { fill.doubts.clone() } else { Vec::new() },
             ..*fill
         };
+        // One that outlived its file speaks of another.
+        remove_seal(storage, place, first)?;
         replace(storage, &path, |file| put(file, &piece.batches(), &mut 0))?;
         first = next;
     }

@@ -38,6 +38,8 @@ pub(super) struct PartitionLook {
     /// What the file says; `None` when it cannot be believed.
     pub(super) log_start: Option<Offset>,
     pub(super) segments: Vec<Examined>,
+    /// Below this offset batches may be missing: compaction took them.
+    pub(super) gaps_below: Offset,
     /// What is wrong with files that can be made again.
     pub(super) findings: Vec<Finding>,
     pub(super) replay: Replay,
@@ -77,6 +79,7 @@ pub(super) struct Replay {
     pub(super) commit_claim: i32,
     pub(super) leader_epoch: i32,
     pub(super) batches: u64,
+    gaps_below: Offset,
     next_offset: Option<Offset>,
     /// Transactions that are open at the end, behind a hole or at one.
     at_end: Vec<Doubt>,
@@ -88,7 +91,8 @@ impl Replay {
     fn visit(&mut self, header: &BatchHeader, marker: Option<EndTransactionMarker>) {
         self.batches += 1;
         self.leader_epoch = self.leader_epoch.max(header.leader_epoch);
-        if let Some(hole) = self.next_offset.filter(|next| *next < header.base_offset) {
+        let is_hole = |next: &Offset| *next < header.base_offset && *next >= self.gaps_below;
+        if let Some(hole) = self.next_offset.filter(is_hole) {
             for (id, ..) in self.producers.open() {
                 self.open_at_hole.entry(id).or_insert(hole);
             }
@@ -209,6 +213,7 @@ pub(super) fn look(
         has_directory: true,
         log_start: None,
         segments: Vec::new(),
+        gaps_below: Offset::MIN,
         findings: Vec::new(),
         replay: Replay { producer_id_max: -1, ..Replay::default() },
         place,
@@ -221,12 +226,14 @@ pub(super) fn look(
     look.read_positions(storage)?;
     let bases = Segment::list(storage, &look.place)?;
     let log_start = look.log_start.unwrap_or(0);
+    let gaps_below = read_gaps_below(storage, &dir)?;
+    (look.gaps_below, look.replay.gaps_below) = (gaps_below, gaps_below);
     // Those in front lie below the log start: a removal that did not finish.
     let gone = bases.windows(2).take_while(|pair| pair[1] <= log_start).count();
     for (index, base_offset) in bases.iter().enumerate().skip(gone) {
         look.compare_snapshot(storage, *base_offset)?;
         let next_base = bases.get(index + 1).copied();
-        let what = Examination { base_offset: *base_offset, next_base, gaps_below: Offset::MIN };
+        let what = Examination { base_offset: *base_offset, next_base, gaps_below };
         let replay = &mut look.replay;
         let examined = examine(storage, &look.place, what, &mut |header, marker| {
             replay.visit(header, marker);
@@ -245,6 +252,19 @@ pub(super) fn look(
     }
     look.note_kept(storage)?;
     Ok(look)
+}
+
+/// Where compaction has been, as its checkpoint says; everywhere, when it cannot be believed.
+fn read_gaps_below(storage: &dyn Storage, dir: &Path) -> Result<Offset> {
+    let text = text_file::read(storage, &dir.join("cleaner-offset-checkpoint"))?;
+    Ok(match text {
+        Text::Missing => Offset::MIN,
+        Text::Damaged => Offset::MAX,
+        Text::Proven(text) => {
+            let line = text.lines().find_map(|line| line.strip_prefix("gaps-below "));
+            line.and_then(|offset| offset.parse().ok()).unwrap_or(Offset::MAX)
+        }
+    })
 }
 
 fn rebuildable(path: &Path, reason: &str) -> Finding {

@@ -255,7 +255,9 @@ impl PartitionLook {
             }
             let is_good = segment.stretches.last().is_none_or(|last| last.bad.is_none());
             let ends = segment.end_offset();
-            if !is_good || ends >= end {
+            let is_sealed_here = segment.sealed_end.is_none_or(|sealed| sealed <= ends);
+            let may_gap = next_base.is_some() && ends < self.gaps_below && is_sealed_here;
+            if !is_good || ends >= end || may_gap {
                 continue;
             }
             if next_base.is_some() && segment.sealed_end == Some(ends) {

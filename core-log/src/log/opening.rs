@@ -158,8 +158,11 @@ pub(super) fn request(
 fn partition_report(topic: &Topic, opened: &Opened) -> Option<PartitionRecovery> {
     let Opened { partition, tail, .. } = opened;
     let damage = partition.damage().map(|damage| partition.place().damaged(damage).to_string());
-    let is_noteworthy =
-        tail.cut_bytes > 0 || tail.rewritten_bytes > 0 || damage.is_some() || opened.log_start_lost;
+    let is_noteworthy = tail.cut_bytes > 0
+        || tail.rewritten_bytes > 0
+        || damage.is_some()
+        || opened.log_start_lost
+        || tail.differs_from_seal;
     is_noteworthy.then(|| PartitionRecovery {
         topic: topic.name().clone(),
         partition: partition.id().partition,
@@ -169,5 +172,6 @@ fn partition_report(topic: &Topic, opened: &Opened) -> Option<PartitionRecovery>
         quarantine_path: tail.quarantine_path.clone(),
         damage,
         log_start_lost: opened.log_start_lost,
+        differs_from_seal: tail.differs_from_seal,
     })
 }

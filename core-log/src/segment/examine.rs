@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::file_name::Kind;
 use super::offset_index::{self, OffsetEntry};
-use super::seal::{FileDigest, SEAL_LEN, Seal};
+use super::seal::{FileDigest, Seal};
 use super::walk::verify_checksum;
 use super::{AbortedTransaction, Place, Visitor, txn_index};
 use crate::error::{Error, Result};
@@ -107,6 +107,9 @@ struct Examiner<'a> {
     next_entry: Option<OffsetEntry>,
     index_is_wrong: bool,
     digest: u32,
+    seal: Option<Seal>,
+    /// The headers up to where the seal speaks of them are those that were sealed.
+    is_as_sealed: bool,
     found: Examined,
 }
 
@@ -127,6 +130,8 @@ pub fn examine<'a>(
     let files = Files { storage, place, base_offset: what.base_offset };
     let index = files.read(Kind::OffsetIndex)?;
     let entries = index.as_deref().map(offset_index::decode).unwrap_or_default();
+    let seal_bytes = files.seal()?;
+    let seal = seal_bytes.as_deref().and_then(Seal::decode).filter(|s| s.fits(what.base_offset));
     let mut examiner = Examiner {
         log,
         path: path.clone(),
@@ -139,6 +144,8 @@ pub fn examine<'a>(
         next_entry: None,
         index_is_wrong: false,
         digest: 0,
+        seal,
+        is_as_sealed: seal.is_some_and(|seal| seal.log_len == 0),
         found: Examined {
             base_offset: what.base_offset,
             path,
@@ -153,9 +160,19 @@ pub fn examine<'a>(
     };
     examiner.next_entry = examiner.index.next();
     examiner.read()?;
-    let Examiner { mut found, index_is_wrong, next_entry, digest, .. } = examiner;
+    let Examiner { mut found, index_is_wrong, next_entry, is_as_sealed, .. } = examiner;
     let has_wrong_index = index_is_wrong || next_entry.is_some();
-    files.compare(&mut found, index.as_deref(), has_wrong_index, digest)?;
+    let is_whole = found.stretches.iter().all(|stretch| stretch.bad.is_none());
+    files.compare(&mut found, index.as_deref(), has_wrong_index && is_whole, seal)?;
+    if seal.is_none() && seal_bytes.is_some() {
+        let path = place.path(what.base_offset, Kind::Seal);
+        found.beside.push((path, "its checksum does not fit".to_owned()));
+    }
+    let speaks_of_this = seal.is_some_and(|seal| match what.next_base {
+        Some(_) => seal.log_len == found.bytes(),
+        None => seal.log_len <= found.bytes(),
+    });
+    found.is_another = is_whole && speaks_of_this && !is_as_sealed;
     Ok(found)
 }
 
@@ -267,6 +284,9 @@ impl Examiner<'_> {
             None
         };
         self.digest = crc32c::crc32c_append(self.digest, &bytes[..HEADER_LEN]);
+        let end = at + header.total_len() as u64;
+        self.is_as_sealed |=
+            self.seal.is_some_and(|seal| seal.log_len == end && seal.headers_digest == self.digest);
         self.check_index(at, header);
         (self.visitor)(header, marker);
         self.found.batches += 1;
@@ -309,33 +329,31 @@ impl Files<'_> {
         read_whole(self.storage, &path)
     }
 
+    /// The seal, or the one that a repair has set aside.
+    fn seal(&self) -> Result<Option<Vec<u8>>> {
+        if let Some(bytes) = self.read(Kind::Seal)? {
+            return Ok(Some(bytes));
+        }
+        let path = self.place.path(self.base_offset, Kind::Seal);
+        read_whole(self.storage, Path::new(&format!("{}.repair", path.display())))
+    }
+
     fn compare(
         &self,
         found: &mut Examined,
         index: Option<&[u8]>,
         index_is_wrong: bool,
-        digest: u32,
+        seal: Option<Seal>,
     ) -> Result<()> {
-        let is_whole = found.stretches.iter().all(|stretch| stretch.bad.is_none());
-        let mut beside = Vec::new();
         let mut wrong = |kind: Kind, why: &str| {
-            beside.push((self.place.path(self.base_offset, kind), why.to_owned()));
+            found.beside.push((self.place.path(self.base_offset, kind), why.to_owned()));
         };
-        if index_is_wrong && is_whole {
+        if index_is_wrong {
             wrong(Kind::OffsetIndex, "an entry does not point at the batch that it names");
         }
-        let bytes = self.read(Kind::Seal)?;
-        let seal = bytes.as_ref().filter(|bytes| bytes.len() == SEAL_LEN);
-        let seal = seal.and_then(|bytes| Seal::decode(bytes)).filter(|s| s.fits(self.base_offset));
-        let Some(seal) = seal else {
-            if bytes.is_some() {
-                wrong(Kind::Seal, "its checksum does not fit");
-            }
-            found.beside = beside;
-            return Ok(());
-        };
-        let has_indexes = !speaks_of_a_front(&seal);
+        let Some(seal) = seal else { return Ok(()) };
         let (times, aborted) = (self.read(Kind::TimeIndex)?, self.read(Kind::TxnIndex)?);
+        let has_indexes = !speaks_of_a_front(&seal);
         if has_indexes {
             for (kind, bytes, sealed) in [
                 (Kind::OffsetIndex, index, seal.offset_index),
@@ -343,16 +361,13 @@ impl Files<'_> {
                 (Kind::TxnIndex, aborted.as_deref(), seal.txn_index),
             ] {
                 if !is_digest_of(bytes, sealed) {
-                    let why =
-                        if bytes.is_none() { "it is missing" } else { "it is not what was sealed" };
+                    let is_there = bytes.is_some();
+                    let why = if is_there { "it is not what was sealed" } else { "it is missing" };
                     wrong(kind, why);
                 }
             }
         }
         (found.sealed_end, found.sealed_bytes) = (Some(seal.end_offset), Some(seal.log_len));
-        found.is_another =
-            is_whole && found.bytes() == seal.log_len && digest != seal.headers_digest;
-        found.beside = beside;
         if has_indexes && is_digest_of(aborted.as_deref(), seal.txn_index) {
             found.aborted = txn_index::decode(aborted.as_deref().unwrap_or_default());
         }
