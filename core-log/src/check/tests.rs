@@ -367,12 +367,16 @@ fn damage_every_file(how: &str) {
             let is_another = wrong == Wrong::OtherPartitions
                 && path.extension().is_some_and(|e| e == "log" || e == "seal");
             if is_another {
-                let report = options(&image).verify(DIR).unwrap();
+                let is_sound = options(&image).verify(DIR).unwrap().is_sound();
                 let seal = image.exists(&path.with_extension("seal")).unwrap();
-                if report.is_sound() && seal && path.to_string_lossy().contains("/t-") {
+                // A seal of more bytes than there are in the last segment is made again, as a missing one is.
+                let is_harmless = path.extension().is_some_and(|e| e == "seal");
+                if is_sound && !is_harmless && seal && path.to_string_lossy().contains("/t-") {
                     problems.push(format!("{how} {}: another's goes unnoticed", path.display()));
                 }
-                continue;
+                if !is_sound || !is_harmless {
+                    continue;
+                }
             }
             problems.extend(case("repair", reference.check_repair(&image.kill_image())));
             problems.extend(case("open", reference.check_open(&image, &path)));
