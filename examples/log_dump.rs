@@ -1,14 +1,19 @@
-//! Prints every file of a partition, or of a whole log, and says what is wrong with them.
+//! Prints every file of a partition, or of a whole log, and says what is wrong with them; repairs a log.
 //!
 //! ```text
 //!   cargo run --example log_dump -- DIR                 a partition (data/clicks-0) or a log (data)
 //!   cargo run --example log_dump -- --records DIR       with every record: key, value, headers
+//!   cargo run --example log_dump -- --verify DIR        a log: everything against everything
+//!   cargo run --example log_dump -- --repair DIR        what a repair would do, and what is lost
+//!   cargo run --example log_dump -- --repair --yes DIR  does it
 //! ```
 //!
-//! Nothing is changed, and no lock is taken: of a log that is in use, what is written at this moment
-//! may look torn. Partitions that Kafka wrote can be read as well.
+//! Printing changes nothing and takes no lock: of a log that is in use, what is written at this moment
+//! may look torn. Partitions that Kafka wrote can be read as well. A log that is verified or repaired
+//! must not be in use.
 //!
-//! Exit code: 0 all is well; 1 something is wrong, each with its file and position; 2 the arguments are.
+//! Exit code: 0 all is well; 1 something is wrong, each with its file and position; 2 the arguments are;
+//! 3 there is something to repair, and nobody has said yes.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool that prints")]
 
@@ -17,19 +22,39 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use core_log::Log;
 use core_log::format::{BatchHeader, ControlType, RecordRef};
 use core_log::inspect::{Item, Summary, directory};
 
 const USAGE: &str = "usage: log_dump [--records] DIR
+       log_dump --verify DIR
+       log_dump --repair [--yes] DIR
 
   DIR         the directory of a partition (data/clicks-0), or of a whole log (data)
-  --records   print every record, not only the batches";
+  --records   print every record, not only the batches
+  --verify    read everything in a log, and compare it with everything else
+  --repair    say what a repair of a log would do, and what would be lost
+  --yes       do it";
+
+/// Something to repair, and nobody has said yes.
+const DECISION_NEEDED: u8 = 3;
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Job {
+    #[default]
+    Dump,
+    Verify,
+    Repair,
+}
 
 /// What was asked for.
 #[derive(Debug, Default)]
 struct Arguments {
     dir: PathBuf,
     with_records: bool,
+    job: Job,
+    has_consent: bool,
 }
 
 impl Arguments {
@@ -40,6 +65,9 @@ impl Arguments {
             match word.to_str() {
                 Some("--help" | "-h") => return Ok(None),
                 Some("--records") => arguments.with_records = true,
+                Some("--verify") => arguments.job = Job::Verify,
+                Some("--repair") => arguments.job = Job::Repair,
+                Some("--yes") => arguments.has_consent = true,
                 Some(option) if option.starts_with('-') => {
                     return Err(format!("there is no option {option}"));
                 }
@@ -51,6 +79,9 @@ impl Arguments {
         }
         if arguments.dir.as_os_str().is_empty() {
             return Err("which directory?".to_owned());
+        }
+        if arguments.has_consent && arguments.job != Job::Repair {
+            return Err("--yes goes with --repair".to_owned());
         }
         Ok(Some(arguments))
     }
@@ -68,7 +99,38 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    dump(&arguments)
+    let outcome = match arguments.job {
+        Job::Dump => return dump(&arguments),
+        Job::Verify => verify(&arguments),
+        Job::Repair => repair(&arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("log_dump: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn verify(arguments: &Arguments) -> core_log::Result<ExitCode> {
+    let report = Log::verify(&arguments.dir)?;
+    println!("{report}");
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn repair(arguments: &Arguments) -> core_log::Result<ExitCode> {
+    let plan = Log::plan_repair(&arguments.dir)?;
+    println!("{plan}");
+    if plan.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !arguments.has_consent {
+        println!("Nothing was changed. To do it: log_dump --repair --yes DIR");
+        return Ok(ExitCode::from(DECISION_NEEDED));
+    }
+    for path in plan.execute()? {
+        println!("kept: {}", path.display());
+    }
+    println!("repaired");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn dump(arguments: &Arguments) -> ExitCode {

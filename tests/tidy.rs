@@ -53,6 +53,7 @@ const CORE_LOG: &[(&str, &str)] = &[
     ("transaction", "ids error format partition commit config partitioner topic log producer"),
     ("operators", "ids error partition commit log"),
     ("inspect", "ids error storage format segment partition commit log"),
+    ("check", "ids error clock storage format segment partition commit config topic log owner"),
     (
         "owner",
         "ids error clock storage format segment partition commit config topic log consumer operators",

@@ -11,6 +11,7 @@
 //! time on.
 
 mod admin;
+mod check;
 pub mod clock;
 mod commit;
 mod config;
@@ -46,6 +47,7 @@ pub mod conformance {
     };
 }
 
+pub use check::{Finding, FindingKind, LostRange, RepairAction, RepairPlan, VerifyReport};
 #[cfg(any(test, feature = "memory"))]
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};

@@ -22,6 +22,7 @@ pub(crate) mod answerer;
 pub(crate) mod directory;
 pub(crate) mod engine;
 pub(crate) mod jobs;
+pub(crate) mod opening;
 pub(crate) mod report;
 #[cfg(test)]
 mod tests;

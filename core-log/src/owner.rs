@@ -34,6 +34,7 @@ use std::time::Duration;
 
 pub use client::AttachedLog;
 pub use options::LogOptions;
+pub(crate) use options::Owned;
 
 use crate::commit::OffsetCommit;
 use crate::consumer::FetchSource;

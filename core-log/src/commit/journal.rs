@@ -53,8 +53,8 @@ pub(crate) struct Contents {
     /// The records behind the snapshot.
     pub(crate) records: Vec<(Offset, CommitsRecord)>,
     pub(crate) next_offset: Offset,
-    path: PathBuf,
-    bytes: Vec<u8>,
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
     /// Where the records behind the snapshot begin.
     snapshot_end: usize,
     /// Where the last good record ends.
@@ -243,7 +243,7 @@ const UNCHECKED_BYTES: usize = 17;
 
 /// Why there is no record where one should be.
 #[derive(Debug)]
-enum Bad {
+pub(super) enum Bad {
     /// The bytes are not a batch that was written as a whole.
     Torn(String),
     /// They are, so no power cut explains that they are not the record that is expected: rot in what
@@ -260,7 +260,11 @@ impl Bad {
 }
 
 /// The record that begins at `at`, and its length.
-fn next_record(bytes: &[u8], at: usize, offset: Offset) -> Result<(CommitsRecord, usize), Bad> {
+pub(super) fn next_record(
+    bytes: &[u8],
+    at: usize,
+    offset: Offset,
+) -> Result<(CommitsRecord, usize), Bad> {
     let bytes = &bytes[at..];
     let torn = |bad: DecodeError| Bad::Torn(bad.to_string());
     let whole = |reason: &dyn ToString| Bad::Whole(reason.to_string());

@@ -27,6 +27,7 @@ mod positions;
 mod protocol;
 pub(crate) mod record;
 pub(crate) mod recovery;
+pub(crate) mod salvage;
 mod snapshots;
 pub(crate) mod transactions;
 
@@ -84,6 +85,10 @@ pub enum Broken {
     ReuseProducerIds,
     /// A commit record witnesses what was written as if it had been synced.
     WitnessUnsynced,
+    /// Damage in the commit records is taken for a torn tail, and cut.
+    TakeDamageForTorn,
+    /// Producer ids start where the commit records say, also below one that a partition has seen.
+    ForgetSeenIds,
 }
 
 /// How the protocol runs.

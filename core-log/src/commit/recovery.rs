@@ -132,7 +132,8 @@ pub(crate) fn decide(
     decisions.rolled_back = roll_back(&mut live, log);
     let reserved =
         if settings.makes(Broken::ReuseProducerIds) { 0 } else { loaded.producer_ids_end };
-    let producer_id_next = reserved.max(producer_id_max.saturating_add(1));
+    let seen = if settings.makes(Broken::ForgetSeenIds) { -1 } else { producer_id_max };
+    let producer_id_next = reserved.max(seen.saturating_add(1));
     let synced = journal.next_offset();
     let commits = Commits {
         shared: shared.clone(),

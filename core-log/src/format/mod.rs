@@ -16,6 +16,7 @@ pub mod batch;
 pub mod builder;
 pub mod compression;
 pub mod control;
+pub(crate) mod filler;
 pub mod header;
 #[cfg(test)]
 pub(crate) mod hex;

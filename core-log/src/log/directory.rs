@@ -89,6 +89,12 @@ pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogI
     }
 }
 
+/// Whether a directory holds a log, or what is left of one.
+pub(crate) fn is_log(storage: &dyn Storage, dir: &Path) -> Result<bool> {
+    let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
+    Ok(names.iter().any(|name| [META, TOPICS, COMMITS_DIR].contains(&name.as_str())))
+}
+
 /// The id in `meta.properties`.
 pub(crate) fn parse_meta(path: &Path, text: &str) -> Result<LogId> {
     let value = |key| text.lines().find_map(|line| line.strip_prefix(key));

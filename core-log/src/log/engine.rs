@@ -20,19 +20,21 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::directory::{self, COMMITS_DIR, CleanShutdown};
-use super::report::{EndedTransaction, PartitionRecovery, RecoveryReport};
-use crate::commit::recovery::{self, Decisions, Loaded};
-use crate::commit::{COMMITS, CommitSettings, Commits, CommitsDamage, Directory, sync_all};
+use super::opening::{Before, open_partitions, place, request};
+use super::report::{EndedTransaction, RecoveryReport};
+use crate::commit::recovery::{self, Decisions};
+use crate::commit::{Broken, COMMITS, CommitSettings, Commits, CommitsDamage, Directory, sync_all};
 use crate::config::{LogSettings, TopicSettings};
 use crate::error::{Error, Result};
-use crate::ids::{LogId, Offset, ProducerId, TopicId, TopicName, TopicPartition};
-use crate::partition::recovery::{OpenRequest, Opened, open as open_partition};
+use crate::ids::{LogId, ProducerId, TopicId, TopicName, TopicPartition};
+use crate::partition::recovery::{OpenRequest, open as open_partition};
 use crate::partition::{Partition, Shared, first_files};
-use crate::segment::{Place, WITNESS_LOST};
 use crate::topic::Topic;
 
 /// How many partitions are synced at the same time.
 const PARALLEL_SYNCS: usize = 16;
+/// How many partitions are opened at the same time: mostly this waits for the disk.
+const PARALLEL_OPENS: usize = 8;
 
 /// One life of a log.
 #[derive(Debug)]
@@ -75,13 +77,6 @@ impl Directory for Engine {
     }
 }
 
-/// What the partitions said when they were opened.
-#[derive(Debug)]
-struct Evidence {
-    producer_id_max: i64,
-    commit_claim: i32,
-}
-
 impl Engine {
     /// Opens the log in `dir`, which this process owns, and recovers what must be recovered.
     pub(crate) fn open(shared: Shared, dir: Arc<Path>, settings: LogSettings) -> Result<Self> {
@@ -99,8 +94,10 @@ impl Engine {
             ..RecoveryReport::default()
         };
         let before = Before::of(&loaded, clean, &report);
-        let mut table = Table::default();
-        let evidence = table.open_all(&shared, &dir, topics, &before, &mut report)?;
+        let lanes = if settings.background { PARALLEL_OPENS } else { 1 };
+        let opened = open_partitions(&shared, &dir, &topics, &before, lanes)?;
+        let (evidence, table) = (opened.evidence, Table::new(topics, opened.partitions));
+        report.partitions = opened.report;
         loaded.contents.require_up_to(evidence.commit_claim.into());
         // Must be BEFORE anything is appended. While the commit records are damaged nothing is, and what a
         // clean close witnessed is all that is known.
@@ -113,6 +110,9 @@ impl Engine {
             parallel_syncs: if settings.background { PARALLEL_SYNCS } else { 1 },
             broken: settings.broken,
         };
+        if settings.broken == Some(Broken::TakeDamageForTorn) {
+            loaded.contents.damage = None;
+        }
         let commits = if let Some(damage) = loaded.contents.damage.clone() {
             report.commits_damage = Some(damage.reason.clone());
             Err(CommitsDamage { damage })
@@ -275,7 +275,7 @@ impl Engine {
             let path = place.dir.join(name);
             let len = storage.open_read_only(&path).and_then(|file| file.len());
             let len = len.map_err(|e| Error::io(&path, "read", e))?;
-            Ok(len == 0 || first_files::is_made_first(storage, &place.dir, name)?)
+            Ok(len == 0 || first_files::is_made_first(storage, &place, name)?)
         };
         for name in &names {
             if !holds_nothing(name)? {
@@ -343,40 +343,6 @@ impl Engine {
     }
 }
 
-/// What is known of a partition's state before it is opened.
-#[derive(Debug)]
-pub(super) struct Before {
-    witnesses: BTreeMap<TopicPartition, Offset>,
-    /// The witness of a partition that has none.
-    otherwise: Offset,
-    may_have_lost: bool,
-}
-
-impl Before {
-    fn of(loaded: &Loaded, clean: Option<CleanShutdown>, report: &RecoveryReport) -> Self {
-        let mut witnesses = loaded.witnesses();
-        let is_damaged = loaded.contents.damage.is_some();
-        let otherwise = match clean {
-            // Nobody knows what has been lost with the commit records: nothing may be cut.
-            None if is_damaged => {
-                witnesses.clear();
-                WITNESS_LOST
-            }
-            _ => 0,
-        };
-        for (partition, offset) in clean.into_iter().flat_map(|clean| clean.witnesses) {
-            let known = witnesses.entry(partition).or_insert(0);
-            *known = (*known).max(offset);
-        }
-        let may_have_lost = !is_damaged && !report.was_closed && report.was_rebooted;
-        Self { witnesses, otherwise, may_have_lost }
-    }
-
-    fn witness(&self, partition: TopicPartition) -> Offset {
-        self.witnesses.get(&partition).copied().unwrap_or(self.otherwise)
-    }
-}
-
 fn open_or_create(shared: &Shared, dir: &Path, boot_id: &str, create: bool) -> Result<LogId> {
     let storage = shared.storage.as_ref();
     if let Some(id) = directory::read_meta(storage, dir)? {
@@ -397,60 +363,13 @@ fn open_or_create(shared: &Shared, dir: &Path, boot_id: &str, create: bool) -> R
     Ok(id)
 }
 
-fn place(dir: &Path, topic: &Topic, partition: u32) -> Place {
-    Place {
-        dir: directory::partition_dir(dir, topic.name(), partition),
-        topic: topic.name().clone(),
-        partition,
-    }
-}
-
-fn request(
-    dir: &Path,
-    topic: &Topic,
-    partition: u32,
-    witness: Offset,
-    may_have_lost: bool,
-) -> OpenRequest {
-    OpenRequest {
-        id: topic.partition(partition),
-        place: Arc::new(place(dir, topic, partition)),
-        options: topic.settings().partition_options(),
-        witness,
-        may_have_lost,
-        is_new: false,
-        adopted_below: usize::try_from(partition)
-            .ok()
-            .and_then(|index| topic.adopted_below().get(index).copied())
-            .unwrap_or(0),
-    }
-}
-
 impl Table {
-    fn open_all(
-        &mut self,
-        shared: &Shared,
-        dir: &Path,
-        topics: Vec<Topic>,
-        before: &Before,
-        report: &mut RecoveryReport,
-    ) -> Result<Evidence> {
-        let mut evidence = Evidence { producer_id_max: -1, commit_claim: 0 };
-        for topic in topics {
-            let mut partitions = Vec::new();
-            for partition in 0..topic.partitions() {
-                let witness = before.witness(topic.partition(partition));
-                let request = request(dir, &topic, partition, witness, before.may_have_lost);
-                let opened = open_partition(shared, request)?;
-                evidence.producer_id_max = evidence.producer_id_max.max(opened.producer_id_max);
-                evidence.commit_claim = evidence.commit_claim.max(opened.commit_claim);
-                report.partitions.extend(partition_report(&topic, &opened));
-                partitions.push(Arc::new(opened.partition));
-            }
-            self.partitions.insert(topic.id(), partitions);
-            self.topics.insert(topic.name().clone(), topic);
+    fn new(topics: Vec<Topic>, partitions: Vec<Vec<Arc<Partition>>>) -> Self {
+        let ids: Vec<TopicId> = topics.iter().map(Topic::id).collect();
+        Self {
+            topics: topics.into_iter().map(|topic| (topic.name().clone(), topic)).collect(),
+            partitions: ids.into_iter().zip(partitions).collect(),
         }
-        Ok(evidence)
     }
 
     fn report(&self, report: &mut RecoveryReport, decisions: Decisions) {
@@ -468,24 +387,6 @@ impl Table {
         report.aborted = ended(decisions.aborted);
         report.rolled_back = decisions.rolled_back;
     }
-}
-
-/// What happened to a partition, if anything did.
-fn partition_report(topic: &Topic, opened: &Opened) -> Option<PartitionRecovery> {
-    let Opened { partition, tail, .. } = opened;
-    let damage = partition.damage().map(|damage| partition.place().damaged(damage).to_string());
-    let is_noteworthy =
-        tail.cut_bytes > 0 || tail.rewritten_bytes > 0 || damage.is_some() || opened.log_start_lost;
-    is_noteworthy.then(|| PartitionRecovery {
-        topic: topic.name().clone(),
-        partition: partition.id().partition,
-        log_end_offset: partition.log_end(),
-        cut_bytes: tail.cut_bytes,
-        rewritten_bytes: tail.rewritten_bytes,
-        quarantine_path: tail.quarantine_path.clone(),
-        damage,
-        log_start_lost: opened.log_start_lost,
-    })
 }
 
 #[cfg(test)]

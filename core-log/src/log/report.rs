@@ -29,6 +29,9 @@ pub struct PartitionRecovery {
     /// Whether the file that says where the log starts is damaged: records that were deleted, and whose
     /// segment is still there, are back.
     pub log_start_lost: bool,
+    /// Whether the batches of the last segment are good, and not those that its seal speaks of: they may
+    /// be another partition's.
+    pub differs_from_seal: bool,
 }
 
 /// A transaction that recovery ended in one partition.
@@ -106,6 +109,12 @@ impl fmt::Display for RecoveryReport {
             }
             if partition.log_start_lost {
                 writeln!(f, "{name}: its log start is lost, deleted records may be back")?;
+            }
+            if partition.differs_from_seal {
+                writeln!(
+                    f,
+                    "{name}: its last segment is not the one that was sealed; it is taken as it is"
+                )?;
             }
             if partition.rewritten_bytes > 0 {
                 writeln!(f, "{name}: wrote {} bytes again", partition.rewritten_bytes)?;

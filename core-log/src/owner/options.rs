@@ -5,6 +5,7 @@
 //! Invariants
 //! * Until the lock is taken nothing in a directory that exists is changed.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,6 +165,34 @@ impl LogOptions {
             inner.run_in_background(socket.into_iter().map(|server| Box::new(server) as _));
         }
         Ok(Log { inner })
+    }
+}
+
+/// A log directory that nobody else has open, and nothing of it is opened.
+pub(crate) struct Owned {
+    pub(crate) dir: Arc<Path>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    _guard: LockGuard,
+}
+
+impl fmt::Debug for Owned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owned").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl LogOptions {
+    /// Takes the lock of a directory that holds a log, and opens nothing.
+    pub(crate) fn own(self, dir: &Path) -> Result<Owned> {
+        let storage = self.storage.unwrap_or_else(|| Arc::new(DiskStorage::new()));
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let is_there = storage.exists(dir).map_err(|e| Error::io(dir, "look for", e))?;
+        if !is_there || !directory::is_log(storage.as_ref(), dir)? {
+            return Err(Error::DirectoryMissing { path: dir.to_owned() });
+        }
+        let guard = lock(storage.as_ref(), clock.as_ref(), dir, self.lock_timeout)?;
+        Ok(Owned { dir: Arc::from(dir), storage, clock, _guard: guard })
     }
 }
 

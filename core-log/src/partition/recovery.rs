@@ -33,11 +33,10 @@ use super::producer_state::{Claim, ProducerState};
 use super::promises::Promises;
 use super::sync_group::SyncGroup;
 use super::text_file::{self, Text};
-use super::trim::LOG_START_FILE;
+use super::trim::{LOG_START_FILE, parse_log_start};
 use super::upkeep::Upkeep;
 use super::{Partition, PartitionOptions, Shared, Writer, snapshot};
 use crate::error::{Error, Result};
-use crate::format::header::BASE_OFFSET_MAX;
 use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
 use crate::ids::{Offset, Timestamp, TopicPartition};
 use crate::segment::cleaned;
@@ -97,7 +96,7 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     cleaned::settle(storage, &request.place)?;
     let mut bases = Segment::list(storage.as_ref(), &request.place)?;
     if request.is_new && bases.is_empty() {
-        first_files::create(shared.storage.as_ref(), dir)?;
+        first_files::create(shared.storage.as_ref(), &request.place)?;
     }
     let stored = read_log_start(shared, &request)?;
     // A start that cannot be read is where the files begin.
@@ -146,9 +145,7 @@ fn missing(dir: &Path, base_offset: Offset, why: &str) -> Damage {
 fn read_log_start(shared: &Shared, request: &OpenRequest) -> Result<Option<Offset>> {
     let path = request.place.dir.join(LOG_START_FILE);
     let stored = match text_file::read(shared.storage.as_ref(), &path)? {
-        Text::Proven(text) => {
-            text.trim_end().parse().ok().filter(|start| (0..=BASE_OFFSET_MAX).contains(start))
-        }
+        Text::Proven(text) => parse_log_start(&request.place, &text),
         // Only who brings files that this log did not write has none.
         Text::Missing if request.is_new => Some(0),
         Text::Missing | Text::Damaged => None,

@@ -69,6 +69,19 @@ pub(crate) fn replace(storage: &dyn Storage, dir: &Path, name: &str, bytes: &[u8
     storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))
 }
 
+/// A name in `dir` that no file has, for bytes of the file `stem` that are kept aside.
+pub(crate) fn unused(storage: &dyn Storage, dir: &Path, stem: &str) -> Result<String> {
+    let mut attempt = 0;
+    loop {
+        let name = format!("{stem}.{attempt}.quarantine");
+        let path = dir.join(&name);
+        if !storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
+            return Ok(name);
+        }
+        attempt += 1;
+    }
+}
+
 /// Reads a file and checks its last line.
 pub(crate) fn read(storage: &dyn Storage, path: &Path) -> Result<Text> {
     let Some(bytes) = read_bytes(storage, path)? else { return Ok(Text::Missing) };

@@ -21,10 +21,11 @@ use std::sync::atomic::Ordering;
 use super::retention::{SegmentSummary, plan, whole_segments_below};
 use super::{Partition, snapshot, text_file};
 use crate::error::{Error, Result};
+use crate::format::header::BASE_OFFSET_MAX;
 use crate::ids::{Offset, Timestamp};
-use crate::segment::Segment;
+use crate::segment::{Place, Segment};
 
-/// The file that keeps the log start offset.
+/// The file that keeps the log start offset: it, and the partition whose it is.
 pub(crate) const LOG_START_FILE: &str = "log-start-offset";
 
 /// When the files of segments go that are given up.
@@ -34,6 +35,18 @@ enum Removal {
     Now,
     /// After a while: somebody may be reading them.
     Later,
+}
+
+/// What the file says, in front of its checksum.
+pub(crate) fn log_start_text(place: &Place, log_start: Offset) -> String {
+    format!("{log_start} {}-{}\n", place.topic, place.partition)
+}
+
+/// Where a partition starts by its file's text; `None` when that is another partition's, or none.
+pub(crate) fn parse_log_start(place: &Place, text: &str) -> Option<Offset> {
+    let (log_start, _name) = text.split_once(' ')?;
+    let log_start = log_start.parse().ok().filter(|at| (0..=BASE_OFFSET_MAX).contains(at))?;
+    (log_start_text(place, log_start) == text).then_some(log_start)
 }
 
 impl Partition {
@@ -120,8 +133,12 @@ impl Partition {
         self.shared.health.check()?;
         self.sync_to(to)?;
         let storage = self.shared.storage.as_ref();
-        let written =
-            text_file::write(storage, &self.place.dir, LOG_START_FILE, &format!("{to}\n"));
+        let written = text_file::write(
+            storage,
+            &self.place.dir,
+            LOG_START_FILE,
+            &log_start_text(&self.place, to),
+        );
         self.shared.health.guard(written)?;
         self.log_start.store(to, Ordering::Release);
         Ok(())

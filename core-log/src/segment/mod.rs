@@ -21,6 +21,7 @@
 //! Reference: Kafka `LogSegment`.
 
 pub(crate) mod cleaned;
+mod examine;
 mod file_name;
 pub(crate) mod offset_index;
 mod read;
@@ -41,6 +42,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use self::examine::{Examination, Examined, Stretch, examine};
 use self::file_name::Kind;
 use self::offset_index::{OffsetEntry, OffsetIndexFile};
 pub use self::recovery::{Recovered, TailReport, WITNESS_LOST, recover_active};

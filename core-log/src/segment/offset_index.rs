@@ -67,7 +67,7 @@ pub(crate) fn encode(entries: &[OffsetEntry]) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Vec<OffsetEntry> {
+pub(super) fn decode(bytes: &[u8]) -> Vec<OffsetEntry> {
     bytes.as_chunks::<ENTRY_LEN>().0.iter().map(OffsetEntry::decode).collect()
 }
 

@@ -56,6 +56,9 @@ pub struct TailReport {
     pub quarantine_path: Option<PathBuf>,
     /// What was wrong with the first batch that was cut.
     pub cut_reason: Option<String>,
+    /// All batches are good, and not those that the segment's seal speaks of: another file was put in its
+    /// place, or bytes outside of the checksums have changed.
+    pub differs_from_seal: bool,
 }
 
 /// The last segment after recovery.
@@ -118,7 +121,8 @@ pub fn recover_active<'a>(
     segment.log.get_or_init(|| Arc::clone(&log));
     let tracker = Tracker::new(base_offset, options.index_interval_bytes);
     let len = log.len().map_err(|e| Error::io(&path, "read", e))?;
-    let proven_below = segment.proven_by_seal(&*log, len)?;
+    let proof = segment.proven_by_seal(&*log, len)?;
+    let proven_below = proof.unwrap_or(0);
     let buffer = Vec::new();
     let mut recovery = Recovery { segment, log, tracker, witness, proven_below, buffer, visitor };
     let tail = match recovery.read(len)? {
@@ -128,7 +132,8 @@ pub fn recover_active<'a>(
             return Ok(Recovered::Damaged { segment: Arc::new(recovery.segment), damage });
         }
     };
-    let report = recovery.repair(&tail, len)?;
+    let mut report = recovery.repair(&tail, len)?;
+    report.differs_from_seal = proof.is_none() && report.cut_bytes == 0;
     let Recovery { segment, log, tracker, .. } = recovery;
     let writer = SegmentWriter::resume(segment, log, tracker, options);
     Ok(Recovered::Writable { writer, report })
@@ -244,6 +249,7 @@ impl Recovery<'_> {
             cut_offset: segment.end_offset(),
             quarantine_path: None,
             cut_reason: tail.reason.as_ref().map(ToString::to_string),
+            differs_from_seal: false,
         };
         segment.remove_file(Kind::Seal)?;
         if report.cut_bytes > 0 {

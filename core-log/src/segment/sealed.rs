@@ -149,17 +149,19 @@ impl Segment {
     }
 
     /// How much of the last segment its seal proves, which speaks of what was there when it was written:
-    /// headers only.
-    pub(super) fn proven_by_seal(&self, log: &dyn File, len: u64) -> Result<u64> {
-        let Some(seal) = self.read_seal()?.filter(|seal| seal.log_len <= len) else { return Ok(0) };
+    /// headers only, and nothing where there is no seal. `None`: it speaks of other headers.
+    pub(super) fn proven_by_seal(&self, log: &dyn File, len: u64) -> Result<Option<u64>> {
+        let Some(seal) = self.read_seal()?.filter(|seal| seal.log_len <= len) else {
+            return Ok(Some(0));
+        };
         let mut digest = 0;
         let mut walk = Walk::new(log, 0, self.base_offset, seal.log_len);
         while let Some(step) = walk.step().map_err(|e| self.io(Kind::Log, "read", e))? {
-            let Step::Batch { header_bytes, .. } = step else { return Ok(0) };
+            let Step::Batch { header_bytes, .. } = step else { return Ok(None) };
             digest = crc32c::crc32c_append(digest, &header_bytes);
         }
         let is_proven = digest == seal.headers_digest && walk.expected() == seal.end_offset;
-        Ok(if is_proven { seal.log_len } else { 0 })
+        Ok(is_proven.then_some(seal.log_len))
     }
 
     fn read_seal(&self) -> Result<Option<Seal>> {

@@ -21,15 +21,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Engine, partition_report, place, request};
+use super::{Engine, place, request};
 use crate::config::TopicSettings;
 use crate::error::{Error, Result};
 use crate::format::{ControlType, EndTransactionMarker};
 use crate::ids::{Offset, TopicId, TopicName};
 use crate::log::directory;
+use crate::log::opening::partition_report;
 use crate::log::report::{AdoptedTopic, EndedTransaction, PartitionRecovery};
 use crate::partition::recovery::open as open_partition;
-use crate::partition::trim::LOG_START_FILE;
+use crate::partition::trim::{LOG_START_FILE, log_start_text};
 use crate::partition::{Partition, text_file};
 use crate::segment::Segment;
 use crate::topic::Topic;
@@ -127,7 +128,8 @@ impl Engine {
         sync_files(storage, &place.dir)?;
         let start = place.dir.join(LOG_START_FILE);
         if !storage.exists(&start).map_err(|e| Error::io(&start, "look for", e))? {
-            text_file::write(storage, &place.dir, LOG_START_FILE, &format!("{first}\n"))?;
+            let text = log_start_text(&place, first);
+            text_file::write(storage, &place.dir, LOG_START_FILE, &text)?;
         }
         let opened = open_partition(&self.shared, request(&self.dir, topic, partition, 0, false))?;
         if let Some(damage) = opened.partition.damage() {
