@@ -10,8 +10,10 @@
 //! ```
 //!
 //! Invariants
-//! * No entry sets aside more than 4 times its input and 64 KiB. Those that decompress allow an output
-//!   as long as the input and [`PLAIN_BYTES`].
+//! * No entry sets aside more than 4 times its input (6 times for commit records) and 64 KiB (128 KiB
+//!   for gzip, whose decoder has a
+//!   state and a window of fixed size). Those that decompress allow an output as long as the input and
+//!   [`PLAIN_BYTES`].
 
 use crate::commit::record::CommitsRecord;
 use crate::format::compression::decompress;

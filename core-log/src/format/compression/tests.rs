@@ -17,7 +17,8 @@ fn packed(codec: Compression, bytes: &[u8]) -> Vec<u8> {
 
 /// Compressible, and longer than a block of any codec.
 fn text(len: usize) -> Vec<u8> {
-    (0..len).map(|n| (n / 7 % 251).to_be_bytes()[7] ^ (n % 3).to_be_bytes()[7]).collect()
+    let numbers = 0..u32::try_from(len).unwrap();
+    numbers.map(|n| (n / 7 % 251).to_be_bytes()[3] ^ (n % 3).to_be_bytes()[3]).collect()
 }
 
 fn is_malformed(found: &Result<Vec<u8>, DecodeError>) -> bool {
