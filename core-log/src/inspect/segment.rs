@@ -30,7 +30,7 @@ pub(super) fn log(
     teller: &mut Teller<'_>,
     dir: &Path,
     name: &str,
-    base_offset: Offset,
+    (base_offset, gaps_below): (Offset, Offset),
     each: &mut dyn FnMut(&mut Teller<'_>, &BatchView<'_>),
 ) -> LogFacts {
     let mut facts = LogFacts {
@@ -53,7 +53,7 @@ pub(super) fn log(
     };
     teller.tell(&Item::File { name, kind: FileKind::Log, bytes: len });
     facts.file = Some(Arc::clone(&file));
-    let mut walk = Walk::new(&*file, 0, base_offset, len);
+    let mut walk = Walk::new(&*file, 0, base_offset, len).with_gaps_below(gaps_below);
     loop {
         let at = walk.position();
         match walk.step() {
