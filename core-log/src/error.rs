@@ -10,6 +10,7 @@
 //! On crash: a failed write or sync is a crash of the log, [`Error::LogCrashed`] for its callers.
 //! Reference: KIP-1050 (error classes).
 
+mod from;
 mod group;
 mod setting;
 
@@ -21,9 +22,9 @@ use std::time::Duration;
 pub use group::GroupError;
 pub use setting::SettingError;
 
-use crate::format::{BatchOverflow, DecodeError};
+use crate::format::DecodeError;
 use crate::ids::{
-    GroupId, InvalidName, NameKind, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
+    GroupId, NameKind, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
     TransactionalId,
 };
 
@@ -485,24 +486,6 @@ impl Error {
             | Self::OffsetMetadataTooLarge { .. }
             | Self::DuplicateOffset { .. } => Recourse::FixInput,
         }
-    }
-}
-
-impl From<InvalidName> for Error {
-    fn from(refused: InvalidName) -> Self {
-        Self::InvalidName { kind: refused.kind, name: refused.name, reason: refused.reason }
-    }
-}
-
-impl From<DecodeError> for Error {
-    fn from(bad: DecodeError) -> Self {
-        Self::Decode(bad)
-    }
-}
-
-impl From<BatchOverflow> for Error {
-    fn from(overflow: BatchOverflow) -> Self {
-        Self::BatchTooLarge { bytes: overflow.bytes, max_bytes: overflow.max_bytes }
     }
 }
 
