@@ -10,6 +10,7 @@
 //! On crash: a failed write or sync is a crash of the log, [`Error::LogCrashed`] for its callers.
 //! Reference: KIP-1050 (error classes).
 
+mod from;
 mod group;
 mod text;
 
@@ -21,9 +22,9 @@ use std::time::Duration;
 pub use group::GroupError;
 use text::{did_you_mean, doubt, owner};
 
-use crate::format::{BatchOverflow, DecodeError};
+use crate::format::DecodeError;
 use crate::ids::{
-    GroupId, InvalidName, NameKind, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
+    GroupId, NameKind, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
     TransactionalId,
 };
 
@@ -462,24 +463,6 @@ impl Error {
             | Self::UnknownTransactionalId { .. }
             | Self::DuplicateOffset { .. } => Recourse::FixInput,
         }
-    }
-}
-
-impl From<InvalidName> for Error {
-    fn from(refused: InvalidName) -> Self {
-        Self::InvalidName { kind: refused.kind, name: refused.name, reason: refused.reason }
-    }
-}
-
-impl From<DecodeError> for Error {
-    fn from(bad: DecodeError) -> Self {
-        Self::Decode(bad)
-    }
-}
-
-impl From<BatchOverflow> for Error {
-    fn from(overflow: BatchOverflow) -> Self {
-        Self::BatchTooLarge { bytes: overflow.bytes, max_bytes: overflow.max_bytes }
     }
 }
 

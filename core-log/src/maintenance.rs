@@ -144,11 +144,14 @@ struct Stop {
     signal: Condvar,
 }
 
+/// What a thread of the log does until it is stopped.
+type Work = fn(&Weak<Inner>, &Stop);
+
 /// Starts the threads.
 pub(crate) fn start(inner: &Arc<Inner>, beside: Vec<Beside>) -> Background {
     let stop = Arc::new(Stop::default());
     let mut threads = Vec::new();
-    let works: [(&str, fn(&Weak<Inner>, &Stop)); 2] =
+    let works: [(&str, Work); 2] =
         [("log-maintenance", end_by_the_clock), ("log-cleaner", clean_by_the_clock)];
     for (name, work) in works {
         let (log, stopped) = (Arc::downgrade(inner), Arc::clone(&stop));

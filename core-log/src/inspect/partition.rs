@@ -6,7 +6,9 @@ use std::path::Path;
 use super::segment::{self, At, LogFacts};
 use super::{FileKind, Item, Teller, commits};
 use crate::ids::Offset;
+use crate::partition::compaction::checkpoint::{self, Checkpoint};
 use crate::partition::trim::LOG_START_FILE;
+use crate::partition::upkeep::HOLDERS_FILE;
 use crate::partition::{leader_epochs, snapshot, text_file};
 use crate::segment::layout::{Kind, base_offset};
 
@@ -38,6 +40,7 @@ fn kind_of(name: &str) -> FileKind {
         leader_epochs::FILE_NAME => FileKind::LeaderEpochs,
         LOG_START_FILE => FileKind::LogStart,
         METADATA_FILE => FileKind::PartitionMetadata,
+        checkpoint::FILE_NAME | HOLDERS_FILE => FileKind::Text,
         _ if text_file::numbered(name, snapshot::SUFFIX).is_some() => FileKind::ProducerSnapshot,
         _ if name.ends_with(".quarantine") => FileKind::Quarantine,
         _ => FileKind::Other,
@@ -55,19 +58,24 @@ pub(super) fn tell(teller: &mut Teller<'_>, dir: &Path, names: &[String], conten
             _ => others.push(name.as_str()),
         }
     }
+    // Where compaction has been, offsets may be missing; a file that is damaged says so itself.
+    let checkpoint = Checkpoint::read(teller.storage, dir, false).unwrap_or_default();
+    let bases: Vec<Offset> = segments.keys().copied().collect();
     let mut end: Option<Offset> = None;
-    let last = segments.keys().next_back().copied();
-    for (base, mut files) in segments {
-        let at = At { dir, base_offset: base, is_last: last == Some(base) };
+    for (index, (base, mut files)) in segments.into_iter().enumerate() {
+        let (is_last, gaps_below) = (index + 1 == bases.len(), checkpoint.gaps_below);
+        let at = At { dir, base_offset: base, is_last, gaps_below };
         files.sort_by_key(|(kind, _)| *kind != Kind::Log);
         let mut facts = None;
         for (kind, name) in files {
             if kind == Kind::Log {
-                let found = log(teller, at, name, contents);
+                let mut found = log(teller, at, name, contents);
                 if end.is_some_and(|end| end != base) {
                     let end = end.unwrap_or_default();
                     teller.problem(None, &format_args!("the segment before ends at offset {end}"));
                 }
+                let next = bases.get(index + 1).filter(|next| **next <= checkpoint.gaps_below);
+                found.end_offset = found.end_offset.max(next.copied().unwrap_or(0));
                 end = Some(found.end_offset);
                 facts = Some(found);
             } else {
@@ -96,6 +104,10 @@ fn small_file(teller: &mut Teller<'_>, dir: &Path, name: &str, end: Option<Offse
         FileKind::LeaderEpochs => epochs(teller, dir, name, end),
         FileKind::LogStart => {
             let Some(bytes) = teller.whole(dir, name, FileKind::LogStart) else { return };
+            proven_text(teller, &bytes);
+        }
+        FileKind::Text => {
+            let Some(bytes) = teller.whole(dir, name, FileKind::Text) else { return };
             proven_text(teller, &bytes);
         }
         FileKind::PartitionMetadata => {

@@ -36,6 +36,8 @@ pub(super) struct At<'a> {
     pub(super) dir: &'a Path,
     pub(super) base_offset: Offset,
     pub(super) is_last: bool,
+    /// Offsets may be missing in front of this one: compaction has been there.
+    pub(super) gaps_below: Offset,
 }
 
 /// The seal beside a `.log` file, when it is one.
@@ -90,7 +92,7 @@ pub(super) fn log(
     };
     teller.tell(&Item::File { name, kind: FileKind::Log, bytes: len });
     facts.file = Some(Arc::clone(&file));
-    let mut walk = Walk::new(&*file, 0, at.base_offset, len);
+    let mut walk = Walk::new(&*file, 0, at.base_offset, len).with_gaps_below(at.gaps_below);
     loop {
         let position = walk.position();
         match walk.step() {

@@ -207,6 +207,13 @@ impl Partition {
         self.log_start.load(Ordering::Acquire)
     }
 
+    /// All segments but the active one.
+    #[cfg(test)]
+    pub(crate) fn sealed_segments(&self) -> Vec<Arc<Segment>> {
+        let segments = Arc::clone(&self.segments.read());
+        segments[..segments.len() - 1].to_vec()
+    }
+
     /// The four positions.
     pub(crate) fn offsets(&self) -> PartitionOffsets {
         // In this order: each only grows, so that a later load is never below an earlier one.

@@ -32,7 +32,7 @@ use crate::ids::{GroupId, Offset};
 use crate::segment::Place;
 use crate::storage::Storage;
 
-const HOLDERS_FILE: &str = "holders";
+pub(crate) const HOLDERS_FILE: &str = "holders";
 
 /// What is kept beside the records of a partition.
 #[derive(Debug)]

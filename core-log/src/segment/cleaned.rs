@@ -20,7 +20,7 @@
 //! Reference: Kafka `LocalLog.replaceSegments`, `LogLoader`.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::file_name::{self, Kind, Stage, parse_staged, staged};
@@ -204,7 +204,7 @@ fn move_files(
     sync_dir(storage, place)
 }
 
-fn rename(storage: &dyn Storage, from: &PathBuf, to: &PathBuf) -> Result<bool> {
+fn rename(storage: &dyn Storage, from: &Path, to: &Path) -> Result<bool> {
     match storage.rename(from, to) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -212,7 +212,7 @@ fn rename(storage: &dyn Storage, from: &PathBuf, to: &PathBuf) -> Result<bool> {
     }
 }
 
-fn remove(storage: &dyn Storage, path: &PathBuf) -> Result<()> {
+fn remove(storage: &dyn Storage, path: &Path) -> Result<()> {
     match storage.remove_file(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -369,7 +369,7 @@ pub(crate) fn settle(storage: &Arc<dyn Storage>, place: &Place) -> Result<()> {
 /// Where the segments end that a replacement stands for.
 fn end_of_swap(storage: &Arc<dyn Storage>, place: &Place, base_offset: Offset) -> Result<Offset> {
     let path = |kind| staged(&place.dir, base_offset, kind, Stage::Swap);
-    let read = |path: &PathBuf| -> std::io::Result<[u8; SEAL_LEN]> {
+    let read = |path: &Path| -> std::io::Result<[u8; SEAL_LEN]> {
         let mut bytes = [0; SEAL_LEN];
         storage.open_read_only(path)?.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)

@@ -7,7 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::DIR;
@@ -17,6 +17,7 @@ use crate::consumer::PartitionReader;
 use crate::error::{Error, Result};
 use crate::format::{BatchBuilder, NO_HEADERS};
 use crate::ids::{GroupId, Offset, Timestamp};
+use crate::inspect::{Item, directory_on};
 use crate::log::Log;
 use crate::owner::LogOptions;
 use crate::partition::FetchBound;
@@ -377,4 +378,91 @@ fn a_full_disk_leaves_everything_as_it_was() {
     memory.clear_faults();
     log.maintain(LATER).unwrap();
     assert!(seen(&log, &topic).unwrap().len() < before.len());
+}
+
+fn file_of(memory: &MemoryStorage, suffix: &str) -> PathBuf {
+    let dir = Path::new("/data/rows-0");
+    let names = memory.list(dir).unwrap();
+    dir.join(names.iter().find(|name| name.ends_with(suffix)).unwrap())
+}
+
+#[test]
+fn damage_is_named_and_nothing_is_replaced() {
+    let memory = MemoryStorage::new(1);
+    let (log, topic) = prepared(&memory);
+    let before = memory.read_file(&file_of(&memory, ".log")).unwrap();
+    let path = file_of(&memory, ".log");
+    memory.rot(&path, before.len() - 3, 0x40).unwrap();
+    log.maintain(LATER).unwrap();
+    let mut rotten = before;
+    let last = rotten.len() - 3;
+    rotten[last] ^= 0x40;
+    assert_eq!(memory.read_file(&path).unwrap(), rotten);
+    assert!(seen(&log, &topic).is_err());
+    let names = memory.list(Path::new("/data/rows-0")).unwrap();
+    assert!(names.iter().all(|name| !name.ends_with(".cleaned")), "{names:?}");
+}
+
+#[test]
+fn a_wrong_offset_is_noticed_although_offsets_are_missing() {
+    let memory = MemoryStorage::new(1);
+    let (log, topic) = prepared(&memory);
+    log.maintain(LATER).unwrap();
+    drop(log);
+    // The lowest bits of the first batch's base offset, which its checksum does not cover.
+    memory.rot(&file_of(&memory, ".log"), 7, 0x01).unwrap();
+    let log = open(Arc::new(memory.kill_image()), LATER).unwrap();
+    let start = log.offsets(topic.id(), 0).unwrap().log_start_offset;
+    let mut reader = PartitionReader::new(log, &topic, 0, start, FetchBound::LastStable);
+    let read = reader.next_batch(1 << 20);
+    assert!(matches!(read, Err(Error::Damaged { .. })), "{read:?}");
+}
+
+#[test]
+fn a_reader_of_a_replaced_segment_goes_on() {
+    let memory = MemoryStorage::new(1);
+    let (log, topic) = prepared(&memory);
+    let engine = log.inner.engine().unwrap();
+    let old = engine.require(topic.partition(0)).unwrap().sealed_segments();
+    let content = || -> Vec<(bytes::Bytes, usize)> {
+        let all = old.iter().map(|segment| {
+            let mut aborted = Vec::new();
+            segment.collect_aborted(0, Offset::MAX, &mut aborted).unwrap();
+            (segment.read(0, 1 << 20, Offset::MAX).unwrap(), aborted.len())
+        });
+        all.collect()
+    };
+    let fresh = MemoryStorage::new(1);
+    let expected = {
+        let (log, topic) = prepared(&fresh);
+        let engine = log.inner.engine().unwrap();
+        let segments = engine.require(topic.partition(0)).unwrap().sealed_segments();
+        let read = |s: &Arc<crate::segment::Segment>| s.read(0, 1 << 20, Offset::MAX).unwrap();
+        segments.iter().map(read).collect::<Vec<_>>()
+    };
+    // Nobody has read them yet: neither their files nor their indexes are open.
+    log.maintain(LATER).unwrap();
+    log.close().unwrap();
+    assert!(
+        memory.list(Path::new("/data/rows-0")).unwrap().iter().all(|n| !n.contains(".deleted"))
+    );
+    let found: Vec<_> = content().into_iter().map(|(bytes, _)| bytes).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_compacted_directory_has_nothing_to_complain_about() {
+    let memory = MemoryStorage::new(1);
+    let (log, topic) = prepared(&memory);
+    log.hold(topic.id(), 0, &GroupId::new("store").unwrap(), Offset::MAX).unwrap();
+    log.maintain(LATER).unwrap();
+    log.close().unwrap();
+    let mut problems = Vec::new();
+    let summary = directory_on(&memory, Path::new(DIR), &mut |item| {
+        if let Item::Problem { .. } = item {
+            problems.push(format!("{item:?}"));
+        }
+    });
+    assert!(problems.is_empty(), "{problems:#?}");
+    assert!(summary.unwrap().batches > 10);
 }

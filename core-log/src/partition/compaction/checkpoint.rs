@@ -22,7 +22,7 @@ use crate::ids::Offset;
 use crate::partition::text_file::{self, Text};
 use crate::storage::Storage;
 
-const FILE_NAME: &str = "cleaner-offset-checkpoint";
+pub(crate) const FILE_NAME: &str = "cleaner-offset-checkpoint";
 
 /// How far a partition was compacted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
