@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 pub use assign::{Assignor, PartitionName, Subscriber, assign};
 use table::Membership;

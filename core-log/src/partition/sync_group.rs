@@ -10,7 +10,7 @@
 //!
 //! On crash: gone with the process; what was synced is found out by recovery.
 
-use parking_lot::{Condvar, Mutex};
+use crate::locks::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::ids::Offset;
