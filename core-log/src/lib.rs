@@ -21,6 +21,7 @@ pub mod format;
 mod group;
 pub mod ids;
 pub mod inspect;
+mod locks;
 mod log;
 mod maintenance;
 mod members;

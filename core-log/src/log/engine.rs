@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::locks::{Mutex, RwLock};
 use hashbrown::HashMap;
-use parking_lot::{Mutex, RwLock};
 
 use super::directory::{self, COMMITS_DIR, CleanShutdown};
 use super::opening::{Before, open_partitions, place, request};

@@ -9,7 +9,7 @@
 
 use std::sync::mpsc::{Sender, channel};
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 /// Something to do once.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 pub use assign::{Assignor, PartitionName, Subscriber, assign};
 pub use share::Acknowledge;

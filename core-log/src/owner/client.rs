@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::locks::Mutex;
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::protocol::{
     ANSWER_LINE_BYTES_MAX, Answer, BATCH_BYTES_LIMIT, Request, TopicLine, read_bytes, read_line,

@@ -24,7 +24,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use crate::locks::{Mutex, RwLock};
 
 use super::first_files;
 use super::leader_epochs::{self, LeaderEpochs};

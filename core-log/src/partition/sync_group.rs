@@ -23,14 +23,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread::Thread;
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ids::Offset;
+use crate::locks::{self, Condvar, Mutex, Thread};
 
 #[derive(Debug)]
 struct State {
@@ -172,9 +170,9 @@ impl SyncGroup {
             if left.is_zero() {
                 break;
             }
-            state.gatherer = Some(std::thread::current());
+            state.gatherer = Some(locks::current());
             drop(state);
-            std::thread::park_timeout(left);
+            locks::park_timeout(left);
             state = self.state.lock();
         }
         state.gatherer = None;
@@ -202,7 +200,7 @@ impl SyncGroup {
 impl State {
     fn wait_for(&mut self, target: Offset) -> Arc<AtomicU8> {
         let call = Arc::new(AtomicU8::new(WAIT));
-        let thread = std::thread::current();
+        let thread = locks::current();
         self.waiting.push(Waiting { target, thread, call: Arc::clone(&call) });
         if self.waiting.len() + 1 >= self.goal
             && let Some(gatherer) = self.gatherer.take()
@@ -217,7 +215,7 @@ impl State {
 fn parked(call: &AtomicU8) -> u8 {
     loop {
         match call.load(Ordering::Acquire) {
-            WAIT => std::thread::park(),
+            WAIT => locks::park(),
             called => return called,
         }
     }

@@ -22,7 +22,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 use super::compaction::checkpoint::Checkpoint;
 use super::text_file::{self, Text};

@@ -19,7 +19,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use crate::locks::{Condvar, Mutex, MutexGuard};
 
 use super::accumulator::{Accumulator, Batch};
 use super::acknowledgement::{Acknowledgement, Failure, Settled};

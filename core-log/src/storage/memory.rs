@@ -33,7 +33,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 pub use self::fault::{At, Call, Effect, Fault, Repeat};
 use self::state::{NodeId, State};
