@@ -45,8 +45,9 @@ fn a_reset_and_a_run_say_everything_again() {
     let text = succeed(dir.path(), &["reset", "--to", "start", "--yes"]);
     assert!(text.starts_with("done\n"), "{text}");
     assert_eq!(counts(dir.path()), once, "what was written stays");
-    assert!(
-        succeed(dir.path(), &["state", "range", "clicks-per-page"]).is_empty(),
+    assert_eq!(
+        succeed(dir.path(), &["state", "range", "clicks-per-page"]),
+        "no rows in clicks-per-page\n",
         "rows are void"
     );
     succeed(dir.path(), &["run", "--until-idle", "500ms"]);

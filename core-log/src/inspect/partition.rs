@@ -75,7 +75,7 @@ pub(super) fn tell(teller: &mut Teller<'_>, dir: &Path, names: &[String], conten
                     teller.problem(None, &format_args!("the segment before ends at offset {end}"));
                 }
                 let next = bases.get(index + 1).filter(|next| **next <= checkpoint.gaps_below);
-                found.end_offset = found.end_offset.max(next.copied().unwrap_or(0));
+                found.reach(next.copied().unwrap_or(0));
                 end = Some(found.end_offset);
                 facts = Some(found);
             } else {

@@ -65,6 +65,16 @@ impl LogFacts {
         facts
     }
 
+    /// The segment's offsets end here: compaction has taken the last ones out.
+    pub(super) fn reach(&mut self, end_offset: Offset) {
+        if let Some((front, ..)) = &mut self.front
+            && *front == self.end_offset
+        {
+            *front = end_offset.max(self.end_offset);
+        }
+        self.end_offset = self.end_offset.max(end_offset);
+    }
+
     fn look_at_seal(&mut self) {
         if self.seal.is_some_and(|seal| seal.log_len == self.end_position) {
             self.front = Some((self.end_offset, self.largest_timestamp, self.headers_digest));

@@ -85,15 +85,17 @@ pub(super) fn check_config(config: &Value) -> Outcome {
 pub(super) fn options(config: &Value) -> Outcome<LayerOptions> {
     let any = |name: &str| json::optional_number(config, name);
     let policy = match config["cleanup.policy"].as_str() {
-        Some(text) => text.parse().map_err(|_| unsupported(format!("cleanup.policy={text}")))?,
+        Some(text) => {
+            text.parse().map_err(|_unknown| unsupported(format!("cleanup.policy={text}")))?
+        }
         None => CleanupPolicy::Delete,
     };
     let deletes = matches!(policy, CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete);
     let compacts = matches!(policy, CleanupPolicy::Compact | CleanupPolicy::CompactAndDelete);
     let timestamp_type = match config["message.timestamp.type"].as_str() {
-        Some(text) => {
-            text.parse().map_err(|_| unsupported(format!("message.timestamp.type={text}")))?
-        }
+        Some(text) => text
+            .parse()
+            .map_err(|_unknown| unsupported(format!("message.timestamp.type={text}")))?,
         None => TimestampType::Create,
     };
     let size =
