@@ -108,7 +108,7 @@ impl BatchBuilder {
     /// }
     /// log.producer(Durability::Sync)?.append(&pages, 0, &mut batch)?;
     /// let fetched = log.fetch(pages.id(), 0, 0, 1 << 20, FetchBound::LastStable)?;
-    /// assert!(fetched.batches.len() < 1_000);
+    /// assert!(fetched.batches.len() < 10_000);
     /// assert!(batch.len_bytes() > 20_000);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
