@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use core_log::storage::memory::{At, Call, Effect, Fault, Keep, MemoryStorage};
 use core_log::{
-    BatchBuilder, Durability, Error, FetchBound, GroupId, Log, LogOptions, ManualClock, NO_HEADERS,
-    Offset, OffsetCommit, PartitionReader, Topic, TopicSettings,
+    BatchBuilder, Cleanup, CleanupPolicy, Durability, Error, FetchBound, GroupId, Log, LogOptions,
+    ManualClock, NO_HEADERS, Offset, OffsetCommit, PartitionReader, Ratio, Topic, TopicSettings,
 };
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, thread};
@@ -223,6 +223,56 @@ fn a_sync_that_fails_among_writers() {
             assert_there(&found, &a);
             assert_there(&found, &b);
             assert_eq!(found.len(), 6, "{found:?}");
+        }
+    });
+}
+
+/// Rows of a compacted topic, written while passes of compaction replace the segments that a reader reads.
+#[test]
+fn compaction_among_writers_and_readers() {
+    const KEYS: [&str; 2] = ["a", "b"];
+    explore(|| {
+        let storage = MemoryStorage::new(1);
+        let log = open(&storage);
+        let mut cleanup = Cleanup::with_policy(CleanupPolicy::Compact);
+        cleanup.min_dirty_ratio = Ratio::percent(0);
+        let settings = TopicSettings { segment_bytes: 256, cleanup, ..TopicSettings::default() };
+        let rows = log.create_topic("rows", settings).unwrap();
+        let writer = {
+            let (log, rows) = (log.clone(), rows.clone());
+            thread::spawn(move || {
+                let mut producer = log.producer(Durability::Sync).unwrap();
+                for n in 0..8 {
+                    let (key, value) = (KEYS[n % 2], format!("{n}"));
+                    let mut batch = BatchBuilder::new();
+                    let (key, value) = (key.as_bytes(), value.as_bytes());
+                    batch.push(NOW, Some(key), Some(value), NO_HEADERS).unwrap();
+                    producer.append(&rows, 0, &mut batch).unwrap();
+                }
+            })
+        };
+        let cleaner = {
+            let log = log.clone();
+            thread::spawn(move || (0..3).for_each(|_| log.maintain(NOW + 1_000_000).unwrap()))
+        };
+        // Whenever it is read, the newest value of a key is never older than one that was read before.
+        let newest = |log: &Log| -> Vec<Option<u64>> {
+            let mut newest = vec![None; KEYS.len()];
+            for (_, value) in read(log, &rows, 0) {
+                let n: u64 = value.parse().unwrap();
+                newest[usize::try_from(n % 2).unwrap()] = Some(n);
+            }
+            newest
+        };
+        let before = newest(&log);
+        let after = newest(&log);
+        assert!(before <= after && before[1] <= after[1], "{before:?}, then {after:?}");
+        writer.join().unwrap();
+        cleaner.join().unwrap();
+        log.maintain(NOW + 2_000_000).unwrap();
+        for log in [log, open(&storage.crash_image(Keep::None))] {
+            assert_eq!(newest(&log), [Some(6), Some(7)]);
+            assert!(read(&log, &rows, 0).len() < 8, "nothing was compacted");
         }
     });
 }

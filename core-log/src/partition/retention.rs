@@ -59,7 +59,7 @@ pub(crate) fn plan(
         let too_old = policy
             .retention_ms
             .is_some_and(|most| newest >= 0 && now.saturating_sub(newest) > most);
-        let too_much = excess >= segment.size_bytes;
+        let too_much = segment.size_bytes > 0 && excess >= segment.size_bytes;
         if !too_old && !too_much && !is_void {
             break;
         }
@@ -98,6 +98,14 @@ mod tests {
         assert_eq!(deletes(1_001), 1);
         assert_eq!(deletes(3_500), 3);
         assert_eq!(plan(&segments(), &policy, 4_001, 40), Plan { delete: 4, roll_active: true });
+    }
+
+    /// Or else readers in the middle of a compacted topic would find themselves below its start.
+    #[test]
+    fn a_segment_that_compaction_emptied_stays_where_nothing_is_deleted() {
+        let mut emptied = segments();
+        emptied[0].size_bytes = 0;
+        assert_eq!(plan(&emptied, &RetentionPolicy::default(), i64::MAX, 40), Plan::default());
     }
 
     #[test]
