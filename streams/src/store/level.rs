@@ -5,29 +5,95 @@
 //! only these are in a tree; a scan of other rows (rare: a query, slices whose time is up, a test) sorts
 //! what it finds.
 //!
+//! ```text
+//!   places: tag, row --> rows, in the order in which they came: key, value
+//! ```
+//!
+//! Why tags: a table that grows moves them without a look at the keys, and a key is hashed once for all
+//! levels of a cache.
+//!
 //! Invariants
 //! * `bytes` is what the rows hold: keys, values and a fixed share for the tables themselves.
 //! * a row without a value is a delete that has not reached the level below.
+//! * a row stays at its place; only an undo takes rows away, the last one first.
 
 use std::collections::{BTreeMap, btree_map};
+use std::hash::BuildHasher;
 use std::ops::Bound;
+use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
-use hashbrown::{HashMap, hash_map};
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::layout::{
-    Checkpoint, KIND_CHECKPOINT, KIND_LISTED, KIND_SLICE, KIND_TIME_INDEX, PREFIX_BYTES,
+    Checkpoint, KIND_CHECKPOINT, KIND_SLICE, KIND_LISTED, KIND_TIME_INDEX, PREFIX_BYTES,
 };
 
 /// What a row costs besides its key and value: two handles, the table's slot and its slack, and the
 /// allocator's rounding.
 const ROW_OVERHEAD_BYTES: usize = 128;
 
+/// Keys come from outside, so no two processes hash alike.
+static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+
+/// What a key is looked up by in every level.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag(u32);
+
+impl Tag {
+    pub(super) fn of(key: &[u8]) -> Self {
+        let hash = HASHER.hash_one(key);
+        Self(u32::try_from(hash >> 32).expect("half of the bits of a hash fit"))
+    }
+
+    /// A hash for the table, which looks at both of its ends.
+    fn spread(self) -> u64 {
+        u64::from(self.0) << 32 | u64::from(self.0)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    tag: Tag,
+    row: u32,
+}
+
+#[derive(Clone)]
+struct Row {
+    key: Bytes,
+    value: Option<Bytes>,
+}
+
 #[derive(Clone, Default)]
 pub(super) struct Level {
-    hashed: HashMap<Bytes, Option<Bytes>>,
+    places: HashTable<Place>,
+    hashed: Vec<Row>,
     ordered: BTreeMap<Bytes, Option<Bytes>>,
     bytes: usize,
+}
+
+/// How a put can be taken back.
+pub(super) struct Undo {
+    at: At,
+    /// `None`: there was no row.
+    before: Option<Option<Bytes>>,
+}
+
+enum At {
+    Hashed(usize),
+    Ordered(Bytes),
+}
+
+impl Undo {
+    /// Whether the row was there before.
+    pub(super) fn is_change(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Bytes that are kept for it.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.before.as_ref().map_or(0, |value| value_bytes(value.as_ref()))
+    }
 }
 
 fn is_ordered(key: &[u8]) -> bool {
@@ -47,55 +113,130 @@ impl Level {
         self.bytes
     }
 
+    fn place(&self, tag: Tag, key: &[u8]) -> Option<usize> {
+        let is_it = |place: &Place| place.tag == tag && self.hashed[index(place.row)].key == key;
+        self.places.find(tag.spread(), is_it).map(|place| index(place.row))
+    }
+
     /// `Some(None)`: this level knows that the row is deleted.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Option<&Bytes>> {
-        let row = if is_ordered(key) { self.ordered.get(key) } else { self.hashed.get(key) };
+    pub(super) fn get(&self, tag: Tag, key: &[u8]) -> Option<Option<&Bytes>> {
+        let row = if is_ordered(key) {
+            self.ordered.get(key)
+        } else {
+            self.place(tag, key).map(|place| &self.hashed[place].value)
+        };
         row.map(Option::as_ref)
     }
 
     pub(super) fn put(&mut self, key: Bytes, value: Option<Bytes>) {
+        if is_ordered(&key) {
+            self.put_ordered(key, value);
+        } else {
+            let tag = Tag::of(&key);
+            let known = self.place(tag, &key);
+            self.put_hashed(known, (tag, key), value);
+        }
+    }
+
+    /// The same, in a way that can be taken back.
+    pub(super) fn put_undoably(&mut self, key: Bytes, value: Option<Bytes>) -> Undo {
+        if is_ordered(&key) {
+            let before = self.put_ordered(key.clone(), value);
+            return Undo { at: At::Ordered(key), before };
+        }
+        let tag = Tag::of(&key);
+        let known = self.place(tag, &key);
+        self.put_hashed(known, (tag, key), value)
+    }
+
+    /// The same of a row that is found by hash, whose key is copied if it is not there.
+    pub(super) fn put_copy_undoably(&mut self, key: &[u8], value: Option<Bytes>) -> Undo {
+        if is_ordered(key) {
+            return self.put_undoably(Bytes::copy_from_slice(key), value);
+        }
+        let tag = Tag::of(key);
+        let known = self.place(tag, key);
+        let key = match known {
+            Some(place) => std::mem::take(&mut self.hashed[place].key),
+            None => Bytes::copy_from_slice(key),
+        };
+        self.put_hashed(known, (tag, key), value)
+    }
+
+    fn put_ordered(&mut self, key: Bytes, value: Option<Bytes>) -> Option<Option<Bytes>> {
         let key_bytes = key.len();
         self.bytes += value_bytes(value.as_ref());
-        let before = if is_ordered(&key) {
-            self.ordered.insert(key, value)
-        } else {
-            self.hashed.insert(key, value)
+        let before = self.ordered.insert(key, value);
+        self.replaced(key_bytes, before.as_ref());
+        before
+    }
+
+    /// The key is replaced too: it shares a buffer with its value, and the older one should go.
+    fn put_hashed(
+        &mut self,
+        known: Option<usize>,
+        (tag, key): (Tag, Bytes),
+        value: Option<Bytes>,
+    ) -> Undo {
+        self.bytes += value_bytes(value.as_ref());
+        let (key_bytes, row) = (key.len(), Row { key, value });
+        let (place, before) = match known {
+            Some(place) => (place, Some(std::mem::replace(&mut self.hashed[place], row).value)),
+            None => (self.add(tag, row), None),
         };
+        self.replaced(key_bytes, before.as_ref());
+        Undo { at: At::Hashed(place), before }
+    }
+
+    fn add(&mut self, tag: Tag, row: Row) -> usize {
+        let place = self.hashed.len();
+        let number = u32::try_from(place).expect("a level is flushed long before so many rows");
+        self.places.insert_unique(tag.spread(), Place { tag, row: number }, |p| p.tag.spread());
+        self.hashed.push(row);
+        place
+    }
+
+    fn replaced(&mut self, key_bytes: usize, before: Option<&Option<Bytes>>) {
         match before {
             Some(value) => self.bytes -= value_bytes(value.as_ref()),
             None => self.bytes += key_bytes + ROW_OVERHEAD_BYTES,
         }
     }
 
-    /// Rows that are found by hash.
-    pub(super) fn hashed_rows(&self) -> usize {
-        self.hashed.len()
-    }
-
-    /// Makes room for so many more rows that are found by hash.
-    pub(super) fn reserve(&mut self, hashed_rows: usize) {
-        self.hashed.reserve(hashed_rows);
-    }
-
-    /// Takes over rows that are newer than this level's own.
-    pub(super) fn put_above(&mut self, newer: Level) {
-        if self.rows() == 0 {
-            *self = newer;
-            return;
+    /// Takes back a put, the last one first; answers what it had put.
+    pub(super) fn undo(&mut self, Undo { at, before }: Undo) -> (Bytes, Option<Bytes>) {
+        let (key, value) = match (at, &before) {
+            (At::Ordered(key), _) => {
+                let value = match &before {
+                    Some(before) => self.ordered.insert(key.clone(), before.clone()),
+                    None => self.ordered.remove(&key),
+                };
+                (key, value.flatten())
+            }
+            (At::Hashed(place), Some(before)) => {
+                let row = &mut self.hashed[place];
+                (row.key.clone(), std::mem::replace(&mut row.value, before.clone()))
+            }
+            (At::Hashed(place), None) => {
+                let row = self.hashed.pop().expect("rows that were added are there");
+                assert_eq!(place, self.hashed.len(), "rows go in the reverse order");
+                let is_it = |p: &Place| index(p.row) == place;
+                if let Ok(found) = self.places.find_entry(Tag::of(&row.key).spread(), is_it) {
+                    found.remove();
+                }
+                (row.key, row.value)
+            }
+        };
+        self.bytes -= value_bytes(value.as_ref());
+        match before {
+            Some(before) => self.bytes += value_bytes(before.as_ref()),
+            None => self.bytes -= key.len() + ROW_OVERHEAD_BYTES,
         }
-        if newer.rows() > self.rows() {
-            let older = std::mem::replace(self, newer);
-            return self.put_below(older);
-        }
-        self.hashed.reserve(newer.hashed.len());
-        for (key, value) in newer.into_rows() {
-            self.put(key, value);
-        }
+        (key, value)
     }
 
     /// Takes over rows that are older than this level's own: they show only where it has none.
     pub(super) fn put_below(&mut self, older: Level) {
-        self.hashed.reserve(older.hashed.len());
         for (key, value) in older.into_rows() {
             let row_bytes = key.len() + value_bytes(value.as_ref()) + ROW_OVERHEAD_BYTES;
             if is_ordered(&key) {
@@ -103,8 +244,11 @@ impl Level {
                     place.insert(value);
                     self.bytes += row_bytes;
                 }
-            } else if let hash_map::Entry::Vacant(place) = self.hashed.entry(key) {
-                place.insert(value);
+                continue;
+            }
+            let tag = Tag::of(&key);
+            if self.place(tag, &key).is_none() {
+                self.add(tag, Row { key, value });
                 self.bytes += row_bytes;
             }
         }
@@ -112,7 +256,8 @@ impl Level {
 
     /// All rows, in no order.
     pub(super) fn into_rows(self) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
-        self.hashed.into_iter().chain(self.ordered)
+        let hashed = self.hashed.into_iter().map(|row| (row.key, row.value));
+        hashed.chain(self.ordered)
     }
 
     /// The rows with `from <= key < to` in the order of their keys. `from < to`.
@@ -152,7 +297,7 @@ impl Level {
         if is_ordered(from) && to <= &[KIND_SLICE][..] {
             return Vec::new();
         }
-        let rows = self.hashed.iter();
+        let rows = self.hashed.iter().map(|row| (&row.key, &row.value));
         let mut rows: Vec<_> = rows.filter(|(key, _)| from <= &key[..] && &key[..] < to).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
         rows
@@ -190,22 +335,27 @@ impl Level {
     }
 
     fn keys_bytes(&self) -> usize {
-        let keys = self.hashed.keys().chain(self.ordered.keys());
+        let keys = self.hashed.iter().map(|row| &row.key).chain(self.ordered.keys());
         keys.map(|key| PREFIX_BYTES + key.len()).sum::<usize>() + PREFIX_BYTES + 1
     }
 }
 
 /// The rows in the order of their keys. What follows where keys begin to differ tells nearly all of them
 /// apart, and lies side by side here: hardly a comparison goes to the keys.
-fn sorted(rows: &HashMap<Bytes, Option<Bytes>>) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
-    let first = rows.keys().next().map_or(&[][..], |key| &key[..]);
-    let shared = rows.keys().fold(first.len(), |shared, key| {
-        first[..shared].iter().zip(key).take_while(|(a, b)| a == b).count()
+fn sorted(rows: &[Row]) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
+    let first = rows.first().map_or(&[][..], |row| &row.key[..]);
+    let shared = rows.iter().fold(first.len(), |shared, row| {
+        first[..shared].iter().zip(&row.key).take_while(|(a, b)| a == b).count()
     });
-    let mut rows: Vec<_> =
-        rows.iter().map(|(key, value)| (leading(&key[shared..]), key, value)).collect();
-    rows.sort_unstable_by(|(a, key_a, _), (b, key_b, _)| a.cmp(b).then_with(|| key_a.cmp(key_b)));
-    rows.into_iter().map(|(_, key, value)| (key, value))
+    let mut rows: Vec<_> = rows.iter().map(|row| (leading(&row.key[shared..]), row)).collect();
+    rows.sort_unstable_by(|(a, row_a), (b, row_b)| {
+        a.cmp(b).then_with(|| row_a.key.cmp(&row_b.key))
+    });
+    rows.into_iter().map(|(_, row)| (&row.key, &row.value))
+}
+
+fn index(row: u32) -> usize {
+    usize::try_from(row).expect("32 bits fit a usize")
 }
 
 /// A number that is in the order of the bytes, where it is not the same for both.
@@ -254,109 +404,4 @@ fn merged_by<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn bytes(text: &str) -> Bytes {
-        Bytes::copy_from_slice(text.as_bytes())
-    }
-
-    #[test]
-    fn bytes_are_counted_through_puts_of_the_same_key() {
-        let mut level = Level::default();
-        level.put(bytes("\x01key"), Some(bytes("value")));
-        assert_eq!(level.bytes(), 4 + 5 + ROW_OVERHEAD_BYTES);
-        level.put(bytes("\x01key"), Some(bytes("v")));
-        assert_eq!(level.bytes(), 4 + 1 + ROW_OVERHEAD_BYTES);
-        level.put(bytes("\x01key"), None);
-        assert_eq!(level.bytes(), 4 + ROW_OVERHEAD_BYTES);
-        level.put(bytes("\x02index"), Some(Bytes::new()));
-        assert_eq!(level.bytes(), 4 + 6 + 2 * ROW_OVERHEAD_BYTES);
-        assert_eq!(level.rows(), 2);
-    }
-
-    #[test]
-    fn a_range_is_sorted_across_rows_and_index() {
-        let mut level = Level::default();
-        for key in ["\x02b", "\x01c", "\x04a", "\x01a", "\x02a", "\x03a", "\x01b"] {
-            level.put(bytes(key), Some(bytes(key)));
-        }
-        let keys = |from: &str, to: &str| {
-            let range = level.range(from.as_bytes(), to.as_bytes());
-            range.map(|(key, _)| key.to_vec()).collect::<Vec<_>>()
-        };
-        assert_eq!(keys("\x01b", "\x02b"), [b"\x01b", b"\x01c", b"\x02a"]);
-        assert_eq!(keys("\x02a", "\x03"), [b"\x02a", b"\x02b"]);
-        assert_eq!(keys("\x01", "\x01b"), [b"\x01a"]);
-        assert_eq!(keys("\x02b", "\x7f"), [b"\x02b", b"\x03a", b"\x04a"], "hashed rows behind");
-        assert_eq!(keys("\x03", "\x04"), [b"\x03a"]);
-    }
-
-    #[test]
-    fn older_rows_show_only_where_there_are_none() {
-        let (mut newer, mut older) = (Level::default(), Level::default());
-        newer.put(bytes("\x01a"), None);
-        older.put(bytes("\x01a"), Some(bytes("old")));
-        older.put(bytes("\x01b"), Some(bytes("old")));
-        newer.put_below(older);
-        assert_eq!(newer.get(b"\x01a"), Some(None));
-        assert_eq!(newer.get(b"\x01b"), Some(Some(&bytes("old"))));
-        assert_eq!(newer.get(b"\x01c"), None);
-    }
-
-    #[test]
-    fn newer_rows_win_whichever_are_more() {
-        let keys =
-            |count: usize| ["\x01a", "\x02a", "\x03a", "\x04a", "\x01b"].into_iter().take(count);
-        for (older, newer) in [(5, 2), (2, 5), (3, 3), (0, 4), (4, 0)] {
-            let mut level = Level::default();
-            keys(older).for_each(|key| level.put(bytes(key), Some(bytes("older"))));
-            let mut above = Level::default();
-            keys(newer).for_each(|key| above.put(bytes(key), Some(bytes("new"))));
-            level.put_above(above);
-            let mut expected = Level::default();
-            keys(older).for_each(|key| expected.put(bytes(key), Some(bytes("older"))));
-            keys(newer).for_each(|key| expected.put(bytes(key), Some(bytes("new"))));
-            let rows = |level: &Level| {
-                let rows =
-                    level.range(b"\x01", b"\x7f").map(|(key, value)| (key.clone(), value.cloned()));
-                rows.collect::<Vec<_>>()
-            };
-            assert_eq!(rows(&level), rows(&expected), "{older} under {newer}");
-            assert_eq!((level.rows(), level.bytes()), (expected.rows(), expected.bytes()));
-        }
-    }
-
-    #[test]
-    fn a_batch_is_sorted_prefixed_and_carries_its_checkpoint() {
-        let checkpoint =
-            Checkpoint { log_id: [1; 16], topic_id: [2; 16], leader_epoch: 0, offset: 9 };
-        let mut level = Level::default();
-        for key in ["\x02a", "\x01b", "\x01a"] {
-            level.put(bytes(key), Some(bytes("v")));
-        }
-        let batch = level.to_batch(3, &checkpoint);
-        let keys: Vec<&[u8]> = batch.iter().map(|(key, _)| &key[..]).collect();
-        let expected: [&[u8]; 4] =
-            [b"\0\0\0\x03\0", b"\0\0\0\x03\x01a", b"\0\0\0\x03\x01b", b"\0\0\0\x03\x02a"];
-        assert_eq!(keys, expected);
-        let value = batch[0].1.as_ref().expect("a checkpoint has a value");
-        assert_eq!(Checkpoint::decode(value), Some(checkpoint));
-    }
-
-    proptest! {
-        #[test]
-        fn hashed_rows_are_sorted_whatever_their_keys_share(
-            shared in prop::collection::vec(any::<u8>(), 0..20),
-            keys in prop::collection::vec(prop::collection::vec(0_u8..3, 0..24), 0..60),
-        ) {
-            let keys = keys.iter().map(|key| Bytes::from([&shared[..], key].concat()));
-            let rows: HashMap<Bytes, Option<Bytes>> = keys.map(|key| (key, None)).collect();
-            let mut expected: Vec<&Bytes> = rows.keys().collect();
-            expected.sort_unstable();
-            prop_assert_eq!(sorted(&rows).map(|(key, _)| key).collect::<Vec<_>>(), expected);
-        }
-    }
-}
+mod tests;
