@@ -26,7 +26,7 @@ use bytes::{Bytes, BytesMut};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::layout::{
-    Checkpoint, KIND_CHECKPOINT, KIND_SLICE, KIND_LISTED, KIND_TIME_INDEX, PREFIX_BYTES,
+    Checkpoint, KIND_CHECKPOINT, KIND_FIRST, KIND_LISTED, KIND_TIME_INDEX, PREFIX_BYTES,
 };
 
 /// What a row costs besides its key and value: two handles, the table's slot and its slack, and the
@@ -294,7 +294,7 @@ impl Level {
 
     /// Rows that are found by hash, sorted; none where the range holds none of their kinds.
     fn hashed_between(&self, from: &[u8], to: &[u8]) -> Vec<(&Bytes, &Option<Bytes>)> {
-        if is_ordered(from) && to <= &[KIND_SLICE][..] {
+        if is_ordered(from) && to <= &[KIND_FIRST][..] {
             return Vec::new();
         }
         let rows = self.hashed.iter().map(|row| (&row.key, &row.value));
