@@ -2,7 +2,7 @@
 //!
 //! Why: a commit must not wait for RocksDB, and RocksDB must never see a row whose commit is not
 //! decided. So committed rows wait here, and go down in large batches beside the work; and rows whose
-//! commit is on its way lie in front of them, where the next transaction finds them.
+//! commit is on its way lie among them, where the next transaction finds them.
 //!
 //! ```text
 //!   prepare() -> dirty, and in `undecided` what was there before
