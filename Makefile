@@ -2,7 +2,7 @@
 
 READY = settings=$$(sh .ci/setup) && eval "$$settings" &&
 
-.PHONY: demo test bench fmt clippy doc tidy ci
+.PHONY: demo test bench torture fmt clippy doc tidy ci
 
 # The main job: 200 000 clicks, killed twice, every click accounted for.
 demo:
@@ -13,6 +13,11 @@ test:
 
 bench:
 	@$(READY) cargo bench --profile dev
+
+# The log under power cuts, kills and faults for so long: make torture TIME=30m (h, m, s)
+TIME ?= 30m
+torture:
+	@$(READY) bash .ci/torture $(TIME)
 
 fmt:
 	@cargo fmt --all

@@ -4,6 +4,9 @@
 //!   append    batches of 64 KiB, Os      beside: encode batch + crc32c + write(2); for 1 KiB records write(2)
 //!   read      whole batches, verified    beside: pread + crc32c
 //!   Sync      one record at a time       beside: write(2) + fdatasync
+//!   commit    a record in P partitions   beside: P fdatasyncs in parallel, then one
+//!   latency   append to poll, open loop  beside: a hand-over through a condition
+//!   send      single records, batched by the producer
 //! ```
 //!
 //! Printed: records per second, records per CPU-second (user + system of the process), and the ratio
@@ -15,10 +18,16 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and opens raw files")]
 
+#[path = "log/batching.rs"]
+mod batching;
+#[path = "log/commits.rs"]
+mod commits;
 #[path = "support/compare.rs"]
 mod compare;
 #[path = "support/cost.rs"]
 mod cost;
+#[path = "log/latency.rs"]
+mod latency;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -49,7 +58,7 @@ struct Load {
 fn main() {
     let (records, runs) = (setting("RECORDS", 5_000_000), setting("RUNS", 5));
     println!("log: {records} records of 100 bytes, {runs} runs after a warm-up, batches of 64 KiB");
-    for topics in [1, 100] {
+    for topics in [1, 100, 1_000] {
         let small = Load { records, bytes: 100, topics };
         for load in [small, Load { records: records / 10, bytes: 1024, topics }] {
             if is_chosen("append") {
@@ -60,9 +69,32 @@ fn main() {
             }
         }
     }
+    if is_chosen("send") {
+        sends(records, runs);
+    }
     if is_chosen("Sync") {
         syncs(setting("SYNCS", 400), runs);
     }
+    if is_chosen("commit") {
+        commits::transactions(setting("SYNCS", 400) / 4, runs);
+    }
+    if is_chosen("latency") {
+        latency::latencies(records.min(200_000), runs, |dir| {
+            let (log, mut topics) = open(dir, 1);
+            (log, topics.remove(0))
+        });
+    }
+}
+
+fn sends(records: u64, runs: u64) {
+    let send = || {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (log, topics) = open(dir.path(), 1);
+        batching::send_all(&log, &topics[0], records)
+    };
+    let works: [Work<'_>; 1] = [Box::new(send)];
+    let [costs] = in_turn(runs, works);
+    report("send, Os, batches of 16 KiB, 100 B", records as f64, &costs);
 }
 
 fn name(what: &str, load: &Load) -> String {
@@ -276,21 +308,35 @@ fn syncs(appends: u64, runs: u64) {
     println!("{:<42} p50 {raw:>8.0} us", "raw write + fdatasync, one producer");
     println!("{:<42} p50 {ours:>8.0} us, {:.2} x raw", "append, Sync, one producer", ours / raw);
     let each = (appends / 2).max(2);
-    let works: [Work<'_>; 2] = [Box::new(|| many_producers(each)), Box::new(|| many_writes(each))];
-    let [many, written] = in_turn(runs, works);
+    let batched = |work: fn(&Log, &Topic, usize, u64) -> Cost| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (log, topics) = open(dir.path(), 1);
+        work(&log, &topics[0], PRODUCERS, each)
+    };
+    let works: [Work<'_>; 4] = [
+        Box::new(|| many_producers(each)),
+        Box::new(|| many_writes(each)),
+        Box::new(|| batched(batching::threads)),
+        Box::new(|| batched(batching::tasks)),
+    ];
+    let [many, written, threads, tasks] = in_turn(runs, works);
     let total = each as f64 * PRODUCERS as f64;
     let per_second = |costs: &[Cost]| spread(costs.iter().map(|c| total / c.wall).collect());
-    let ((many, low, high), (written, ..)) = (per_second(&many), per_second(&written));
-    println!(
-        "{:<42} {written:>8.0} records/s",
-        format!("raw, {PRODUCERS} records for each fdatasync")
-    );
-    println!(
-        "{:<42} {many:>8.0} records/s (min {low:.0}, max {high:.0}), {:.2} of raw, {:.1} x one producer",
-        format!("append, Sync, {PRODUCERS} producers"),
-        many / written,
-        many * ours / 1e6,
-    );
+    let written = per_second(&written).0;
+    let name = format!("raw, {PRODUCERS} records for each fdatasync");
+    println!("{name:<42} {written:>8.0} records/s");
+    for (name, costs) in [
+        (format!("append, Sync, {PRODUCERS} producers"), many),
+        (format!("send and wait, Sync, {PRODUCERS} threads"), threads),
+        (format!("send and await, Sync, {PRODUCERS} tasks"), tasks),
+    ] {
+        let (median, low, high) = per_second(&costs);
+        let (of_raw, of_one) = (median / written, median * ours / 1e6);
+        let spread = format!("(min {low:.0}, max {high:.0})");
+        println!(
+            "{name:<42} {median:>8.0} records/s {spread}, {of_raw:.2} of raw, {of_one:.1} x one"
+        );
+    }
 }
 
 fn seconds(work: impl FnOnce()) -> f64 {

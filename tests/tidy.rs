@@ -26,22 +26,51 @@ use source::{blank_strings, modules_named, root, sources};
 
 const CORE_LOG: &[(&str, &str)] = &[
     ("ids", ""),
-    ("clock", ""),
-    ("storage", ""),
+    ("locks", ""),
+    ("clock", "locks"),
+    ("storage", "locks"),
     ("format", "ids"),
     ("error", "ids format"),
-    ("segment", "ids error clock storage format"),
-    ("partition", "ids error clock storage format segment"),
-    ("commit", "ids error clock storage format segment partition"),
-    ("config", "ids error clock storage format segment partition commit"),
+    ("segment", "locks ids error clock storage format"),
+    ("partition", "locks ids error clock storage format segment"),
+    ("commit", "locks ids error clock storage format segment partition"),
+    ("config", "locks ids error clock storage format segment partition commit"),
     ("partitioner", ""),
-    ("topic", "ids error clock storage format segment partition commit config"),
-    ("log", "ids error clock storage format segment partition commit config topic maintenance"),
-    ("maintenance", "ids error clock storage format segment partition commit config topic log"),
-    ("producer", "ids error clock storage format segment partition commit config topic log"),
-    ("consumer", "ids error clock storage format segment partition commit config topic log"),
-    ("admin", "ids error clock storage format segment partition commit config topic log"),
-    ("owner", "ids error clock storage format segment partition commit config topic log consumer"),
+    ("topic", "locks ids error clock storage format segment partition commit config"),
+    ("members", "locks ids"),
+    (
+        "log",
+        "locks ids error clock storage format segment partition commit config topic maintenance members",
+    ),
+    (
+        "maintenance",
+        "locks ids error clock storage format segment partition commit config topic log",
+    ),
+    (
+        "producer",
+        "locks ids error clock storage format segment partition commit config topic log partitioner",
+    ),
+    ("consumer", "locks ids error clock storage format segment partition commit config topic log"),
+    (
+        "group",
+        "locks ids error clock format partition commit config topic log members consumer producer",
+    ),
+    ("admin", "locks ids error clock storage format segment partition commit config topic log"),
+    ("conformance", "locks ids format segment partition commit log owner"),
+    (
+        "transaction",
+        "locks ids error format partition commit config partitioner topic log producer",
+    ),
+    ("operators", "locks ids error partition commit log"),
+    ("inspect", "locks ids error storage format segment partition commit log"),
+    (
+        "check",
+        "locks ids error clock storage format segment partition commit config topic log owner",
+    ),
+    (
+        "owner",
+        "locks ids error clock storage format segment partition commit config topic log consumer operators",
+    ),
 ];
 
 const STREAMS: &[(&str, &str)] = &[

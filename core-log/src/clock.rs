@@ -67,7 +67,7 @@ impl Clock for SystemClock {
 #[cfg(any(test, feature = "memory"))]
 #[derive(Debug)]
 pub struct ManualClock {
-    times: parking_lot::Mutex<(i64, Duration)>,
+    times: crate::locks::Mutex<(i64, Duration)>,
 }
 
 #[cfg(any(test, feature = "memory"))]
@@ -75,7 +75,7 @@ impl ManualClock {
     /// A clock that shows `now_ms`.
     #[must_use]
     pub fn new(now_ms: i64) -> Self {
-        Self { times: parking_lot::Mutex::new((now_ms, Duration::ZERO)) }
+        Self { times: crate::locks::Mutex::new((now_ms, Duration::ZERO)) }
     }
 
     /// Sets the time of day, as an administrator would: monotonic time does not move.

@@ -6,11 +6,23 @@
 //! Invariants
 //! * Nothing here is for a layer above the log.
 
+mod cleanup;
+pub(crate) mod names;
+mod producer_settings;
+mod topic_names;
+
 use std::time::Duration;
+
+pub use cleanup::{Cleanup, CleanupPolicy, InvalidCleanupPolicy, Ratio};
+pub use producer_settings::ProducerSettings;
+use topic_names::TOPIC_NAMES;
 
 use crate::commit::Broken;
 use crate::error::{Error, Result};
+use crate::format::CompressionType;
+pub use crate::partition::compaction::plan::InvalidRatio;
 use crate::partition::retention::RetentionPolicy;
+pub use crate::partition::{InvalidTimestampType, TimestampType};
 use crate::partition::{PartitionOptions, Promise};
 use crate::segment::SegmentOptions;
 
@@ -58,8 +70,15 @@ pub struct TopicSettings {
     pub retention_ms: Option<i64>,
     /// Bytes that a partition keeps; default `None`, all (`retention.bytes`).
     pub retention_bytes: Option<u64>,
-    /// The largest batch in bytes; default 1 048 588 (`max.message.bytes`).
+    /// Whether old records are deleted or compacted, and when; by default they are deleted.
+    pub cleanup: Cleanup,
+    /// Whose time records carry; default the producer's (`message.timestamp.type`).
+    pub timestamp_type: TimestampType,
+    /// The largest batch in bytes, as it is written (compressed, if it is); default 1 048 588
+    /// (`max.message.bytes`).
     pub max_batch_bytes: u32,
+    /// How batches are compressed; default as their producers say (`compression.type`).
+    pub compression: CompressionType,
     /// How far a timestamp may lie ahead of the clock, in milliseconds; default one hour, `i64::MAX`
     /// for any (`message.timestamp.after.max.ms`).
     pub timestamp_after_max_ms: i64,
@@ -78,7 +97,10 @@ impl Default for TopicSettings {
             index_interval_bytes: 4096,
             retention_ms: Some(WEEK_MS),
             retention_bytes: None,
+            cleanup: Cleanup::default(),
+            timestamp_type: TimestampType::Create,
             max_batch_bytes: 1_048_588,
+            compression: CompressionType::Producer,
             timestamp_after_max_ms: 3_600_000,
             timestamp_before_max_ms: i64::MAX,
         }
@@ -90,6 +112,54 @@ impl TopicSettings {
     #[must_use]
     pub fn with_partitions(partitions: u32) -> Self {
         Self { partitions, ..Self::default() }
+    }
+
+    /// The defaults, changed by settings with Kafka's names.
+    ///
+    /// ```
+    /// use core_log::TopicSettings;
+    ///
+    /// let settings = TopicSettings::from_kafka([("retention.ms", "-1"), ("segment.bytes", "65536")])?;
+    /// assert_eq!((settings.retention_ms, settings.segment_bytes), (None, 65_536));
+    /// assert_eq!(settings.get("max.message.bytes").as_deref(), Some("1048588"));
+    ///
+    /// let refused = TopicSettings::from_kafka([("retention.msec", "1000")]).unwrap_err();
+    /// assert!(refused.to_string().ends_with("did you mean \"retention.ms\"?"));
+    /// # Ok::<(), core_log::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub fn from_kafka<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let mut changed = Self::default();
+        for (name, value) in settings {
+            changed.set(name, value)?;
+        }
+        Ok(changed)
+    }
+
+    /// Changes the setting that Kafka calls `name`. Kafka's defaults are accepted for all of its topic
+    /// settings; where there is only one way here, nothing else is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownSetting`], with the name that was probably meant; [`Error::SettingRefused`], with
+    /// the reason. Nothing was changed.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        TOPIC_NAMES.set(self, name, value)
+    }
+
+    /// The value of the setting that Kafka calls `name`; `None` when it means nothing here.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        TOPIC_NAMES.get(self, name)
+    }
+
+    /// Every setting that can be changed, by Kafka's name, with its value.
+    #[must_use]
+    pub fn to_kafka(&self) -> Vec<(&'static str, String)> {
+        TOPIC_NAMES.all(self)
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
@@ -106,6 +176,7 @@ impl TopicSettings {
         if self.retention_ms.is_some_and(|ms| ms < 0) {
             return refuse("retention_ms", "it must not be negative; None keeps records for ever");
         }
+        self.cleanup.validate()?;
         if self.timestamp_after_max_ms < 0 || self.timestamp_before_max_ms < 0 {
             return refuse("timestamp limits", "they must not be negative; i64::MAX allows any");
         }
@@ -113,17 +184,24 @@ impl TopicSettings {
     }
 
     pub(crate) fn partition_options(&self) -> PartitionOptions {
+        let Cleanup { policy, max_compaction_lag_ms, .. } = self.cleanup;
+        let retention = RetentionPolicy {
+            retention_ms: self.retention_ms,
+            retention_bytes: self.retention_bytes,
+        };
+        let lag_ms = if policy.compacts() { max_compaction_lag_ms } else { i64::MAX };
         PartitionOptions {
             segment: SegmentOptions {
                 segment_bytes: self.segment_bytes,
-                segment_ms: self.segment_ms,
+                segment_ms: self.segment_ms.min(lag_ms),
                 index_interval_bytes: self.index_interval_bytes,
             },
-            retention: RetentionPolicy {
-                retention_ms: self.retention_ms,
-                retention_bytes: self.retention_bytes,
-            },
+            retention: if policy.deletes() { retention } else { RetentionPolicy::default() },
+            compaction: self.cleanup.compaction(),
+            file_delete_delay: self.cleanup.file_delete_delay(),
+            timestamp_type: self.timestamp_type,
             max_batch_bytes: self.max_batch_bytes,
+            compression: self.compression,
             timestamp_before_max_ms: self.timestamp_before_max_ms,
             timestamp_after_max_ms: self.timestamp_after_max_ms,
         }
@@ -139,6 +217,8 @@ pub(crate) struct LogSettings {
     pub(crate) commits_bytes_max: u64,
     /// `None`: the default of the storage.
     pub(crate) reserve_bytes: Option<u64>,
+    /// `None`: as the storage says.
+    pub(crate) open_files_max: Option<usize>,
     pub(crate) broken: Option<Broken>,
 }
 
@@ -150,6 +230,7 @@ impl Default for LogSettings {
             transaction_timeout: Duration::from_secs(60),
             commits_bytes_max: 1 << 20,
             reserve_bytes: None,
+            open_files_max: None,
             broken: None,
         }
     }

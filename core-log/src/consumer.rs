@@ -18,9 +18,8 @@ use crate::error::Result;
 use crate::format::{BatchHeader, DecodeError, RecordBatch, RecordRef};
 use crate::ids::{GroupId, Offset, Timestamp, TopicId};
 use crate::log::Log;
-use crate::partition::open_transactions::is_aborted;
+use crate::partition::open_transactions::AbortedList;
 use crate::partition::{FetchBound, Fetched, PartitionOffsets};
-use crate::segment::AbortedTransaction;
 use crate::topic::Topic;
 
 /// How much is fetched at a time to look for a timestamp: it is near to where the index points.
@@ -216,7 +215,7 @@ pub struct PartitionReader<S> {
     bound: FetchBound,
     position: Offset,
     fetched: Bytes,
-    aborted: Vec<AbortedTransaction>,
+    aborted: AbortedList,
 }
 
 impl<S: FetchSource> PartitionReader<S> {
@@ -235,7 +234,7 @@ impl<S: FetchSource> PartitionReader<S> {
             bound,
             position: offset,
             fetched: Bytes::new(),
-            aborted: Vec::new(),
+            aborted: AbortedList::default(),
         }
     }
 
@@ -307,7 +306,7 @@ impl<S: FetchSource> PartitionReader<S> {
                     return Ok(None);
                 }
                 self.fetched = fetched.batches;
-                self.aborted = fetched.aborted;
+                self.aborted = AbortedList::new(fetched.aborted);
             }
             let taken = self.take_fetched();
             if let Some(found) = taken.inspect_err(|_bad| self.fetched.clear())? {
@@ -330,7 +329,7 @@ impl<S: FetchSource> PartitionReader<S> {
             }
             let first_wanted_offset = self.position;
             self.position = next;
-            if !header.is_control() && !is_aborted(header, &self.aborted) {
+            if !header.is_control() && !self.aborted.contains(header) {
                 return Ok(Some(ReadBatch { batch, first_wanted_offset }));
             }
         }
@@ -355,16 +354,31 @@ impl ReadBatch {
         self.batch.header()
     }
 
-    /// The whole batch; slices of its records point into it.
+    /// The whole batch, compressed if it is.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         self.batch.bytes()
+    }
+
+    /// The bytes that its records point into: those of the batch, or what they were decompressed to.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`]: the records cannot be decompressed.
+    pub fn record_bytes(&self) -> Result<&Bytes, DecodeError> {
+        self.batch.record_bytes()
     }
 
     /// Records below this offset are in the batch but were not asked for.
     #[must_use]
     pub fn first_wanted_offset(&self) -> Offset {
         self.first_wanted_offset
+    }
+
+    /// The same batch without the records below `offset`.
+    pub(crate) fn starting_at(mut self, offset: Offset) -> Self {
+        self.first_wanted_offset = offset;
+        self
     }
 
     /// The records that were asked for.

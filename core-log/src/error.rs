@@ -10,12 +10,21 @@
 //! On crash: a failed write or sync is a crash of the log, [`Error::LogCrashed`] for its callers.
 //! Reference: KIP-1050 (error classes).
 
+mod from;
+mod group;
+mod text;
+
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::format::{BatchOverflow, DecodeError};
+pub use group::GroupError;
+use text::{did_you_mean, doubt, owner};
+
+use crate::format::DecodeError;
 use crate::ids::{
-    GroupId, InvalidName, NameKind, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
+    GroupId, NameKind, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
     TransactionalId,
 };
 
@@ -101,6 +110,14 @@ pub enum Error {
         /// The name of something that lies in it.
         found: String,
     },
+    /// What is to be taken over is no partition. Recourse: [`Recourse::FixInput`].
+    #[error("{} cannot be taken over: {reason}", path.display())]
+    NotAPartition {
+        /// The directory, or a file in it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The directory is not there, or empty. Recourse: [`Recourse::FixInput`].
     #[error("there is no log in {}", path.display())]
     DirectoryMissing {
@@ -130,7 +147,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Bytes that were once synced are gone or wrong. Recourse: [`Recourse::Fatal`]; repair.
-    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}", path.display())]
+    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}; what can be done: log_dump --repair", path.display())]
     Damaged {
         /// The topic's name.
         topic: String,
@@ -145,17 +162,8 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
-    /// The batch is compressed with a codec that this build cannot read. Recourse:
-    /// [`Recourse::FixInput`].
-    #[error("batches compressed with {codec} are not supported")]
-    CompressionUnsupported {
-        /// The codec's name.
-        codec: &'static str,
-    },
     /// Another producer took over. Recourse: [`Recourse::Fatal`]; open a new producer.
-    #[error(
-        "producer {producer_id} with epoch {producer_epoch} is fenced: epoch {current_epoch} is in use"
-    )]
+    #[error("{}", fenced(transactional_id.as_ref(), *producer_id, *producer_epoch, *current_epoch))]
     ProducerFenced {
         /// The transactional id, where there is one.
         transactional_id: Option<TransactionalId>,
@@ -204,6 +212,15 @@ pub enum Error {
         /// The limit.
         max_bytes: usize,
     },
+    /// The topic keeps the last record of each key, and this one has none. Recourse:
+    /// [`Recourse::FixInput`].
+    #[error("record {record} of the batch has no key, and topic {topic:?} is compacted")]
+    KeyMissing {
+        /// The topic's name.
+        topic: String,
+        /// Which record of the batch, from 0.
+        record: i32,
+    },
     /// The batch has no records. Recourse: [`Recourse::FixInput`].
     #[error("an empty batch cannot be appended")]
     EmptyBatch,
@@ -215,6 +232,50 @@ pub enum Error {
         /// What it must be.
         reason: &'static str,
     },
+    /// No setting has this name. Recourse: [`Recourse::FixInput`].
+    #[error("there is no {of} setting {name:?}{}", did_you_mean(*similar))]
+    UnknownSetting {
+        /// Whose setting: `topic`, `producer`.
+        of: &'static str,
+        /// The name that was asked for.
+        name: String,
+        /// The name that was probably meant.
+        similar: Option<&'static str>,
+    },
+    /// A setting cannot have this value, or means nothing here. Recourse: [`Recourse::FixInput`].
+    #[error("{setting}={value} is refused: {reason}")]
+    SettingRefused {
+        /// The setting, by Kafka's name.
+        setting: &'static str,
+        /// The value as it was given.
+        value: String,
+        /// What it must be, or what to use instead.
+        reason: &'static str,
+    },
+    /// A record that was sent is not acknowledged. Recourse: that of the cause.
+    #[error("a record for {topic}-{partition} is not acknowledged, and {}", doubt(*is_in_doubt))]
+    NotAcknowledged {
+        /// The topic's name.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Whether it may be in the log all the same: then sending it again may write it twice.
+        is_in_doubt: bool,
+        /// Why.
+        #[source]
+        cause: Arc<Self>,
+    },
+    /// Something did not happen in time. Recourse: [`Recourse::Retry`].
+    #[error("{what} took longer than {} ms", after.as_millis())]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        after: Duration,
+    },
+    /// The producer was closed or dropped. Recourse: [`Recourse::Fatal`]; open a new producer.
+    #[error("the producer is closed")]
+    ProducerClosed,
     /// One commit names a position twice. Recourse: [`Recourse::FixInput`].
     #[error("group {group} commits two offsets for {partition}")]
     DuplicateOffset {
@@ -237,6 +298,40 @@ pub enum Error {
         producer_id: ProducerId,
         /// Why.
         reason: String,
+    },
+    /// The transaction was open for too long and was aborted. Recourse:
+    /// [`Recourse::AbortTransaction`]; give the next one more time, or less to do. A
+    /// [`TransactionalProducer`](crate::TransactionalProducer) has lost its id: open a new one.
+    #[error(
+        "transaction {transactional_id} of producer {producer_id} was open for more than \
+         {timeout:?} and was aborted: begin another one, with less to do or a longer time-out"
+    )]
+    TransactionTimedOut {
+        /// Under which id it ran.
+        transactional_id: TransactionalId,
+        /// The producer.
+        producer_id: ProducerId,
+        /// How long it could be open.
+        timeout: Duration,
+    },
+    /// Somebody aborted the transaction by its id. Recourse: [`Recourse::AbortTransaction`]; a
+    /// [`TransactionalProducer`](crate::TransactionalProducer) has lost its id: open a new one.
+    #[error(
+        "transaction {transactional_id} of producer {producer_id} was aborted from outside: begin \
+         another one"
+    )]
+    TransactionAborted {
+        /// Under which id it ran.
+        transactional_id: TransactionalId,
+        /// The producer.
+        producer_id: ProducerId,
+    },
+    /// No transaction ran under this id since the log was opened, or it was long ago. Recourse:
+    /// [`Recourse::FixInput`].
+    #[error("there is no transaction {name:?} in this log: list the ids that there are")]
+    UnknownTransactionalId {
+        /// The id that was asked for.
+        name: String,
     },
     /// The log was closed. Recourse: [`Recourse::Fatal`]; open it again.
     #[error("the log is closed")]
@@ -279,13 +374,30 @@ pub enum Error {
     /// Bytes are not a record batch. Recourse: [`Recourse::Fatal`].
     #[error(transparent)]
     Decode(DecodeError),
+    /// A group refuses a call of a consumer. Recourse: [`GroupError::recourse`].
+    #[error(transparent)]
+    Group(#[from] GroupError),
 }
 
 /// Operations that change nothing.
 const READS: [&str; 5] = ["read", "list", "look for", "find", "open"];
 
-fn owner(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+fn fenced(
+    transactional_id: Option<&TransactionalId>,
+    producer_id: ProducerId,
+    producer_epoch: ProducerEpoch,
+    current_epoch: ProducerEpoch,
+) -> String {
+    match transactional_id {
+        Some(id) => format!(
+            "producer {producer_id} with epoch {producer_epoch} is fenced: another one took over \
+             transactional id {id}, and its transaction is aborted; stop, or take the id over again"
+        ),
+        None => format!(
+            "producer {producer_id} with epoch {producer_epoch} is fenced: epoch {current_epoch} is \
+             in use"
+        ),
+    }
 }
 
 impl Error {
@@ -311,20 +423,26 @@ impl Error {
     #[must_use]
     pub fn recourse(&self) -> Recourse {
         match self {
+            Self::NotAcknowledged { cause, .. } => cause.recourse(),
             Self::DirectoryLocked { .. }
             | Self::DiskFull { .. }
             | Self::LogCrashed { .. }
+            | Self::TimedOut { .. }
             | Self::Owner { .. }
             | Self::NobodyAnswers { .. } => Recourse::Retry,
             Self::OutOfOrderSequence { .. }
             | Self::InvalidTxnState { .. }
+            | Self::TransactionTimedOut { .. }
+            | Self::TransactionAborted { .. }
             | Self::TransactionDoomed { .. } => Recourse::AbortTransaction,
             Self::Damaged { .. }
             | Self::ProducerFenced { .. }
             | Self::Closed
+            | Self::ProducerClosed
             | Self::Io { .. }
             | Self::UnsupportedVersion { .. }
             | Self::Decode(_) => Recourse::Fatal,
+            Self::Group(refused) => refused.recourse(),
             Self::UnknownTopic { .. }
             | Self::TopicExists { .. }
             | Self::InvalidName { .. }
@@ -332,89 +450,21 @@ impl Error {
             | Self::OffsetOutOfRange { .. }
             | Self::NotALog { .. }
             | Self::NotADirectory { .. }
+            | Self::NotAPartition { .. }
             | Self::DirectoryMissing { .. }
             | Self::ReadOnlyDirectory { .. }
-            | Self::CompressionUnsupported { .. }
             | Self::TimestampTooFarAhead { .. }
             | Self::BatchTooLarge { .. }
+            | Self::KeyMissing { .. }
             | Self::EmptyBatch
             | Self::InvalidSetting { .. }
+            | Self::UnknownSetting { .. }
+            | Self::SettingRefused { .. }
+            | Self::UnknownTransactionalId { .. }
             | Self::DuplicateOffset { .. } => Recourse::FixInput,
         }
     }
 }
 
-impl From<InvalidName> for Error {
-    fn from(refused: InvalidName) -> Self {
-        Self::InvalidName { kind: refused.kind, name: refused.name, reason: refused.reason }
-    }
-}
-
-impl From<DecodeError> for Error {
-    fn from(bad: DecodeError) -> Self {
-        match bad {
-            DecodeError::CompressionUnsupported { codec } => Self::CompressionUnsupported { codec },
-            other => Self::Decode(other),
-        }
-    }
-}
-
-impl From<BatchOverflow> for Error {
-    fn from(overflow: BatchOverflow) -> Self {
-        Self::BatchTooLarge { bytes: overflow.bytes, max_bytes: overflow.max_bytes }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_of_the_operating_system_are_told_apart_by_meaning() {
-        let of = |kind: io::ErrorKind| Error::io(Path::new("/log"), "write", kind.into());
-        assert!(matches!(of(io::ErrorKind::StorageFull), Error::DiskFull { .. }));
-        assert!(matches!(of(io::ErrorKind::ReadOnlyFilesystem), Error::ReadOnlyDirectory { .. }));
-        assert!(matches!(of(io::ErrorKind::PermissionDenied), Error::ReadOnlyDirectory { .. }));
-        assert!(matches!(of(io::ErrorKind::NotFound), Error::Io { operation: "write", .. }));
-        let unreadable =
-            Error::io(Path::new("/log"), "read", io::ErrorKind::PermissionDenied.into());
-        assert!(matches!(unreadable, Error::Io { operation: "read", .. }));
-    }
-
-    #[test]
-    fn messages_name_what_a_person_needs_and_the_recourse_fits() {
-        let cases = [
-            (
-                Error::OffsetOutOfRange { requested: 9, start: 2, end: 5 },
-                "offset 9 is out of range: the partition holds 2 to 5 (exclusive)",
-                Recourse::FixInput,
-            ),
-            (
-                Error::DirectoryLocked { path: "/log".into(), pid: Some(7), since_ms: None },
-                "/log is in use by process 7",
-                Recourse::Retry,
-            ),
-            (
-                Error::Damaged {
-                    topic: "t".to_owned(),
-                    partition: 3,
-                    path: "/log/t-3/x.log".into(),
-                    position: 61,
-                    offset: 4,
-                    reason: "the checksum differs".to_owned(),
-                },
-                "t-3 is damaged from offset 4 on: /log/t-3/x.log at byte 61: the checksum differs",
-                Recourse::Fatal,
-            ),
-            (
-                Error::OutOfOrderSequence { producer_id: ProducerId(1), expected: 2, actual: 4 },
-                "producer 1 sent sequence 4 where 2 was expected",
-                Recourse::AbortTransaction,
-            ),
-            (Error::Closed, "the log is closed", Recourse::Fatal),
-        ];
-        for (error, message, recourse) in cases {
-            assert_eq!((error.to_string().as_str(), error.recourse()), (message, recourse));
-        }
-    }
-}
+mod tests;

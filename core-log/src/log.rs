@@ -21,6 +21,8 @@
 pub(crate) mod answerer;
 pub(crate) mod directory;
 pub(crate) mod engine;
+pub(crate) mod jobs;
+pub(crate) mod opening;
 pub(crate) mod report;
 #[cfg(test)]
 mod tests;
@@ -30,9 +32,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use crate::locks::{Mutex, RwLock};
 
-pub use report::{EndedTransaction, PartitionRecovery, RecoveryReport};
+pub use report::{AdoptedTopic, EndedTransaction, PartitionRecovery, RecoveryReport};
 
 use crate::clock::Clock;
 use crate::commit::OffsetCommit;
@@ -40,12 +42,14 @@ use crate::config::LogSettings;
 use crate::error::{Error, Result};
 use crate::ids::{GroupId, LogId, Offset, Timestamp, TopicId, TopicPartition};
 use crate::maintenance::{self, Background, Beside};
+use crate::members::Groups;
 use crate::partition::changes::Changes;
 use crate::partition::reserve::Reserve;
 use crate::partition::{FetchBound, Fetched, Partition, PartitionOffsets, Shared};
 use crate::storage::{LockGuard, Storage};
 use answerer::Answerer;
 use engine::Engine;
+use jobs::Jobs;
 
 /// An open log. Cheap to clone; all clones are the same log.
 ///
@@ -86,6 +90,8 @@ pub(crate) struct Inner {
     lock: Mutex<Option<Lock>>,
     background: Mutex<Option<Background>>,
     answerer: Arc<Answerer>,
+    groups: Groups,
+    jobs: Jobs,
 }
 
 struct Lock {
@@ -132,6 +138,8 @@ impl Inner {
             lock: Mutex::new(Some(Lock { _guard: guard })),
             background: Mutex::new(None),
             answerer: Arc::default(),
+            groups: Groups::default(),
+            jobs: Jobs::default(),
         })
     }
 
@@ -174,6 +182,11 @@ impl Inner {
         Ok(next)
     }
 
+    /// Whether the life that ran last has crashed, and none follows it yet.
+    pub(crate) fn has_crashed(&self) -> bool {
+        self.engine.read().shared.health.has_crashed()
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -195,6 +208,28 @@ impl Inner {
         &self.answerer
     }
 
+    /// The consumer groups.
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Work that nobody waits for.
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// What waiting readers wait for.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Removes silent members of groups, and wakes who asked to be woken.
+    pub(crate) fn wake_groups(&self) {
+        if self.groups.expire(self.clock.monotonic()) {
+            self.changes.notify();
+        }
+    }
+
     /// Starts the maintenance thread; what is passed in runs beside it and ends with it.
     pub(crate) fn run_in_background(self: &Arc<Self>, beside: impl Iterator<Item = Beside>) {
         let background = maintenance::start(self, beside.collect());
@@ -203,6 +238,7 @@ impl Inner {
 
     /// Retention, interval syncs and time-outs, once.
     pub(crate) fn maintain(&self, now: Timestamp) -> Result<()> {
+        self.wake_groups();
         let engine = self.engine()?;
         maintenance::run(&engine, self.settings.transaction_timeout, now)
     }

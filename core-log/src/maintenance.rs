@@ -1,11 +1,12 @@
 //! What happens without being asked: retention, interval syncs, time-outs.
 //!
-//! Why a thread that only calls `run`: everything it does can be called by a test, at any time that
-//! the test likes.
+//! Why threads that only call `run` and `clean`: everything they do can be called by a test, at any
+//! time that the test likes. Why two: a pass of compaction takes as long as it takes, and an interval
+//! that ends must not wait for it.
 //!
 //! Invariants
-//! * The thread does not keep a log open: it ends when the last handle is gone.
-//! * Retention by time follows the monotonic clock from the start on; a date that jumps ahead is
+//! * The threads do not keep a log open: they end when the last handle is gone.
+//! * Retention and compaction by time follow the monotonic clock from the start on; a date that jumps ahead is
 //!   believed only after an hour.
 
 use std::fmt::Debug;
@@ -14,21 +15,24 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::locks::{Condvar, Mutex};
 
 use crate::commit::Directory;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::Timestamp;
 use crate::log::Inner;
 use crate::log::engine::Engine;
+use crate::partition::Partition;
+use crate::partition::compaction::{Limits, TO_THE_END};
 
-/// How often the thread looks for intervals that have ended, and for transactions that take too long.
+/// How often is looked for intervals that have ended, and for transactions that take too long.
 const TICK: Duration = Duration::from_millis(10);
 /// How long it waits after something went wrong: a log that cannot reopen, on a full disk for example,
 /// is not helped by trying all the time.
 const TICK_AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// How often retention looks at all segments (`log.retention.check.interval.ms` is 5 minutes).
-const RETENTION_EVERY: Duration = Duration::from_secs(60);
+/// How often retention and compaction look at all segments (`log.retention.check.interval.ms` is 5
+/// minutes, `log.cleaner.backoff.ms` 15 seconds).
+const CLEAN_EVERY: Duration = Duration::from_secs(15);
 /// Producers that were not heard of for so long are forgotten (`producer.id.expiration.ms`).
 const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
 /// How long a date that jumped ahead must last before it is believed.
@@ -37,11 +41,43 @@ const JUMP_DOUBT: Duration = Duration::from_secs(3_600);
 /// Everything, once.
 pub(crate) fn run(engine: &Engine, transaction_timeout: Duration, now: Timestamp) -> Result<()> {
     end_what_is_due(engine, transaction_timeout)?;
+    clean(engine, now, &TO_THE_END)
+}
+
+/// Retention and compaction of all partitions, once; and files whose time has come.
+fn clean(engine: &Engine, now: Timestamp, limits: &Limits<'_>) -> Result<()> {
+    let monotonic = engine.shared.clock.monotonic();
     for partition in engine.partitions() {
-        partition.retain(now)?;
         partition.expire_producers(now.saturating_sub(PRODUCER_EXPIRY_MS));
+        partition.retain(now)?;
+        partition.remove_due_files(monotonic)?;
+        let compacted = match partition.is_compaction_due(now) {
+            Ok(true) => compact(engine, &partition, now, limits),
+            other => other.map(|_not_due| ()),
+        };
+        if let Err(Error::Closed) = compacted {
+            return Ok(());
+        }
+        if let Err(error) = compacted {
+            // The other partitions are as good as they were.
+            engine.shared.health.check()?;
+            tracing::warn!(dir = %partition.place().dir.display(), %error, "compaction failed");
+        }
     }
     Ok(())
+}
+
+fn compact(
+    engine: &Engine,
+    partition: &Partition,
+    now: Timestamp,
+    limits: &Limits<'_>,
+) -> Result<()> {
+    if let Ok(commits) = engine.commits() {
+        // Must be BEFORE the records go, or else a power cut could send a group back to them.
+        commits.settle(engine)?;
+    }
+    partition.compact(now, limits).map(|_cleaned| ())
 }
 
 /// Intervals and transactions whose time is up.
@@ -94,11 +130,11 @@ impl SteadyDate {
 /// Something that runs beside the thread and ends when it is dropped.
 pub(crate) type Beside = Box<dyn Debug + Send + Sync>;
 
-/// The maintenance thread; it ends when this is dropped.
+/// The threads; they end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Background {
     stop: Arc<Stop>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     _beside: Vec<Beside>,
 }
 
@@ -108,47 +144,45 @@ struct Stop {
     signal: Condvar,
 }
 
-/// Starts the thread.
+/// What a thread of the log does until it is stopped.
+type Work = fn(&Weak<Inner>, &Stop);
+
+/// Starts the threads.
 pub(crate) fn start(inner: &Arc<Inner>, beside: Vec<Beside>) -> Background {
     let stop = Arc::new(Stop::default());
-    let (log, stopped) = (Arc::downgrade(inner), Arc::clone(&stop));
-    let thread = std::thread::Builder::new()
-        .name("log-maintenance".to_owned())
-        .spawn(move || work(&log, &stopped));
-    if let Err(error) = &thread {
-        tracing::warn!(%error, "no maintenance thread: nothing is deleted by retention");
+    let mut threads = Vec::new();
+    let works: [(&str, Work); 2] =
+        [("log-maintenance", end_by_the_clock), ("log-cleaner", clean_by_the_clock)];
+    for (name, work) in works {
+        let (log, stopped) = (Arc::downgrade(inner), Arc::clone(&stop));
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        match thread.spawn(move || work(&log, &stopped)) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => tracing::warn!(%error, name, "a thread of the log cannot be started"),
+        }
     }
-    Background { stop, thread: thread.ok(), _beside: beside }
+    Background { stop, threads, _beside: beside }
 }
 
-fn work(log: &Weak<Inner>, stop: &Stop) {
-    let Some((date, at)) = log.upgrade().map(|l| (l.clock().now_ms(), l.clock().monotonic()))
-    else {
-        return;
-    };
-    let mut steady = SteadyDate::new(date, at);
-    let mut retained = at;
-    let mut tick = TICK;
-    loop {
-        let mut is_stopped = stop.is_stopped.lock();
+impl Stop {
+    /// Waits for the next tick; true when there is none.
+    fn comes_before(&self, tick: Duration) -> bool {
+        let mut is_stopped = self.is_stopped.lock();
         if !*is_stopped {
-            stop.signal.wait_for(&mut is_stopped, tick);
+            self.signal.wait_for(&mut is_stopped, tick);
         }
-        if *is_stopped {
-            return;
-        }
-        drop(is_stopped);
+        *is_stopped
+    }
+}
+
+/// Ends intervals and transactions whose time is up.
+fn end_by_the_clock(log: &Weak<Inner>, stop: &Stop) {
+    let mut tick = TICK;
+    while !stop.comes_before(tick) {
         let Some(log) = log.upgrade() else { return };
-        let monotonic = log.clock().monotonic();
-        let date = steady.observe(log.clock().now_ms(), monotonic);
-        let is_time = monotonic.saturating_sub(retained) >= RETENTION_EVERY;
-        let outcome = log.engine().and_then(|engine| {
-            if is_time {
-                retained = monotonic;
-                return run(&engine, log.settings().transaction_timeout, date);
-            }
-            end_what_is_due(&engine, log.settings().transaction_timeout)
-        });
+        let timeout = log.settings().transaction_timeout;
+        log.wake_groups();
+        let outcome = log.engine().and_then(|engine| end_what_is_due(&engine, timeout));
         tick = TICK;
         if let Err(error) = outcome {
             tracing::warn!(%error, "maintenance failed");
@@ -157,14 +191,38 @@ fn work(log: &Weak<Inner>, stop: &Stop) {
     }
 }
 
+/// Retention, compaction, and producers that were not heard of.
+fn clean_by_the_clock(log: &Weak<Inner>, stop: &Stop) {
+    let Some((date, at)) = log.upgrade().map(|l| (l.clock().now_ms(), l.clock().monotonic()))
+    else {
+        return;
+    };
+    let mut steady = SteadyDate::new(date, at);
+    let mut cleaned = at;
+    while !stop.comes_before(TICK_AFTER_FAILURE) {
+        let Some(log) = log.upgrade() else { return };
+        let monotonic = log.clock().monotonic();
+        let date = steady.observe(log.clock().now_ms(), monotonic);
+        if monotonic.saturating_sub(cleaned) < CLEAN_EVERY {
+            continue;
+        }
+        cleaned = monotonic;
+        let limits = Limits { is_stopped: &|| *stop.is_stopped.lock(), ..TO_THE_END };
+        if let Err(error) = log.engine().and_then(|engine| clean(&engine, date, &limits)) {
+            tracing::warn!(%error, "retention and compaction failed");
+        }
+    }
+}
+
 impl Drop for Background {
     fn drop(&mut self) {
         *self.stop.is_stopped.lock() = true;
         self.stop.signal.notify_all();
-        let Some(thread) = self.thread.take() else { return };
-        // The thread itself can be the one that drops the last handle.
-        if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
-            tracing::error!("the maintenance thread panicked");
+        for thread in self.threads.drain(..) {
+            // A thread itself can be the one that drops the last handle.
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                tracing::error!("a thread of the log panicked");
+            }
         }
     }
 }

@@ -12,14 +12,17 @@
 //! Invariants
 //! * What is not about the log is asked of the program that owns it, if it has a handler for that.
 //! * A request is at most 64 KiB, an answer carries about 1 MiB of batches, 16 clients are served.
-//! * Nothing that a client sends changes the log.
+//! * Nothing that a client sends changes the log, but that it can abort an open transaction, which a
+//!   crash of the owner would do as well.
 //!
 //! On crash: the socket of a killed owner is removed by the next one, who holds the lock.
 //! Reference: design.md "The log" 8.
 
 mod client;
+mod lines;
+mod operators;
 mod options;
-mod protocol;
+pub(crate) mod protocol;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -31,6 +34,7 @@ use std::time::Duration;
 
 pub use client::AttachedLog;
 pub use options::LogOptions;
+pub(crate) use options::Owned;
 
 use crate::commit::OffsetCommit;
 use crate::consumer::FetchSource;

@@ -14,19 +14,34 @@
 //! On crash: a plain producer outlives a crash of the log, a transaction does not.
 //! Reference: KIP-98, KIP-360, KIP-890.
 
+mod accumulator;
+mod acknowledgement;
+mod batching;
+mod commit_with;
+mod rate_limit;
+mod record;
+mod sender;
+mod turns;
+
 use std::sync::Arc;
+use std::time::Duration;
+
+pub use acknowledgement::{Acknowledged, Acknowledgement};
+pub use batching::{BatchingProducer, Flush, ProducerStatistics, SendAsync, TrySendError};
+pub use commit_with::CommitWith;
+pub use record::Record;
 
 use hashbrown::HashMap;
 
 use crate::commit::{OffsetCommit, TransactionRef};
 use crate::config::Durability;
 use crate::error::{Error, Result};
-use crate::format::{BatchBuilder, HEADER_LEN};
-use crate::ids::{ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
+use crate::format::BatchBuilder;
+use crate::ids::{ProducerEpoch, ProducerId, Timestamp, TopicPartition, TransactionalId};
 use crate::log::engine::Engine;
 use crate::log::{Inner, Log};
-use crate::partition::Author;
 use crate::partition::append::{Appended, AuthorKind, Outcome};
+use crate::partition::{Author, Partition};
 use crate::topic::Topic;
 
 impl Log {
@@ -92,6 +107,16 @@ struct Sequence {
     in_doubt: Option<u32>,
 }
 
+/// A batch that is in the log, and perhaps not yet on the disk.
+#[derive(Debug)]
+struct Written {
+    target: Arc<Partition>,
+    appended: Appended,
+    /// Where the producer was before, and where it is once the batch is settled.
+    sequence: Sequence,
+    settled: Sequence,
+}
+
 impl Producer {
     /// The producer's id: in partitions that it has not written to yet, and in others as long as it
     /// needs no fresh one.
@@ -115,6 +140,25 @@ impl Producer {
         partition: u32,
         batch: &mut BatchBuilder,
     ) -> Result<Appended> {
+        let written = self.write(topic, partition, batch)?;
+        if self.durability == Durability::Sync
+            && let Err(error) = written.target.sync_to(written.appended.last_offset() + 1)
+        {
+            self.doubt(&written, batch);
+            return Err(error);
+        }
+        self.settle(&written);
+        Ok(written.appended)
+    }
+
+    /// Appends a batch and does not wait for the disk: [`settle`](Self::settle) it once it is as durable
+    /// as promised, or [`doubt`](Self::doubt) it, before the next one of its partition.
+    fn write(
+        &mut self,
+        topic: &Topic,
+        partition: u32,
+        batch: &mut BatchBuilder,
+    ) -> Result<Written> {
         let id = topic.partition(partition);
         let engine = self.log.engine()?;
         let target = engine.require(id)?;
@@ -124,30 +168,40 @@ impl Producer {
             producer_epoch: ProducerEpoch(0),
             kind: AuthorKind::Idempotent { first_sequence: sequence.next },
         };
-        let outcome = target.append(batch, author, self.durability.promise()).and_then(|outcome| {
-            let Outcome::Appended(appended) = outcome else {
-                return Err(Error::InvalidTxnState {
-                    producer_id: sequence.producer_id,
-                    reason: "a plain producer joins no transaction",
-                });
-            };
-            if self.durability == Durability::Sync {
-                target.sync_to(appended.last_offset() + 1)?;
-            }
-            Ok(appended)
-        });
-        let known = match &outcome {
-            Ok(_) => {
+        match target.append(batch, author, self.durability.promise()) {
+            Ok(Outcome::Appended(appended)) => {
                 let next = advance(sequence.next, batch.count());
-                Sequence { next, in_doubt: None, ..sequence }
+                let settled = Sequence { next, in_doubt: None, ..sequence };
+                Ok(Written { target, appended, sequence, settled })
             }
-            Err(_) if engine.shared.health.is_down() => {
-                Sequence { in_doubt: Some(fingerprint(batch)), ..sequence }
+            Ok(Outcome::MustJoin) => Err(Error::InvalidTxnState {
+                producer_id: sequence.producer_id,
+                reason: "a plain producer joins no transaction",
+            }),
+            Err(error) => {
+                let is_down = engine.shared.health.is_down();
+                let in_doubt = if is_down { Some(fingerprint(batch)) } else { sequence.in_doubt };
+                self.sequences.insert(id, Sequence { in_doubt, ..sequence });
+                Err(error)
             }
-            Err(_) => sequence,
-        };
-        self.sequences.insert(id, known);
-        outcome
+        }
+    }
+
+    /// The batch is as durable as promised.
+    fn settle(&mut self, written: &Written) {
+        self.sequences.insert(written.target.id(), written.settled);
+    }
+
+    /// It is not known whether the batch is in the log: the next one of this partition is the same, or
+    /// goes on with a fresh id.
+    fn doubt(&mut self, written: &Written, batch: &BatchBuilder) {
+        let in_doubt = Some(fingerprint(batch));
+        self.sequences.insert(written.target.id(), Sequence { in_doubt, ..written.sequence });
+    }
+
+    /// Whether the last batch of this partition may be in the log without being settled.
+    fn is_in_doubt(&self, id: TopicPartition) -> bool {
+        self.sequences.get(&id).is_some_and(|sequence| sequence.in_doubt.is_some())
     }
 
     /// The number for this batch. When another batch is in doubt its number cannot be given away, so
@@ -172,7 +226,7 @@ impl Producer {
 /// Tells batches apart: by their records, which count time from the first one, and by that time.
 fn fingerprint(batch: &BatchBuilder) -> u32 {
     let newest = batch.max_timestamp().unwrap_or(-1);
-    crc32c::crc32c_append(crc32c::crc32c(&batch.bytes()[HEADER_LEN..]), &newest.to_be_bytes())
+    crc32c::crc32c_append(crc32c::crc32c(batch.plain_records()), &newest.to_be_bytes())
 }
 
 fn advance(sequence: i32, records: i32) -> i32 {
@@ -205,12 +259,12 @@ impl TransactionalProducer {
     /// * [`Error::LogCrashed`]: open a new producer.
     pub fn begin(&mut self) -> Result<Transaction> {
         let commits = self.engine.commits()?;
-        let epoch = match commits.begin(&self.current)? {
+        let epoch = match commits.begin(&self.current, None)? {
             Some(epoch) => epoch,
             None => {
                 let id = &self.current.transactional_id;
                 self.current.producer_id = commits.take_over(self.engine.as_ref(), id)?;
-                commits.begin(&self.current)?.ok_or(Error::InvalidTxnState {
+                commits.begin(&self.current, None)?.ok_or(Error::InvalidTxnState {
                     producer_id: self.current.producer_id,
                     reason: "a fresh producer has no epoch left",
                 })?
@@ -222,6 +276,7 @@ impl TransactionalProducer {
             engine: Arc::clone(&self.engine),
             durability: self.durability,
             reference: self.current.clone(),
+            holder: Holder::Producer,
             has_ended: false,
         })
     }
@@ -252,10 +307,68 @@ pub struct Transaction {
     engine: Arc<Engine>,
     durability: Durability,
     reference: TransactionRef,
+    holder: Holder,
     has_ended: bool,
 }
 
+/// Who holds the transactional id of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    /// A producer, which begins others.
+    Producer,
+    /// The transaction itself: when it has ended nobody does.
+    Itself,
+}
+
 impl Transaction {
+    /// A transaction that holds its transactional id itself, for as long as it runs.
+    pub(crate) fn acquire(
+        log: &Arc<Inner>,
+        id: &TransactionalId,
+        durability: Durability,
+        timeout: Option<Duration>,
+    ) -> Result<Self> {
+        let engine = log.engine()?;
+        let commits = engine.commits()?;
+        let reference = commits.acquire(engine.as_ref(), id, durability.promise(), timeout)?;
+        Ok(Self {
+            log: Arc::clone(log),
+            engine,
+            durability,
+            reference,
+            holder: Holder::Itself,
+            has_ended: false,
+        })
+    }
+
+    /// Makes a partition part of the transaction, which counts from then on as open.
+    pub(crate) fn join(&self, id: TopicPartition) -> Result<()> {
+        self.check()?;
+        self.engine.commits()?.join(&self.reference, id)
+    }
+
+    /// Whether it can still be written to and committed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.check()?;
+        self.engine.commits()?.check_open(&self.reference)
+    }
+
+    /// A partition of the log in which it runs.
+    pub(crate) fn partition(&self, id: TopicPartition) -> Result<Arc<Partition>> {
+        self.engine.require(id)
+    }
+
+    /// What the log's clock shows.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.engine.shared.clock.now_ms()
+    }
+
+    /// Under which id.
+    #[must_use]
+    pub fn transactional_id(&self) -> &TransactionalId {
+        &self.reference.transactional_id
+    }
+
     /// Whose transaction.
     #[must_use]
     pub fn producer_id(&self) -> ProducerId {
@@ -283,11 +396,20 @@ impl Transaction {
         })
     }
 
+    /// A partition knows only that another epoch was seen; who raised it is known here.
+    fn explained(&self, error: Error) -> Error {
+        match error {
+            Error::ProducerFenced { .. } => self.check_open().err().unwrap_or(error),
+            other => other,
+        }
+    }
+
     /// Appends a batch as part of this transaction. Does not wait for the disk: the commit does.
     ///
     /// # Errors
     ///
-    /// * [`Error::ProducerFenced`], [`Error::TransactionDoomed`]: the transaction will not commit.
+    /// * [`Error::ProducerFenced`], [`Error::TransactionTimedOut`], [`Error::TransactionAborted`],
+    ///   [`Error::TransactionDoomed`]: the transaction will not commit.
     /// * [`Error::EmptyBatch`], [`Error::BatchTooLarge`], [`Error::TimestampTooFarAhead`],
     ///   [`Error::UnknownPartition`], [`Error::Damaged`]: nothing was written.
     /// * [`Error::LogCrashed`] and what the disk says: the transaction is doomed.
@@ -306,7 +428,8 @@ impl Transaction {
             kind,
         };
         let promise = self.durability.promise();
-        match target.append(batch, author(AuthorKind::Joining), promise)? {
+        let appended = target.append(batch, author(AuthorKind::Joining), promise);
+        match appended.map_err(|error| self.explained(error))? {
             Outcome::Appended(appended) => return Ok(appended),
             Outcome::MustJoin => self.engine.commits()?.join(&self.reference, id)?,
         }
@@ -324,7 +447,8 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// * [`Error::ProducerFenced`]: another producer took over, or the time was up; it is aborted.
+    /// * [`Error::ProducerFenced`], [`Error::TransactionTimedOut`], [`Error::TransactionAborted`]:
+    ///   another producer took over, the time was up, or somebody aborted it.
     /// * [`Error::OffsetOutOfRange`], [`Error::DuplicateOffset`], [`Error::UnknownPartition`]: the
     ///   offsets are wrong; it is aborted.
     /// * [`Error::TransactionDoomed`]: the log crashed before; it is aborted.
@@ -359,6 +483,11 @@ impl Drop for Transaction {
             && let Err(error) = self.end_by_abort()
         {
             tracing::warn!(%error, "a transaction was dropped and recovery must abort it");
+        }
+        if self.holder == Holder::Itself
+            && let Ok(commits) = self.engine.commits()
+        {
+            commits.park(self.reference.producer_id);
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::config::TopicSettings;
-use crate::ids::{TopicId, TopicName, TopicPartition};
+use crate::ids::{Offset, TopicId, TopicName, TopicPartition};
 
 /// A topic of a log; cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +19,33 @@ struct Inner {
     name: TopicName,
     id: TopicId,
     settings: TopicSettings,
+    adopted_below: Vec<Offset>,
 }
 
 impl Topic {
     pub(crate) fn new(name: TopicName, id: TopicId, settings: TopicSettings) -> Self {
-        Self { inner: Arc::new(Inner { name, id, settings }) }
+        Self::adopted(name, id, settings, Vec::new())
+    }
+
+    /// A topic whose first records another log wrote: for each partition, where its own ones begin.
+    pub(crate) fn adopted(
+        name: TopicName,
+        id: TopicId,
+        settings: TopicSettings,
+        adopted_below: Vec<Offset>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { name, id, settings, adopted_below }) }
+    }
+
+    /// The same topic, kept otherwise.
+    pub(crate) fn with_settings(&self, settings: TopicSettings) -> Self {
+        let Inner { name, id, adopted_below, .. } = &*self.inner;
+        Self::adopted(name.clone(), *id, settings, adopted_below.clone())
+    }
+
+    /// Where the records begin that this log itself wrote to a partition; empty when it wrote all.
+    pub(crate) fn adopted_below(&self) -> &[Offset] {
+        &self.inner.adopted_below
     }
 
     /// Its name.

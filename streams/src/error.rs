@@ -337,10 +337,10 @@ impl Error {
             Self::Unreadable { .. } | Self::Log(Log::DirectoryMissing { .. }) => "S016",
             Self::Topology { .. } => "S018",
             Self::Log(Log::Damaged { .. }) | Self::Internal { .. } => "S019",
-            Self::Log(
-                Log::CompressionUnsupported { .. }
-                | Log::Decode(core_log::DecodeError::CompressionUnsupported { .. }),
-            ) => "S020",
+            Self::Log(Log::Decode(
+                core_log::DecodeError::Decompress { .. }
+                | core_log::DecodeError::DecompressedTooLarge { .. },
+            )) => "S020",
             Self::EventTimeAhead { .. } | Self::Log(Log::TimestampTooFarAhead { .. }) => "S022",
             Self::Log(Log::TopicExists { .. }) => "S023",
             Self::InvalidName(_) | Self::Log(Log::InvalidName { .. }) => "S024",
@@ -368,8 +368,8 @@ impl Error {
         use core_log::{Error as Log, Recourse};
         match self {
             Self::Log(Log::Io { .. }) => true,
-            // There is no room for the next attempt either.
-            Self::Log(Log::DiskFull { .. }) => false,
+            // There is no room for the next attempt either, or no more time.
+            Self::Log(Log::DiskFull { .. } | Log::TransactionTimedOut { .. }) => false,
             Self::Log(e) => matches!(e.recourse(), Recourse::Retry | Recourse::AbortTransaction),
             _ => false,
         }

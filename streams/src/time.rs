@@ -210,7 +210,9 @@ pub(crate) struct Instant(pub(crate) i64);
 impl std::fmt::Display for Instant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(time) => write!(f, "{time}"),
+            Ok(time) if self.0.rem_euclid(1_000) == 0 => write!(f, "{time}"),
+            // All three digits, so that times in one column are read at a glance.
+            Ok(time) => write!(f, "{}", time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")),
             Err(_no_date) => write!(f, "{} ms", self.0),
         }
     }

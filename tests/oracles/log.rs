@@ -3,6 +3,7 @@
 //! ```text
 //!   log-scenario/1   operations, what each answers, and the state of the log behind it
 //!   log-files/1      operations, and the bytes of the directory after a clean close
+//!   log-compaction/1 operations with passes of compaction, and what each leaves
 //! ```
 //!
 //! Why the partition layer: the scenarios name producer ids, epochs, sequences and high watermarks,
@@ -12,6 +13,7 @@
 //! * The high watermark is what the scenario says: the layer above decides what is durable.
 //! * What differs on purpose is a [`Difference`] with its rule; the rule holds for any case.
 
+mod compaction;
 mod files;
 mod rules;
 
@@ -20,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use core_log::conformance::{BatchClaim, KnownProducer, PartitionLayer};
+use core_log::conformance::{BatchClaim, KnownProducer, MarkerOutcome, MarkerRule, PartitionLayer};
 use core_log::format::{ControlType, EndTransactionMarker};
 use core_log::storage::Storage;
 use core_log::storage::memory::MemoryStorage;
@@ -47,7 +49,6 @@ struct Replay<'a> {
     has_started_again: bool,
     /// First offset and marker of each transaction that was ended since the last start.
     decided: Vec<(Offset, Offset)>,
-    coordinators: Vec<(i64, i64)>,
     differences: BTreeSet<Difference>,
 }
 
@@ -58,9 +59,9 @@ pub(crate) fn scenario(case: &Value) -> Outcome {
 
 /// One case of log-files/1.
 pub(crate) fn directory(case: &Value) -> Outcome {
-    let mut replay = replay(case)?;
+    let replay = replay(case)?;
     replay.layer.close().map_err(stopped)?;
-    files::compare(&mut replay, Path::new(DIR), &case["files_after_close"])?;
+    files::compare(&replay, Path::new(DIR), &case["files_after_close"])?;
     replay.finish()
 }
 
@@ -88,7 +89,6 @@ impl<'a> Replay<'a> {
             layer,
             has_started_again: false,
             decided: Vec::new(),
-            coordinators: Vec::new(),
             differences: BTreeSet::new(),
         })
     }
@@ -99,6 +99,15 @@ impl<'a> Replay<'a> {
         }
         let reasons: Vec<_> = self.differences.iter().map(|d| d.reason()).collect();
         Err(Stop::Differs(reasons.join("; ")))
+    }
+
+    fn truncate(&mut self, op: &Value) -> Outcome {
+        let to = json::number(op, "to")?;
+        let high_watermark = self.layer.offsets().high_watermark.min(to);
+        self.layer.truncate(to).map_err(stopped)?;
+        self.decided.retain(|(_, marker)| *marker < to);
+        self.raise(high_watermark);
+        Ok(())
     }
 
     fn step(&mut self, op: &Value) -> Outcome {
@@ -124,7 +133,8 @@ impl<'a> Replay<'a> {
             "delete_old_segments" => self.delete_old_segments(op)?,
             "offset_for_timestamp" => self.offset_for_timestamp(op)?,
             "reopen" => self.reopen(op)?,
-            "truncate" => return Err(unsupported("truncate (only recovery cuts)")),
+            "clean" => compaction::clean(self, op)?,
+            "truncate" => self.truncate(op)?,
             other => return Err(unsupported(format!("operation {other}"))),
         }
         match op.get("state") {
@@ -161,8 +171,9 @@ impl<'a> Replay<'a> {
     }
 
     fn append(&mut self, op: &Value) -> Outcome {
-        if op["leader_epoch"].as_i64().is_some_and(|epoch| epoch != 0) {
-            return Err(unsupported("leader_epoch of an append (only a cut raises it)"));
+        if let Some(epoch) = json::optional_number(op, "leader_epoch") {
+            let epoch = i32::try_from(epoch).map_err(|_bad| unsupported("such a leader epoch"))?;
+            self.layer.set_leader_epoch(epoch).map_err(stopped)?;
         }
         let mut batch = self.batch(op)?;
         let claim = BatchClaim {
@@ -206,29 +217,23 @@ impl<'a> Replay<'a> {
         };
         let id = ProducerId(json::number(op, "pid")?);
         let epoch = ProducerEpoch(json::narrow(op, "epoch")?);
-        self.check_coordinator(id, marker.coordinator_epoch)?;
-        if json::optional_number(op, "tv") == Some(2) && op["expect"]["error"].is_string() {
-            return Err(unsupported("refusal of a marker under transaction.version 2"));
-        }
+        let rule = match json::optional_number(op, "tv") {
+            Some(2) => MarkerRule::Raised,
+            _ => MarkerRule::Current,
+        };
         let open = self.known(id).and_then(|producer| producer.open_from);
-        match self.layer.write_marker(id, epoch, marker) {
-            Ok(offset) => {
+        match self.layer.write_marker(id, epoch, marker, rule) {
+            Ok(MarkerOutcome::CoordinatorFenced { .. }) => {
+                let expected = op["expect"]["error"].as_str();
+                same("refused", &expected, &Some("TransactionCoordinatorFencedException"))
+            }
+            Ok(MarkerOutcome::At(offset)) => {
                 same("marker", &op["expect"]["offset"].as_i64(), &Some(offset))?;
                 self.decided.extend(open.map(|first| (first, offset)));
                 Ok(())
             }
             Err(error) => refused(&error, &op["expect"]),
         }
-    }
-
-    /// There is one coordinator, in the process itself, so none is ever fenced.
-    fn check_coordinator(&mut self, id: ProducerId, epoch: i32) -> Outcome {
-        let epoch = i64::from(epoch);
-        if self.coordinators.iter().any(|(known, last)| *known == id.0 && *last > epoch) {
-            return Err(unsupported("coordinator epochs (one coordinator, in the process itself)"));
-        }
-        self.coordinators.push((id.0, epoch));
-        Ok(())
     }
 
     fn known(&self, id: ProducerId) -> Option<KnownProducer> {
@@ -271,11 +276,14 @@ impl<'a> Replay<'a> {
         match ts {
             -1 => return same("offset", &expected.0, &Some(offsets.log_end_offset)),
             -2 => return same("offset", &expected.0, &Some(offsets.log_start_offset)),
-            -3 => return Err(unsupported("lookup of the largest timestamp")),
             _ => {}
         }
         let found = |layer: &PartitionLayer| -> Outcome<_> {
-            let found = layer.offset_for_time(START_MS + ts).map_err(stopped)?;
+            let found = match ts {
+                -3 => layer.offset_of_largest_time(),
+                _ => layer.offset_for_time(START_MS + ts),
+            };
+            let found = found.map_err(stopped)?;
             Ok((found.map(|(offset, _)| offset), found.map(|(_, time)| time - START_MS)))
         };
         let durable = found(&self.layer)?;

@@ -25,6 +25,7 @@
 //!
 //! The files are described in `README.md` beside this one.
 
+mod assignors;
 mod batches;
 mod json;
 mod log;
@@ -44,9 +45,7 @@ use report::{Counts, FileReport, Outcome, failed, unsupported};
 use serde_json::Value;
 
 /// Formats that name cases which nothing here can run, with the reason.
-const NOT_RUN: [(&str, &str, &str); 6] = [
-    ("log-compaction/1", "cases", "compaction"),
-    ("assignor-vectors/1", "cases", "consumer assignors (a job assigns its own partitions)"),
+const NOT_RUN: [(&str, &str, &str); 4] = [
     ("txn-scenario/1", "cases", "prose scenarios are translated by hand in tests/log and core-log"),
     ("txn-coordinator/1", "", "the wire protocol's coordinator"),
     ("config-defaults/1", "", "Kafka's configuration names"),
@@ -155,10 +154,11 @@ fn run_cases(file: &Value) -> Vec<(String, Outcome)> {
     match format {
         "streams-trace/1" => each(file, streams::case),
         "store-ops/1" => each(file, stores::case),
-        "log-scenario/1" => each(file, log::scenario),
+        "log-scenario/1" | "log-compaction/1" => each(file, log::scenario),
         "log-files/1" => each(file, log::directory),
         "record-batch-v2/1" => batches::cases(file),
         "vectors/1" => vectors::cases(file),
+        "assignor-vectors/1" => assignors::cases(file),
         _ => match NOT_RUN.iter().find(|(known, _, _)| *known == format) {
             Some((_, list, reason)) => not_run(file, list, reason),
             None => vec![("-".to_owned(), Err(unsupported(format!("format: `{format}`"))))],

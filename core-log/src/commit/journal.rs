@@ -53,8 +53,8 @@ pub(crate) struct Contents {
     /// The records behind the snapshot.
     pub(crate) records: Vec<(Offset, CommitsRecord)>,
     pub(crate) next_offset: Offset,
-    path: PathBuf,
-    bytes: Vec<u8>,
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
     /// Where the records behind the snapshot begin.
     snapshot_end: usize,
     /// Where the last good record ends.
@@ -243,7 +243,7 @@ const UNCHECKED_BYTES: usize = 17;
 
 /// Why there is no record where one should be.
 #[derive(Debug)]
-enum Bad {
+pub(super) enum Bad {
     /// The bytes are not a batch that was written as a whole.
     Torn(String),
     /// They are, so no power cut explains that they are not the record that is expected: rot in what
@@ -260,7 +260,11 @@ impl Bad {
 }
 
 /// The record that begins at `at`, and its length.
-fn next_record(bytes: &[u8], at: usize, offset: Offset) -> Result<(CommitsRecord, usize), Bad> {
+pub(super) fn next_record(
+    bytes: &[u8],
+    at: usize,
+    offset: Offset,
+) -> Result<(CommitsRecord, usize), Bad> {
     let bytes = &bytes[at..];
     let torn = |bad: DecodeError| Bad::Torn(bad.to_string());
     let whole = |reason: &dyn ToString| Bad::Whole(reason.to_string());
@@ -303,8 +307,30 @@ fn proves_damage(bytes: &[u8], bad: Offset) -> bool {
 }
 
 impl Contents {
-    /// Says that a witness from elsewhere covers records that are not there.
-    pub(crate) fn mark_damaged(&mut self, reason: String) {
+    /// What there is when there is no file.
+    pub(crate) fn missing(dir: &Path) -> Self {
+        let mut contents = Self {
+            snapshot: Snapshot::default(),
+            records: Vec::new(),
+            next_offset: 0,
+            path: dir.to_owned(),
+            bytes: Vec::new(),
+            snapshot_end: 0,
+            kept_end: 0,
+            damage: None,
+        };
+        contents.mark_damaged("the commit records are missing".to_owned());
+        contents
+    }
+
+    /// A witness from elsewhere says that the records below `synced` were synced.
+    pub(crate) fn require_up_to(&mut self, synced: Offset) {
+        if synced > self.next_offset {
+            self.mark_damaged(format!("commit records up to offset {synced} were synced"));
+        }
+    }
+
+    fn mark_damaged(&mut self, reason: String) {
         self.damage.get_or_insert(Damage {
             path: self.path.clone(),
             position: size(&self.bytes[..self.kept_end]),

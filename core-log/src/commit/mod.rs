@@ -20,11 +20,14 @@
 //! On crash: see `recovery`.
 //! Reference: design.md "The log" 3 and 4; KIP-98, KIP-890.
 
+mod holders;
 pub(crate) mod journal;
 pub(crate) mod offsets;
+mod positions;
 mod protocol;
 pub(crate) mod record;
 pub(crate) mod recovery;
+pub(crate) mod salvage;
 mod snapshots;
 pub(crate) mod transactions;
 
@@ -33,7 +36,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::locks::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 use crate::format::{ControlType, EndTransactionMarker};
@@ -43,8 +46,8 @@ use crate::partition::{Partition, Promise, Shared};
 use crate::segment::Damage;
 use journal::Journal;
 use offsets::OffsetTable;
-pub use record::OffsetCommit;
 use record::{CommitRecord, CommitsRecord, PartitionOffset};
+pub use record::{METADATA_BYTES_MAX, OffsetCommit};
 use transactions::{Ending, Refusal, TransactionTable};
 
 /// The directory of the commit records, and what errors call it.
@@ -82,6 +85,10 @@ pub enum Broken {
     ReuseProducerIds,
     /// A commit record witnesses what was written as if it had been synced.
     WitnessUnsynced,
+    /// Damage in the commit records is taken for a torn tail, and cut.
+    TakeDamageForTorn,
+    /// Producer ids start where the commit records say, also below one that a partition has seen.
+    ForgetSeenIds,
 }
 
 /// How the protocol runs.
@@ -164,6 +171,15 @@ impl TransactionRef {
                 producer_epoch,
                 current_epoch: next_epoch(producer_epoch),
             },
+            Refusal::TimedOut(timeout) => Error::TransactionTimedOut {
+                transactional_id: self.transactional_id.clone(),
+                producer_id,
+                timeout,
+            },
+            Refusal::Dismissed => Error::TransactionAborted {
+                transactional_id: self.transactional_id.clone(),
+                producer_id,
+            },
             Refusal::Running => {
                 Error::InvalidTxnState { producer_id, reason: "a transaction is running already" }
             }
@@ -219,38 +235,6 @@ impl Commits {
         self.shared.health.guard(file.sync().map_err(|e| Error::io(&path, "sync", e)))?;
         self.syncs.raise(state.journal.next_offset());
         Ok(())
-    }
-
-    /// Makes a fresh producer the holder of a transactional id. The one before is fenced and its
-    /// transaction aborted; a commit that is on its way is waited for, as its offsets must be known.
-    pub(crate) fn take_over(
-        &self,
-        log: &dyn Directory,
-        id: &TransactionalId,
-    ) -> Result<ProducerId> {
-        let producer = self.new_producer_id()?;
-        let before = self.table.lock().take_over(id, producer);
-        for running in before {
-            self.abort(log, running)?;
-            let mut table = self.table.lock();
-            while table.is_ending(running) {
-                self.shared.health.check()?;
-                self.ended.wait(&mut table);
-            }
-        }
-        self.shared.health.check()?;
-        Ok(producer)
-    }
-
-    /// Begins the next transaction of a producer; `None` when its epochs are used up.
-    pub(crate) fn begin(&self, transaction: &TransactionRef) -> Result<Option<ProducerEpoch>> {
-        self.shared.health.check()?;
-        let now = self.shared.clock.monotonic();
-        match self.table.lock().begin(transaction.producer_id, now) {
-            Ok(epoch) => Ok(Some(epoch)),
-            Err(Refusal::EpochsUsedUp) => Ok(None),
-            Err(refusal) => Err(transaction.refused(refusal)),
-        }
     }
 
     /// Makes a partition part of a transaction; must come before its first append.
@@ -309,27 +293,6 @@ impl Commits {
         let outcome = ending.partitions.iter().try_for_each(write);
         self.finish(producer);
         outcome
-    }
-
-    /// Forgets a producer that was given up.
-    pub(crate) fn release(&self, producer: ProducerId) {
-        self.table.lock().release(producer);
-    }
-
-    /// Aborts and fences transactions that are open for too long.
-    pub(crate) fn abort_timed_out(&self, log: &dyn Directory, most: Duration) -> Result<()> {
-        let now = self.shared.clock.monotonic();
-        let late = {
-            let mut table = self.table.lock();
-            let late = table.timed_out(now, most);
-            late.iter().for_each(|producer| table.fence(*producer));
-            late
-        };
-        for producer in late {
-            tracing::warn!(%producer, "a transaction timed out and is aborted");
-            self.abort(log, producer)?;
-        }
-        Ok(())
     }
 
     /// Aborts whatever is open and waits for what is being decided: the log is about to close.

@@ -106,7 +106,7 @@ impl Commits {
     }
 
     /// The commit point and what follows it.
-    fn decide(
+    pub(super) fn decide(
         &self,
         transaction: &TransactionRef,
         written: &[Arc<Partition>],
@@ -130,7 +130,7 @@ impl Commits {
             at
         };
         if is_synced {
-            self.syncs.wait(at + 1, || self.lead_sync())?;
+            self.syncs.wait(at + 1, self.shared.clock.as_ref(), || self.lead_sync())?;
         }
         self.state.lock().offsets.apply(at, offsets);
         let mut needs = Vec::new();
@@ -223,13 +223,13 @@ impl Commits {
 
 /// A partition that was read, up to an offset.
 #[derive(Debug)]
-struct Consumed {
-    partition: Arc<Partition>,
-    offset: Offset,
+pub(super) struct Consumed {
+    pub(super) partition: Arc<Partition>,
+    pub(super) offset: Offset,
 }
 
 /// Finds the consumed partitions; no offset may lie beyond its partition's end.
-fn consumed(log: &dyn Directory, offsets: &[OffsetCommit]) -> Result<Vec<Consumed>> {
+pub(super) fn consumed(log: &dyn Directory, offsets: &[OffsetCommit]) -> Result<Vec<Consumed>> {
     let mut seen = BTreeSet::new();
     let mut consumed = Vec::with_capacity(offsets.len());
     for commit in offsets {

@@ -36,6 +36,14 @@ use crate::ids::{
 
 const VERSION: i16 = 0;
 
+/// The shortest that these can be: topic id, partition, offset; a position with a group of one byte and
+/// no metadata; a commit with an id of one byte and empty lists.
+const PARTITION_OFFSET_BYTES: usize = 16 + 4 + 8;
+const OFFSET_BYTES_MIN: usize = 2 + PARTITION_OFFSET_BYTES + 4 + 4;
+const COMMIT_BYTES_MIN: usize = 2 + 8 + 2 + 1 + 8 + 3 * 4;
+/// The most bytes of metadata beside a committed offset (`offset.metadata.max.bytes`).
+pub const METADATA_BYTES_MAX: usize = 4096;
+
 /// A consumed position that a transaction commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffsetCommit {
@@ -54,6 +62,24 @@ pub struct OffsetCommit {
 }
 
 impl OffsetCommit {
+    /// A position without metadata, in an unknown leader epoch.
+    ///
+    /// ```
+    /// use core_log::{GroupId, Log, OffsetCommit, TopicSettings};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let log = Log::open(dir.path())?;
+    /// let clicks = log.create_topic("clicks", TopicSettings::default())?;
+    /// let position = OffsetCommit::new(GroupId::new("readers")?, clicks.id(), 0, 7);
+    /// assert_eq!((position.topic, position.offset), (clicks.id(), 7));
+    /// assert_eq!((position.leader_epoch, position.metadata.len()), (-1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn new(group: GroupId, topic: TopicId, partition: u32, offset: Offset) -> Self {
+        Self { group, topic, partition, offset, leader_epoch: -1, metadata: Bytes::new() }
+    }
+
     /// The partition as one id.
     #[must_use]
     pub fn topic_partition(&self) -> TopicPartition {
@@ -227,7 +253,9 @@ fn put_snapshot(out: &mut Vec<u8>, snapshot: &Snapshot) {
 }
 
 fn read_partition_offsets(reader: &mut Reader<'_>) -> Result<Vec<PartitionOffset>, Malformed> {
-    reader.list(|r| Ok(PartitionOffset { partition: r.partition()?, offset: r.i64()? }))
+    reader.list(PARTITION_OFFSET_BYTES, |r| {
+        Ok(PartitionOffset { partition: r.partition()?, offset: r.i64()? })
+    })
 }
 
 fn read_offset(reader: &mut Reader<'_>) -> Result<OffsetCommit, Malformed> {
@@ -258,7 +286,7 @@ fn read_commit(reader: &mut Reader<'_>) -> Result<CommitRecord, Malformed> {
         commits_synced: reader.i64()?,
         written: read_partition_offsets(reader)?,
         witnesses: read_partition_offsets(reader)?,
-        offsets: reader.list(read_offset)?,
+        offsets: reader.list(OFFSET_BYTES_MIN, read_offset)?,
     })
 }
 
@@ -266,9 +294,11 @@ fn read_snapshot(reader: &mut Reader<'_>) -> Result<Snapshot, Malformed> {
     Ok(Snapshot {
         boot_id: reader.short()?.to_owned(),
         producer_ids_end: reader.i64()?,
-        offsets: reader.list(|r| Ok(StoredOffset { commit: read_offset(r)?, set_by: r.i64()? }))?,
+        offsets: reader.list(OFFSET_BYTES_MIN + 8, |r| {
+            Ok(StoredOffset { commit: read_offset(r)?, set_by: r.i64()? })
+        })?,
         witnesses: read_partition_offsets(reader)?,
-        live: reader.list(|r| {
+        live: reader.list(COMMIT_BYTES_MIN + 12, |r| {
             let offset = r.i64()?;
             let mut body = Reader(r.sized()?);
             let commit = read_commit(&mut body)?;
@@ -329,13 +359,16 @@ impl<'a> Reader<'a> {
         Ok(TopicPartition { topic: TopicId(self.array()?), partition: self.u32()? })
     }
 
-    /// Grows as items are read: the count alone allocates nothing.
+    /// Reads a count and as many items, none of which is shorter than `bytes_min`: what is there bounds
+    /// what the count sets aside.
     fn list<T>(
         &mut self,
+        bytes_min: usize,
         mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Malformed> {
         let items = self.u32()?;
-        let mut list = Vec::new();
+        let most = self.0.len() / bytes_min;
+        let mut list = Vec::with_capacity(usize::try_from(items).unwrap_or(most).min(most));
         for _ in 0..items {
             list.push(item(self)?);
         }

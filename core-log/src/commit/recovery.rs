@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use crate::locks::{Condvar, Mutex};
 
 use super::journal::{self, Contents, Journal, Repair};
 use super::offsets::OffsetTable;
@@ -72,9 +72,10 @@ pub(crate) struct Decisions {
     pub(crate) rolled_back: Vec<RolledBack>,
 }
 
-/// Reads `__commits` without changing anything; makes it when there is none.
-pub(crate) fn load(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Option<Loaded>> {
-    let Some(contents) = journal::read(storage.as_ref(), dir)? else { return Ok(None) };
+/// Reads `__commits` without changing anything. What is not there at all is damaged too.
+pub(crate) fn load(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Loaded> {
+    let contents = journal::read(storage.as_ref(), dir)?;
+    let contents = contents.unwrap_or_else(|| Contents::missing(dir));
     let Snapshot { producer_ids_end, offsets, live, .. } = contents.snapshot.clone();
     let mut loaded = Loaded {
         base: OffsetTable::from_snapshot(offsets),
@@ -93,7 +94,7 @@ pub(crate) fn load(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Option<Load
             CommitsRecord::Snapshot(_) => {}
         }
     }
-    Ok(Some(loaded))
+    Ok(loaded)
 }
 
 impl Loaded {
@@ -131,7 +132,8 @@ pub(crate) fn decide(
     decisions.rolled_back = roll_back(&mut live, log);
     let reserved =
         if settings.makes(Broken::ReuseProducerIds) { 0 } else { loaded.producer_ids_end };
-    let producer_id_next = reserved.max(producer_id_max.saturating_add(1));
+    let seen = if settings.makes(Broken::ForgetSeenIds) { -1 } else { producer_id_max };
+    let producer_id_next = reserved.max(seen.saturating_add(1));
     let synced = journal.next_offset();
     let commits = Commits {
         shared: shared.clone(),

@@ -43,7 +43,7 @@ impl Commits {
         };
         // Must be BEFORE the records, or else a power cut in between would roll them back.
         sync_all(&targets, self.settings.parallel_syncs)?;
-        self.syncs.wait(end, || self.lead_sync())
+        self.syncs.wait(end, self.shared.clock.as_ref(), || self.lead_sync())
     }
 
     /// Replaces the file by a snapshot of what is live.

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   Idle --begin--> Open --decide--> Deciding --finish--> Idle        (the next epoch)
-//!                    |
-//!                    +--abort------> Aborting --finish--> Idle        (the next epoch)
+//!    |  ^            |
+//!    |  |            +--abort------> Aborting --finish--> Idle        (the next epoch)
+//!    +--park/resume: nobody holds it; whoever wants the id next goes on with its producer id
 //! ```
 //!
 //! Why: from the append of a commit record on, nothing may abort its transaction; so who decides and
@@ -12,6 +13,7 @@
 //! Invariants
 //! * A producer id has one holder; a new holder of its transactional id fences it for ever.
 //! * `decide` and `abort` exclude each other; a partition is joined before it is written.
+//! * At most [`PARKED_MAX`] ids are kept that nobody holds; the one parked longest ago goes first.
 //! * Epochs 0 to 32766 are used for data; the marker of epoch e carries e + 1.
 //!
 //! On crash: nothing of this is kept. Every open transaction is aborted by recovery and every
@@ -26,11 +28,19 @@ use crate::ids::{ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
 /// The last epoch that a transaction can use: its marker carries one more.
 const EPOCH_LAST: i16 = i16::MAX - 1;
 
+/// How many transactional ids are remembered while nobody holds them. One that is forgotten takes a
+/// fresh producer id the next time.
+pub(crate) const PARKED_MAX: usize = 1_000;
+
 /// Why something may not be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Another holder of the transactional id, or a time-out, took the right away.
+    /// Another holder of the transactional id took the right away.
     Fenced,
+    /// The transaction was open for longer than this.
+    TimedOut(Duration),
+    /// Somebody aborted it by its transactional id.
+    Dismissed,
     /// The producer has a transaction running.
     Running,
     /// The transaction has ended.
@@ -39,8 +49,9 @@ pub(crate) enum Refusal {
     EpochsUsedUp,
 }
 
+/// How far a transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Idle,
     Open { since: Duration },
     Deciding,
@@ -52,7 +63,35 @@ struct Holder {
     transactional_id: TransactionalId,
     epoch: i16,
     phase: Phase,
+    /// `None`: that of the log.
+    timeout: Option<Duration>,
     partitions: BTreeSet<TopicPartition>,
+    /// Its place among those that nobody holds.
+    parked: Option<u64>,
+}
+
+/// One holder, as others may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) transactional_id: TransactionalId,
+    pub(crate) producer_id: ProducerId,
+    pub(crate) producer_epoch: ProducerEpoch,
+    pub(crate) phase: Phase,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) partitions: BTreeSet<TopicPartition>,
+}
+
+/// What became of an abort by transactional id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dismissal {
+    /// It was open: it is to be aborted, and its holder is fenced.
+    Abort(ProducerId),
+    /// It is on its way to an end that nothing changes.
+    Ending(ProducerId),
+    /// The id has no transaction running.
+    Idle,
+    /// Nobody had this id since the log was opened.
+    Unknown,
 }
 
 /// An open transaction whose end has begun.
@@ -68,6 +107,11 @@ pub(crate) struct Ending {
 pub(crate) struct TransactionTable {
     holders: BTreeMap<ProducerId, Holder>,
     current: BTreeMap<TransactionalId, ProducerId>,
+    /// Why holders that were not followed by another one lost the right, until they let go.
+    ousted: BTreeMap<ProducerId, Refusal>,
+    /// Those that nobody holds, the one parked longest ago first.
+    parked: BTreeMap<u64, ProducerId>,
+    parked_next: u64,
 }
 
 impl TransactionTable {
@@ -79,7 +123,14 @@ impl TransactionTable {
         producer: ProducerId,
     ) -> Vec<ProducerId> {
         let is_before = |holder: &Holder| holder.transactional_id == *id;
-        self.holders.retain(|_, holder| !(is_before(holder) && holder.phase == Phase::Idle));
+        let parked = &mut self.parked;
+        self.holders.retain(|_, holder| {
+            let stays = !is_before(holder) || holder.phase != Phase::Idle;
+            if let (false, Some(place)) = (stays, holder.parked) {
+                parked.remove(&place);
+            }
+            stays
+        });
         let running = self.holders.iter().filter(|(_, holder)| is_before(holder));
         let running = running.map(|(producer, _)| *producer).collect();
         self.holders.insert(
@@ -88,7 +139,9 @@ impl TransactionTable {
                 transactional_id: id.clone(),
                 epoch: 0,
                 phase: Phase::Idle,
+                timeout: None,
                 partitions: BTreeSet::new(),
+                parked: None,
             },
         );
         self.current.insert(id.clone(), producer);
@@ -99,11 +152,12 @@ impl TransactionTable {
         self.current.get(&holder.transactional_id) == Some(&producer)
     }
 
-    /// Starts a transaction.
+    /// Starts a transaction; without a time-out of its own it has the log's.
     pub(crate) fn begin(
         &mut self,
         producer: ProducerId,
         now: Duration,
+        timeout: Option<Duration>,
     ) -> Result<ProducerEpoch, Refusal> {
         let holder = self.holders.get(&producer).ok_or(Refusal::Fenced)?;
         if !self.is_current(producer, holder) {
@@ -117,13 +171,58 @@ impl TransactionTable {
         }
         let holder = self.holders.get_mut(&producer).expect("it was found above");
         holder.phase = Phase::Open { since: now };
+        holder.timeout = timeout;
         Ok(ProducerEpoch(holder.epoch))
     }
 
+    /// Starts a transaction of an id that nobody holds, with the producer id that it had.
+    pub(crate) fn resume(
+        &mut self,
+        id: &TransactionalId,
+        now: Duration,
+        timeout: Option<Duration>,
+    ) -> Option<(ProducerId, ProducerEpoch)> {
+        let producer = *self.current.get(id)?;
+        let place = self.holders.get_mut(&producer)?.parked.take()?;
+        self.parked.remove(&place);
+        let epoch = self.begin(producer, now, timeout).ok()?;
+        Some((producer, epoch))
+    }
+
+    /// Lets go of a producer whose transaction has ended, so that the id can go on with it.
+    pub(crate) fn park(&mut self, producer: ProducerId) {
+        let can_go_on = self.holders.get(&producer).is_some_and(|holder| {
+            holder.phase == Phase::Idle
+                && holder.epoch <= EPOCH_LAST
+                && self.is_current(producer, holder)
+        });
+        if !can_go_on {
+            self.release(producer);
+            return;
+        }
+        let place = self.parked_next;
+        self.parked_next += 1;
+        self.parked.insert(place, producer);
+        if let Some(holder) = self.holders.get_mut(&producer) {
+            holder.parked = Some(place);
+        }
+        if self.parked.len() > PARKED_MAX
+            && let Some((_, oldest)) = self.parked.pop_first()
+        {
+            self.release(oldest);
+        }
+    }
+
+    /// Why a producer has no right any more.
+    fn ousted(&self, producer: ProducerId) -> Refusal {
+        self.ousted.get(&producer).copied().unwrap_or(Refusal::Fenced)
+    }
+
     fn open(&mut self, producer: ProducerId, epoch: ProducerEpoch) -> Result<&mut Holder, Refusal> {
-        let holder = self.holders.get(&producer).ok_or(Refusal::Fenced)?;
+        let why = self.ousted(producer);
+        let holder = self.holders.get(&producer).ok_or(why)?;
         if !self.is_current(producer, holder) {
-            return Err(Refusal::Fenced);
+            return Err(why);
         }
         if holder.epoch != epoch.0 {
             return Err(Refusal::Ended);
@@ -131,7 +230,7 @@ impl TransactionTable {
         let holder = self.holders.get_mut(&producer).expect("it was found above");
         match holder.phase {
             Phase::Open { .. } => Ok(holder),
-            Phase::Aborting => Err(Refusal::Fenced),
+            Phase::Aborting => Err(why),
             Phase::Idle | Phase::Deciding => Err(Refusal::Ended),
         }
     }
@@ -151,6 +250,15 @@ impl TransactionTable {
         }
         holder.partitions.insert(partition);
         Ok(())
+    }
+
+    /// Whether a transaction is open, and its own.
+    pub(crate) fn check_open(
+        &mut self,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+    ) -> Result<(), Refusal> {
+        self.open(producer, epoch).map(drop)
     }
 
     /// The partitions of an open transaction.
@@ -196,13 +304,52 @@ impl TransactionTable {
         }
     }
 
-    /// Fences a producer for ever without a new holder: its transaction timed out.
-    pub(crate) fn fence(&mut self, producer: ProducerId) {
+    /// Fences a producer for ever without a new holder, and remembers why until it lets go.
+    pub(crate) fn fence(&mut self, producer: ProducerId, why: Refusal) {
         if let Some(holder) = self.holders.get(&producer)
             && self.current.get(&holder.transactional_id) == Some(&producer)
         {
             self.current.remove(&holder.transactional_id);
+            self.ousted.insert(producer, why);
         }
+    }
+
+    /// Fences the holder of an id whose transaction is open.
+    pub(crate) fn dismiss(&mut self, id: &TransactionalId) -> Dismissal {
+        let of_id = self.holders.iter().filter(|(_, holder)| holder.transactional_id == *id);
+        let mut found = Dismissal::Unknown;
+        for (producer, holder) in of_id {
+            match holder.phase {
+                Phase::Open { .. } => {
+                    found = Dismissal::Abort(*producer);
+                    break;
+                }
+                Phase::Deciding | Phase::Aborting => found = Dismissal::Ending(*producer),
+                Phase::Idle if found == Dismissal::Unknown => found = Dismissal::Idle,
+                Phase::Idle => {}
+            }
+        }
+        if let Dismissal::Abort(producer) = found {
+            self.fence(producer, Refusal::Dismissed);
+        }
+        found
+    }
+
+    /// All holders, by transactional id.
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        let listed = self.holders.iter().map(|(producer, holder)| Listed {
+            transactional_id: holder.transactional_id.clone(),
+            producer_id: *producer,
+            producer_epoch: ProducerEpoch(holder.epoch),
+            phase: holder.phase,
+            timeout: holder.timeout,
+            partitions: holder.partitions.clone(),
+        });
+        let mut listed: Vec<_> = listed.collect();
+        listed.sort_by(|a, b| {
+            (&a.transactional_id, a.producer_id).cmp(&(&b.transactional_id, b.producer_id))
+        });
+        listed
     }
 
     /// Whether this producer's transaction, running or next, has this epoch.
@@ -223,19 +370,21 @@ impl TransactionTable {
             .is_some_and(|holder| matches!(holder.phase, Phase::Deciding | Phase::Aborting))
     }
 
-    /// Producers whose transactions have written something and are open for longer than `most`.
-    pub(crate) fn timed_out(&self, now: Duration, most: Duration) -> Vec<ProducerId> {
-        let is_late = |holder: &Holder| match holder.phase {
-            Phase::Open { since } => {
-                !holder.partitions.is_empty() && now.saturating_sub(since) > most
-            }
-            _ => false,
+    /// Producers whose transactions have joined a partition and are open for longer than they may be,
+    /// `most` where they do not say, and how long that is.
+    pub(crate) fn timed_out(&self, now: Duration, most: Duration) -> Vec<(ProducerId, Duration)> {
+        let late = |(producer, holder): (&ProducerId, &Holder)| {
+            let Phase::Open { since } = holder.phase else { return None };
+            let timeout = holder.timeout.unwrap_or(most);
+            let is_late = !holder.partitions.is_empty() && now.saturating_sub(since) > timeout;
+            is_late.then_some((*producer, timeout))
         };
-        self.holders.iter().filter(|(_, holder)| is_late(holder)).map(|(id, _)| *id).collect()
+        self.holders.iter().filter_map(late).collect()
     }
 
     /// Forgets a producer that is given up; its transaction, if any, has been aborted.
     pub(crate) fn release(&mut self, producer: ProducerId) {
+        self.ousted.remove(&producer);
         let Some(holder) = self.holders.get(&producer) else { return };
         if holder.phase == Phase::Idle {
             if self.current.get(&holder.transactional_id) == Some(&producer) {
@@ -247,109 +396,4 @@ impl TransactionTable {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::TopicId;
-
-    const P: ProducerId = ProducerId(1);
-    const E: ProducerEpoch = ProducerEpoch(0);
-
-    fn id() -> TransactionalId {
-        TransactionalId::new("job").unwrap()
-    }
-
-    fn partition(n: u32) -> TopicPartition {
-        TopicPartition { topic: TopicId([1; 16]), partition: n }
-    }
-
-    fn open() -> TransactionTable {
-        let mut table = TransactionTable::default();
-        assert_eq!(table.take_over(&id(), P), []);
-        assert_eq!(table.begin(P, Duration::ZERO), Ok(E));
-        table.join(P, E, partition(0), Duration::ZERO).unwrap();
-        table
-    }
-
-    #[test]
-    fn nothing_aborts_a_transaction_that_is_being_decided() {
-        let mut table = open();
-        table.decide(P, E).unwrap();
-        assert_eq!(table.abort(P), None);
-        assert_eq!(table.take_over(&id(), ProducerId(2)), [P]);
-        assert_eq!(table.abort(P), None);
-        assert!(table.timed_out(Duration::MAX, Duration::ZERO).is_empty());
-        assert!(table.is_ending(P));
-        table.finish(P);
-        assert!(!table.is_ending(P));
-        assert_eq!(table.begin(P, Duration::ZERO), Err(Refusal::Fenced));
-    }
-
-    #[test]
-    fn a_new_holder_fences_the_one_before() {
-        let mut table = open();
-        assert_eq!(table.take_over(&id(), ProducerId(2)), [P]);
-        assert_eq!(table.join(P, E, partition(1), Duration::ZERO), Err(Refusal::Fenced));
-        assert_eq!(table.decide(P, E), Err(Refusal::Fenced));
-        let ending = table.abort(P).unwrap();
-        assert_eq!(ending.partitions, BTreeSet::from([partition(0)]));
-        table.finish(P);
-        assert_eq!(table.begin(ProducerId(2), Duration::ZERO), Ok(E));
-    }
-
-    /// The second holder waits for the first one's commit; a third must too, or it would read positions
-    /// that the commit on its way is about to replace.
-    #[test]
-    fn a_third_holder_is_told_of_a_commit_that_the_second_still_waits_for() {
-        let mut table = open();
-        table.decide(P, E).unwrap();
-        assert_eq!(table.take_over(&id(), ProducerId(2)), [P]);
-        assert_eq!(table.take_over(&id(), ProducerId(3)), [P]);
-        assert_eq!(table.begin(ProducerId(2), Duration::ZERO), Err(Refusal::Fenced));
-        table.finish(P);
-        assert_eq!(table.take_over(&id(), ProducerId(4)), []);
-        assert_eq!(table.holders.len(), 1);
-    }
-
-    #[test]
-    fn each_transaction_has_the_next_epoch_until_they_are_used_up() {
-        let mut table = TransactionTable::default();
-        table.take_over(&id(), P);
-        for epoch in 0..i16::MAX {
-            assert_eq!(table.begin(P, Duration::ZERO), Ok(ProducerEpoch(epoch)));
-            table.decide(P, ProducerEpoch(epoch)).unwrap();
-            table.finish(P);
-        }
-        assert_eq!(table.begin(P, Duration::ZERO), Err(Refusal::EpochsUsedUp));
-    }
-
-    #[test]
-    fn an_old_transaction_can_not_touch_the_next_one() {
-        let mut table = open();
-        table.decide(P, E).unwrap();
-        table.finish(P);
-        assert_eq!(table.begin(P, Duration::ZERO), Ok(ProducerEpoch(1)));
-        assert_eq!(table.join(P, E, partition(0), Duration::ZERO), Err(Refusal::Ended));
-        assert_eq!(table.decide(P, E), Err(Refusal::Ended));
-    }
-
-    #[test]
-    fn a_transaction_times_out_from_its_first_write_on() {
-        let second = Duration::from_secs(1);
-        let mut table = TransactionTable::default();
-        table.take_over(&id(), P);
-        table.begin(P, Duration::ZERO).unwrap();
-        assert!(table.timed_out(second * 9, second).is_empty());
-        table.join(P, E, partition(0), second * 9).unwrap();
-        assert!(table.timed_out(second * 10, second).is_empty());
-        assert_eq!(table.timed_out(second * 11, second), [P]);
-        table.fence(P);
-        assert_eq!(table.decide(P, E), Err(Refusal::Fenced));
-        assert!(table.abort(P).is_some());
-    }
-
-    #[test]
-    fn one_transaction_at_a_time() {
-        let mut table = open();
-        assert_eq!(table.begin(P, Duration::ZERO), Err(Refusal::Running));
-    }
-}
+mod tests;

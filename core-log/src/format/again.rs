@@ -10,19 +10,25 @@
 
 use super::header::{CHECKSUM_END, LENGTH_END};
 use super::record::{self, RawRecord};
-use super::{BatchHeader, BatchView, DecodeError, HEADER_LEN};
+use super::{BatchHeader, BatchView, DECOMPRESSED_BYTES_MAX, DecodeError, HEADER_LEN, compression};
 
-/// Decodes one whole batch and encodes it again.
+/// Decodes one whole batch and encodes it again, with the same codec. An uncompressed one has the same
+/// bytes; what a codec writes depends on its version.
 ///
 /// # Errors
 ///
-/// [`DecodeError`]: the bytes do not begin with a whole batch, or it is compressed.
+/// [`DecodeError`]: the bytes do not begin with a whole batch.
 pub fn encode_again(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let batch = BatchView::parse(bytes)?;
     let header = *batch.header();
-    header.attributes.compression()?.require_supported()?;
-    let mut encoded = vec![0; HEADER_LEN];
-    let mut input = &batch.bytes()[HEADER_LEN..];
+    let codec = header.attributes.compression()?;
+    let packed = &batch.bytes()[HEADER_LEN..];
+    let plain = if packed.is_empty() {
+        Vec::new()
+    } else {
+        compression::decompress(codec, packed, DECOMPRESSED_BYTES_MAX)?
+    };
+    let (mut input, mut records) = (plain.as_slice(), Vec::new());
     for index in 0..header.record_count {
         let raw = RawRecord::read(&mut input, index)?;
         let headers: Vec<(&str, Option<&[u8]>)> = raw.headers.iter().collect();
@@ -30,7 +36,11 @@ pub fn encode_again(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let length = record::body_len(deltas.0, deltas.1, raw.key, raw.value, &headers);
         let length =
             i32::try_from(length).expect("a record that was read is as short as its batch");
-        record::write(&mut encoded, length, deltas, raw.key, raw.value, &headers);
+        record::write(&mut records, length, deltas, raw.key, raw.value, &headers);
+    }
+    let mut encoded = vec![0; HEADER_LEN];
+    if !records.is_empty() {
+        compression::compress(codec, &records, &mut encoded);
     }
     let length = i32::try_from(encoded.len() - LENGTH_END)
         .expect("a batch that was read has a length of 32 bits");

@@ -1,6 +1,6 @@
 //! The record batch: unit of write, of checksum and of duplicate detection.
 //!
-//! Why: producers fill one, the log stamps and writes it as a whole, and readers get it as it is.
+//! Why: the log writes it as a whole (`builder.rs` fills one), and readers get it as it is.
 //!
 //! ```text
 //!   header, 61 bytes (header.rs) | record | record | ... (record.rs)
@@ -9,22 +9,26 @@
 //! Invariants
 //! * Decoding records never reads behind the batch, and yields exactly as many as the header says,
 //!   or an error.
-//! * The log stamps a builder in place: the records are encoded once and checksummed once.
+//! * Records of an uncompressed batch point into its bytes. Those of a compressed one point into a
+//!   buffer that the batch keeps from the first look at them on.
 //!
 //! Reference: Kafka `DefaultRecordBatch`.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 
-use super::header::{Attributes, BatchHeader, CHECKSUM_END, HEADER_LEN, LENGTH_END};
-use super::record::{self, RawRecord, RecordRef};
-use super::{Compression, DecodeError};
-use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp};
+use super::header::{Attributes, BatchHeader, CHECKSUM_END, HEADER_LEN};
+use super::record::{RawRecord, RecordRef};
+use super::{Compression, DECOMPRESSED_BYTES_MAX, DecodeError, compression};
+use crate::ids::{Offset, Timestamp};
 
 /// A whole batch, borrowed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BatchView<'a> {
     header: BatchHeader,
     bytes: &'a [u8],
+    plain: OnceLock<Result<Vec<u8>, DecodeError>>,
 }
 
 impl<'a> BatchView<'a> {
@@ -38,7 +42,7 @@ impl<'a> BatchView<'a> {
         let needed = header.total_len();
         let truncated = DecodeError::Truncated { needed, available: bytes.len() };
         let bytes = bytes.get(..needed).ok_or(truncated)?;
-        Ok(Self { header, bytes })
+        Ok(Self { header, bytes, plain: OnceLock::new() })
     }
 
     /// The header.
@@ -67,11 +71,34 @@ impl<'a> BatchView<'a> {
         }
     }
 
-    /// The records. A compressed batch yields one error, which names the codec.
+    /// The records; those of a compressed batch are decompressed at the first call, into at most
+    /// [`DECOMPRESSED_BYTES_MAX`] bytes. What cannot be read is one error, the last item.
     #[must_use]
-    pub fn records(&self) -> Records<'a> {
-        Records::new(&self.header, &self.bytes[HEADER_LEN..])
+    pub fn records(&self) -> Records<'_> {
+        self.records_within(DECOMPRESSED_BYTES_MAX)
     }
+
+    /// The same, with a limit of the caller's on what is decompressed. The first call decides.
+    pub(crate) fn records_within(&self, max_bytes: usize) -> Records<'_> {
+        let input = match self.header.attributes.compression() {
+            Ok(Compression::None) => Ok(&self.bytes[HEADER_LEN..]),
+            Ok(codec) => {
+                let packed = &self.bytes[HEADER_LEN..];
+                let plain = self.plain.get_or_init(|| unpack(codec, packed, max_bytes));
+                plain.as_deref().map_err(Clone::clone)
+            }
+            Err(unassigned) => Err(unassigned),
+        };
+        Records::new(&self.header, input)
+    }
+}
+
+/// An empty batch, of which compaction has kept the header alone, has nothing to decompress.
+fn unpack(codec: Compression, packed: &[u8], max_bytes: usize) -> Result<Vec<u8>, DecodeError> {
+    if packed.is_empty() {
+        return Ok(Vec::new());
+    }
+    compression::decompress(codec, packed, max_bytes)
 }
 
 /// A whole batch that shares its bytes.
@@ -79,6 +106,7 @@ impl<'a> BatchView<'a> {
 pub struct RecordBatch {
     header: BatchHeader,
     bytes: Bytes,
+    plain: OnceLock<Result<Bytes, DecodeError>>,
 }
 
 impl RecordBatch {
@@ -92,7 +120,8 @@ impl RecordBatch {
             return Ok(None);
         }
         let header = *BatchView::parse(bytes)?.header();
-        Ok(Some(Self { header, bytes: bytes.split_to(header.total_len()) }))
+        let bytes = bytes.split_to(header.total_len());
+        Ok(Some(Self { header, bytes, plain: OnceLock::new() }))
     }
 
     /// The header.
@@ -101,16 +130,33 @@ impl RecordBatch {
         &self.header
     }
 
-    /// All bytes of the batch; slices of its records point into them.
+    /// All bytes of the batch, compressed if it is.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
+    /// The bytes that its records point into: the batch's own, or what they were decompressed to.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`]: the records cannot be decompressed, or into more than
+    /// [`DECOMPRESSED_BYTES_MAX`] bytes.
+    pub fn record_bytes(&self) -> Result<&Bytes, DecodeError> {
+        match self.header.attributes.compression()? {
+            Compression::None => Ok(&self.bytes),
+            codec => {
+                let packed = &self.bytes[HEADER_LEN..];
+                let unpacked = || unpack(codec, packed, DECOMPRESSED_BYTES_MAX).map(Bytes::from);
+                self.plain.get_or_init(unpacked).as_ref().map_err(Clone::clone)
+            }
+        }
+    }
+
     /// The same batch, borrowed.
     #[must_use]
     pub fn view(&self) -> BatchView<'_> {
-        BatchView { header: self.header, bytes: &self.bytes }
+        BatchView { header: self.header, bytes: &self.bytes, plain: OnceLock::new() }
     }
 
     /// Checks that the bytes are the ones that were written.
@@ -122,10 +168,13 @@ impl RecordBatch {
         self.view().verify_crc()
     }
 
-    /// The records. A compressed batch yields one error, which names the codec.
+    /// The records; those of a compressed batch are decompressed at the first call. What cannot be
+    /// read is one error, the last item.
     #[must_use]
     pub fn records(&self) -> Records<'_> {
-        self.view().records()
+        let is_plain = self.header.attributes.compression() == Ok(Compression::None);
+        let skipped = if is_plain { HEADER_LEN } else { 0 };
+        Records::new(&self.header, self.record_bytes().map(|bytes| &bytes[skipped..]))
     }
 }
 
@@ -143,10 +192,12 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    fn new(header: &BatchHeader, input: &'a [u8]) -> Self {
+    fn new(header: &BatchHeader, input: Result<&'a [u8], DecodeError>) -> Self {
         let stamped = header.attributes.contains(Attributes::LOG_APPEND_TIME);
-        let codec = header.attributes.compression();
-        let refused = codec.and_then(Compression::require_supported).err();
+        let (input, refused) = match input {
+            Ok(input) => (input, None),
+            Err(error) => (&[][..], Some(error)),
+        };
         Self {
             input,
             base_offset: header.base_offset,
@@ -196,195 +247,6 @@ impl<'a> Iterator for Records<'a> {
         let record = self.read();
         self.next = if record.is_ok() { self.next + 1 } else { self.count };
         Some(record)
-    }
-}
-
-/// What the log adds to a batch that it takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// The offset of the first record.
-    pub base_offset: Offset,
-    /// The log's current leader epoch.
-    pub leader_epoch: i32,
-    /// Flags; batches are not compressed.
-    pub attributes: Attributes,
-    /// Who writes it.
-    pub producer_id: ProducerId,
-    /// In which life.
-    pub producer_epoch: ProducerEpoch,
-    /// The producer's number of the first record, -1 without a producer id and for markers.
-    pub base_sequence: i32,
-}
-
-/// A record would make the batch larger than any batch may be; nothing was added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a batch of {bytes} bytes is larger than the {max_bytes} bytes that a batch may have")]
-pub struct BatchOverflow {
-    /// The size that the batch would have.
-    pub bytes: usize,
-    /// The largest size of a batch.
-    pub max_bytes: usize,
-}
-
-/// The largest size of a batch in bytes: its length field is a positive i32.
-const BATCH_BYTES_MAX: usize = (i32::MAX as usize) + LENGTH_END;
-
-/// Encodes records into a batch; the buffer is used again after [`clear`](Self::clear).
-#[derive(Clone, Debug)]
-pub struct BatchBuilder {
-    /// Room for the header, then the records.
-    buffer: Vec<u8>,
-    count: i32,
-    base_timestamp: Timestamp,
-    min_timestamp: Timestamp,
-    max_timestamp: Timestamp,
-    max_timestamp_delta: i32,
-}
-
-impl Default for BatchBuilder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl BatchBuilder {
-    /// A batch without records.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            buffer: vec![0; HEADER_LEN],
-            count: 0,
-            base_timestamp: -1,
-            min_timestamp: Timestamp::MAX,
-            max_timestamp: Timestamp::MIN,
-            max_timestamp_delta: 0,
-        }
-    }
-
-    /// Forgets all records and keeps the buffer.
-    pub fn clear(&mut self) {
-        self.buffer.truncate(HEADER_LEN);
-        self.count = 0;
-        self.base_timestamp = -1;
-        self.min_timestamp = Timestamp::MAX;
-        self.max_timestamp = Timestamp::MIN;
-        self.max_timestamp_delta = 0;
-    }
-
-    /// Adds a record.
-    ///
-    /// # Errors
-    ///
-    /// [`BatchOverflow`]: no batch may be that large; the record was not added. Recourse: a new
-    /// batch, or a smaller record.
-    pub fn push<N: AsRef<str>, V: AsRef<[u8]>>(
-        &mut self,
-        timestamp: Timestamp,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &[(N, Option<V>)],
-    ) -> Result<(), BatchOverflow> {
-        let base_timestamp = if self.count == 0 { timestamp } else { self.base_timestamp };
-        let deltas = (timestamp.wrapping_sub(base_timestamp), self.count);
-        let body_len = record::body_len(deltas.0, deltas.1, key, value, headers);
-        let bytes = self.buffer.len().saturating_add(body_len).saturating_add(5);
-        let overflow = BatchOverflow { bytes, max_bytes: BATCH_BYTES_MAX };
-        if bytes > BATCH_BYTES_MAX || self.count == i32::MAX {
-            return Err(overflow);
-        }
-        let body_len = i32::try_from(body_len).map_err(|_too_large| overflow)?;
-        record::write(&mut self.buffer, body_len, deltas, key, value, headers);
-        self.base_timestamp = base_timestamp;
-        if self.count == 0 || timestamp > self.max_timestamp {
-            self.max_timestamp = timestamp;
-            self.max_timestamp_delta = self.count;
-        }
-        self.min_timestamp = self.min_timestamp.min(timestamp);
-        self.count += 1;
-        Ok(())
-    }
-
-    /// How many records there are.
-    #[must_use]
-    pub fn count(&self) -> i32 {
-        self.count
-    }
-
-    /// Whether there are no records.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// The size of the batch in bytes, with its header.
-    #[must_use]
-    pub fn len_bytes(&self) -> usize {
-        self.buffer.len()
-    }
-
-    /// The smallest timestamp, `None` without records.
-    #[must_use]
-    pub fn min_timestamp(&self) -> Option<Timestamp> {
-        (self.count > 0).then_some(self.min_timestamp)
-    }
-
-    /// The largest timestamp, `None` without records.
-    #[must_use]
-    pub fn max_timestamp(&self) -> Option<Timestamp> {
-        (self.count > 0).then_some(self.max_timestamp)
-    }
-
-    /// Which record, counted from 0, is the first with the largest timestamp.
-    #[must_use]
-    pub fn max_timestamp_offset_delta(&self) -> i32 {
-        self.max_timestamp_delta
-    }
-
-    /// The header that [`stamp`](Self::stamp) will write, its checksum left 0: what is decided
-    /// before a batch is taken needs no checksum.
-    ///
-    /// # Panics
-    ///
-    /// When there are no records: such a batch has no offset.
-    #[must_use]
-    pub fn header(&self, stamp: &Stamp) -> BatchHeader {
-        assert!(self.count > 0, "an empty batch is never stamped");
-        let length = self.buffer.len() - LENGTH_END;
-        BatchHeader {
-            base_offset: stamp.base_offset,
-            length: i32::try_from(length).expect("push keeps the batch within i32"),
-            leader_epoch: stamp.leader_epoch,
-            crc: 0,
-            attributes: stamp.attributes,
-            last_offset_delta: self.count - 1,
-            base_timestamp: self.base_timestamp,
-            max_timestamp: self.max_timestamp,
-            producer_id: stamp.producer_id,
-            producer_epoch: stamp.producer_epoch,
-            base_sequence: stamp.base_sequence,
-            record_count: self.count,
-        }
-    }
-
-    /// Writes the header in place, with the checksum, which is computed here and only here.
-    /// A builder may be stamped again, for instance when the same batch is sent once more.
-    ///
-    /// # Panics
-    ///
-    /// When there are no records: such a batch has no offset.
-    pub fn stamp(&mut self, stamp: &Stamp) -> BatchHeader {
-        let mut header = self.header(stamp);
-        let space = self.buffer.first_chunk_mut().expect("a builder begins with room for it");
-        header.write(space);
-        header.crc = crc32c::crc32c(&self.buffer[CHECKSUM_END..]);
-        self.buffer[17..CHECKSUM_END].copy_from_slice(&header.crc.to_be_bytes());
-        header
-    }
-
-    /// The batch, valid once it was [stamped](Self::stamp).
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.buffer
     }
 }
 

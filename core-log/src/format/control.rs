@@ -13,7 +13,7 @@
 //!
 //! Reference: Kafka `ControlRecordType`, `EndTransactionMarker`.
 
-use super::batch::BatchBuilder;
+use super::builder::BatchBuilder;
 use super::record::{NO_HEADERS, RecordRef};
 use super::{Attributes, BatchView, DecodeError};
 use crate::ids::Timestamp;

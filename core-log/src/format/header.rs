@@ -71,6 +71,12 @@ impl Attributes {
         self.0 & other.0 == other.0
     }
 
+    /// These bits, with the number of this codec.
+    #[must_use]
+    pub fn with_compression(self, codec: Compression) -> Self {
+        Self((self.0 & !0x07) | i16::from(codec.number()))
+    }
+
     /// The codec of the records.
     ///
     /// # Errors

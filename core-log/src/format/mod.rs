@@ -5,23 +5,28 @@
 //!
 //! Invariants
 //! * No bytes, however broken, make a decoder panic, loop for ever or allocate more than they hold.
-//! * What is decoded borrows from the bytes; nothing is copied.
+//! * What is decoded borrows from the bytes; nothing is copied. Compressed records are decompressed
+//!   once for each batch that is read, into at most [`DECOMPRESSED_BYTES_MAX`].
 //!
 //! Reference: Kafka `DefaultRecordBatch`, `DefaultRecord`; KIP-98.
 
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod again;
 pub mod batch;
+pub mod builder;
 pub mod compression;
 pub mod control;
+pub(crate) mod filler;
 pub mod header;
 #[cfg(test)]
 pub(crate) mod hex;
 pub mod record;
+pub(crate) mod rewrite;
 pub mod varint;
 
-pub use batch::{BatchBuilder, BatchOverflow, BatchView, RecordBatch, Records, Stamp};
-pub use compression::Compression;
+pub use batch::{BatchView, RecordBatch, Records};
+pub use builder::{BatchBuilder, BatchOverflow, Stamp};
+pub use compression::{Compression, CompressionType, DECOMPRESSED_BYTES_MAX, UnknownCompression};
 pub use control::{ControlType, EndTransactionMarker};
 pub use header::{Attributes, BatchHeader, HEADER_LEN};
 pub use record::{Headers, NO_HEADERS, RecordRef};
@@ -71,10 +76,22 @@ pub enum DecodeError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// A codec that this build cannot read.
-    #[error("batches compressed with {codec} are not supported")]
-    CompressionUnsupported {
+    /// Compressed records are not what their codec writes.
+    #[error("the records cannot be decompressed ({codec}): {reason}")]
+    Decompress {
         /// The codec's name.
         codec: &'static str,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Compressed records become larger than they may.
+    #[error(
+        "the records become larger than {max_bytes} bytes when they are decompressed ({codec})"
+    )]
+    DecompressedTooLarge {
+        /// The codec's name.
+        codec: &'static str,
+        /// The limit.
+        max_bytes: usize,
     },
 }

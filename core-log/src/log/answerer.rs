@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 /// The longest answer, in bytes.
 pub(crate) const ANSWER_BYTES_MAX: usize = 8 << 20;

@@ -3,7 +3,8 @@
 //! ```text
 //!   .lock              pid and since-ms of the process that owns the directory
 //!   meta.properties    version=1, log.id=UUID                      written last when a log is made
-//!   topics.checkpoint  one line per topic: id, name, then setting=value ...
+//!   topics.checkpoint  one line per topic: id, name, then setting=value ...; adopted=OFFSET,.. says for
+//!                      each partition below which offset another log wrote it
 //!   clean-shutdown     commits OFFSET, then lines: topic id, partition, synced offset
 //!   __commits-0/       see `commit`; `reserve` in it is room that is given up when the disk is full
 //!   TOPIC-PARTITION/   see `partition`
@@ -31,9 +32,9 @@ use crate::partition::text_file::{self, Text};
 use crate::storage::Storage;
 use crate::topic::Topic;
 
-const META: &str = "meta.properties";
-const TOPICS: &str = "topics.checkpoint";
-const CLEAN: &str = "clean-shutdown";
+pub(crate) const META: &str = "meta.properties";
+pub(crate) const TOPICS: &str = "topics.checkpoint";
+pub(crate) const CLEAN: &str = "clean-shutdown";
 pub(crate) const LOCK: &str = ".lock";
 pub(crate) const SOCKET: &str = ".owner.sock";
 pub(crate) const COMMITS_DIR: &str = "__commits-0";
@@ -66,7 +67,8 @@ pub(crate) fn partition_dir(dir: &Path, topic: &TopicName, partition: u32) -> Pa
 ///
 /// # Errors
 ///
-/// [`Error::NotALog`]: it holds something else. [`Error::UnsupportedVersion`], [`Error::Damaged`].
+/// [`Error::NotALog`]: it holds something else. [`Error::UnsupportedVersion`]; [`Error::Damaged`]: it is
+/// a log whose id cannot be read.
 pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogId>> {
     let path = dir.join(META);
     match text_file::read(storage, &path)? {
@@ -74,6 +76,11 @@ pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogI
         Text::Damaged => Err(damaged(path, "its checksum does not fit")),
         Text::Missing => {
             let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
+            let has = |name: &str| names.iter().any(|found| found == name);
+            let is_more = |name: &&String| !TOLERATED.contains(&name.as_str());
+            if has(COMMITS_DIR) && has(TOPICS) && names.iter().any(|name| is_more(&name)) {
+                return Err(damaged(path, "it is missing"));
+            }
             match names.into_iter().find(|name| !TOLERATED.contains(&name.as_str())) {
                 Some(found) => Err(Error::NotALog { path: dir.to_owned(), found }),
                 None => Ok(None),
@@ -82,7 +89,14 @@ pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogI
     }
 }
 
-fn parse_meta(path: &Path, text: &str) -> Result<LogId> {
+/// Whether a directory holds a log, or what is left of one.
+pub(crate) fn is_log(storage: &dyn Storage, dir: &Path) -> Result<bool> {
+    let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
+    Ok(names.iter().any(|name| [META, TOPICS, COMMITS_DIR].contains(&name.as_str())))
+}
+
+/// The id in `meta.properties`.
+pub(crate) fn parse_meta(path: &Path, text: &str) -> Result<LogId> {
     let value = |key| text.lines().find_map(|line| line.strip_prefix(key));
     let found = value("version=").unwrap_or_default();
     if found != VERSION {
@@ -137,51 +151,40 @@ pub(crate) fn write_topics<'a>(
 
 fn topic_line(topic: &Topic) -> String {
     let settings = topic.settings();
-    let or_minus_one = |text: Option<String>| text.unwrap_or_else(|| "-1".to_owned());
-    format!(
-        "{} {} partitions={} segment.bytes={} segment.ms={} index.interval.bytes={} \
-         retention.ms={} retention.bytes={} max.message.bytes={} \
-         message.timestamp.after.max.ms={} message.timestamp.before.max.ms={}\n",
-        topic.id(),
-        topic.name(),
-        settings.partitions,
-        settings.segment_bytes,
-        settings.segment_ms,
-        settings.index_interval_bytes,
-        or_minus_one(settings.retention_ms.map(|ms| ms.to_string())),
-        or_minus_one(settings.retention_bytes.map(|bytes| bytes.to_string())),
-        settings.max_batch_bytes,
-        settings.timestamp_after_max_ms,
-        settings.timestamp_before_max_ms,
-    )
+    let mut line = format!("{} {} partitions={}", topic.id(), topic.name(), settings.partitions);
+    for (name, value) in settings.to_kafka() {
+        write!(line, " {name}={value}").expect("writing to a string cannot fail");
+    }
+    if !topic.adopted_below().is_empty() {
+        let ends: Vec<_> = topic.adopted_below().iter().map(ToString::to_string).collect();
+        write!(line, " adopted={}", ends.join(",")).expect("writing to a string cannot fail");
+    }
+    line.push('\n');
+    line
 }
 
-fn parse_topic(line: &str) -> Option<Topic> {
+/// One line of `topics.checkpoint`.
+pub(crate) fn parse_topic(line: &str) -> Option<Topic> {
     let mut words = line.split(' ');
     let id = words.next()?.parse().ok()?;
     let name = TopicName::new(words.next()?).ok()?;
     let mut settings = TopicSettings::default();
+    let mut adopted: Vec<Offset> = Vec::new();
     for word in words {
-        let (key, value) = word.split_once('=')?;
-        match key {
-            "partitions" => settings.partitions = value.parse().ok()?,
-            "segment.bytes" => settings.segment_bytes = value.parse().ok()?,
-            "segment.ms" => settings.segment_ms = value.parse().ok()?,
-            "index.interval.bytes" => settings.index_interval_bytes = value.parse().ok()?,
-            "retention.ms" => settings.retention_ms = value.parse().ok().filter(|ms| *ms >= 0),
-            "retention.bytes" => settings.retention_bytes = value.parse().ok(),
-            "max.message.bytes" => settings.max_batch_bytes = value.parse().ok()?,
-            "message.timestamp.after.max.ms" => {
-                settings.timestamp_after_max_ms = value.parse().ok()?;
+        match word.split_once('=')? {
+            ("partitions", value) => settings.partitions = value.parse().ok()?,
+            ("adopted", value) => {
+                adopted = Vec::with_capacity(value.split(',').count());
+                for end in value.split(',') {
+                    adopted.push(end.parse().ok()?);
+                }
             }
-            "message.timestamp.before.max.ms" => {
-                settings.timestamp_before_max_ms = value.parse().ok()?;
-            }
-            _ => return None,
+            (name, value) => settings.set(name, value).ok()?,
         }
     }
     settings.validate().ok()?;
-    Some(Topic::new(name, id, settings))
+    let is_whole = adopted.is_empty() || usize::try_from(settings.partitions) == Ok(adopted.len());
+    is_whole.then(|| Topic::adopted(name, id, settings, adopted))
 }
 
 /// What a clean close left.
@@ -200,7 +203,8 @@ pub(crate) fn read_clean(storage: &dyn Storage, dir: &Path) -> Result<Option<Cle
     }
 }
 
-fn parse_clean(text: &str) -> Option<CleanShutdown> {
+/// The text of `clean-shutdown`.
+pub(crate) fn parse_clean(text: &str) -> Option<CleanShutdown> {
     let mut lines = text.lines();
     let commits_end = lines.next()?.strip_prefix("commits ")?.parse().ok()?;
     let mut witnesses = BTreeMap::new();
@@ -236,6 +240,7 @@ pub(crate) fn remove_clean(storage: &dyn Storage, dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Cleanup, CleanupPolicy, TimestampType};
     use crate::ids::TopicId;
 
     #[test]
@@ -247,12 +252,31 @@ mod tests {
             retention_ms: None,
             retention_bytes: Some(5),
             timestamp_after_max_ms: i64::MAX,
+            timestamp_type: TimestampType::LogAppend,
+            cleanup: Cleanup::with_policy(CleanupPolicy::CompactAndDelete),
             ..TopicSettings::default()
         };
         for settings in [TopicSettings::default(), unbounded] {
             let topic = Topic::new(name.clone(), id, settings);
             assert_eq!(parse_topic(topic_line(&topic).trim_end()), Some(topic));
         }
+        let two = TopicSettings::with_partitions(2);
+        let adopted = Topic::adopted(name, id, two, vec![7, 0]);
+        let line = topic_line(&adopted);
+        assert_eq!(parse_topic(line.trim_end()), Some(adopted));
+        assert_eq!(parse_topic(&line.trim_end().replace("7,0", "7")), None);
+    }
+
+    #[test]
+    fn a_line_of_a_log_with_fewer_settings_has_the_defaults_of_the_others() {
+        let line = "00000000-0000-4000-8000-000000000000 t partitions=3 segment.bytes=1073741824 \
+                    segment.ms=604800000 index.interval.bytes=4096 retention.ms=-1 \
+                    retention.bytes=-1 max.message.bytes=1048588 \
+                    message.timestamp.after.max.ms=3600000 \
+                    message.timestamp.before.max.ms=9223372036854775807";
+        let expected =
+            TopicSettings { partitions: 3, retention_ms: None, ..TopicSettings::default() };
+        assert_eq!(parse_topic(line).map(|topic| topic.settings().clone()), Some(expected));
     }
 
     #[test]

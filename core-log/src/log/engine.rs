@@ -8,27 +8,33 @@
 //!
 //! On crash: see `partition::recovery` and `commit::recovery`.
 
+mod adopt;
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) use adopt::parse_metadata;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::locks::{Mutex, RwLock};
 use hashbrown::HashMap;
-use parking_lot::{Mutex, RwLock};
 
 use super::directory::{self, COMMITS_DIR, CleanShutdown};
-use super::report::{EndedTransaction, PartitionRecovery, RecoveryReport};
+use super::opening::{Before, open_partitions, place, request};
+use super::report::{EndedTransaction, RecoveryReport};
 use crate::commit::recovery::{self, Decisions};
-use crate::commit::{COMMITS, CommitSettings, Commits, CommitsDamage, Directory, sync_all};
+use crate::commit::{Broken, COMMITS, CommitSettings, Commits, CommitsDamage, Directory, sync_all};
 use crate::config::{LogSettings, TopicSettings};
 use crate::error::{Error, Result};
-use crate::ids::{LogId, Offset, ProducerId, TopicId, TopicName, TopicPartition};
-use crate::partition::recovery::{OpenRequest, Opened, open as open_partition};
-use crate::partition::{Partition, Shared};
-use crate::segment::Place;
+use crate::ids::{LogId, ProducerId, TopicId, TopicName, TopicPartition};
+use crate::partition::recovery::{OpenRequest, open as open_partition};
+use crate::partition::{Partition, Shared, first_files};
 use crate::topic::Topic;
 
 /// How many partitions are synced at the same time.
 const PARALLEL_SYNCS: usize = 16;
+/// How many partitions are opened at the same time: mostly this waits for the disk.
+const PARALLEL_OPENS: usize = 8;
 
 /// One life of a log.
 #[derive(Debug)]
@@ -71,13 +77,6 @@ impl Directory for Engine {
     }
 }
 
-/// What the partitions said when they were opened.
-#[derive(Debug)]
-struct Evidence {
-    producer_id_max: i64,
-    commit_claim: i32,
-}
-
 impl Engine {
     /// Opens the log in `dir`, which this process owns, and recovers what must be recovered.
     pub(crate) fn open(shared: Shared, dir: Arc<Path>, settings: LogSettings) -> Result<Self> {
@@ -87,29 +86,23 @@ impl Engine {
         let topics = directory::read_topics(storage, &dir)?;
         let clean = directory::read_clean(storage, &dir)?;
         let commits_dir = dir.join(COMMITS_DIR);
-        let loaded = recovery::load(&shared.storage, &commits_dir)?;
-        let mut loaded = loaded.ok_or_else(|| commits_missing(&commits_dir))?;
+        let mut loaded = recovery::load(&shared.storage, &commits_dir)?;
+        loaded.contents.require_up_to(clean.as_ref().map_or(0, |clean| clean.commits_end));
         let mut report = RecoveryReport {
             was_closed: clean.is_some(),
             was_rebooted: loaded.boot_id() != boot_id,
             ..RecoveryReport::default()
         };
-        let may_have_lost = !report.was_closed && report.was_rebooted;
-        let mut witnesses = loaded.witnesses();
-        let clean = clean.unwrap_or_default();
-        for (partition, offset) in &clean.witnesses {
-            let known = witnesses.entry(*partition).or_insert(0);
-            *known = (*known).max(*offset);
-        }
-        directory::remove_clean(storage, &dir)?;
-        let mut table = Table::default();
-        let evidence =
-            table.open_all(&shared, &dir, topics, &witnesses, may_have_lost, &mut report)?;
-        let claimed = Offset::from(evidence.commit_claim).max(clean.commits_end);
-        if claimed > loaded.contents.next_offset {
-            loaded
-                .contents
-                .mark_damaged(format!("commit records up to offset {claimed} were synced"));
+        let before = Before::of(&loaded, clean, &report);
+        let lanes = if settings.background { PARALLEL_OPENS } else { 1 };
+        let opened = open_partitions(&shared, &dir, &topics, &before, lanes)?;
+        let (evidence, table) = (opened.evidence, Table::new(topics, opened.partitions));
+        report.partitions = opened.report;
+        loaded.contents.require_up_to(evidence.commit_claim.into());
+        // Must be BEFORE anything is appended. While the commit records are damaged nothing is, and what a
+        // clean close witnessed is all that is known.
+        if loaded.contents.damage.is_none() {
+            directory::remove_clean(storage, &dir)?;
         }
         let commit_settings = CommitSettings {
             boot_id,
@@ -117,6 +110,9 @@ impl Engine {
             parallel_syncs: if settings.background { PARALLEL_SYNCS } else { 1 },
             broken: settings.broken,
         };
+        if settings.broken == Some(Broken::TakeDamageForTorn) {
+            loaded.contents.damage = None;
+        }
         let commits = if let Some(damage) = loaded.contents.damage.clone() {
             report.commits_damage = Some(damage.reason.clone());
             Err(CommitsDamage { damage })
@@ -160,6 +156,11 @@ impl Engine {
         self.table.read().topics.values().cloned().collect()
     }
 
+    /// How many topics there are.
+    pub(crate) fn topic_count(&self) -> usize {
+        self.table.read().topics.len()
+    }
+
     pub(crate) fn topic(&self, name: &str) -> Result<Topic> {
         let table = self.table.read();
         table.topics.get(name).cloned().ok_or_else(|| Error::UnknownTopic {
@@ -186,31 +187,80 @@ impl Engine {
         let name = TopicName::new(name)?;
         settings.validate()?;
         let _one_at_a_time = self.creating.lock();
+        self.require_new(&name)?;
+        let topic = Topic::new(name, self.random_id()?, settings);
+        for partition in 0..topic.partitions() {
+            self.clear_leftover(&topic, partition)?;
+        }
+        let created = self.create_files(&topic);
+        let partitions = self.shared.health.guard(created)?;
+        self.insert(&topic, partitions);
+        Ok(topic)
+    }
+
+    /// A topic of this name can be made now.
+    fn require_new(&self, name: &TopicName) -> Result<()> {
         self.shared.health.check()?;
         if name.as_str() == COMMITS {
             let reason = "it is the log's own";
             let kind = crate::ids::NameKind::Topic;
             return Err(Error::InvalidName { kind, name: name.to_string(), reason });
         }
-        if self.table.read().topics.contains_key(&name) {
+        if self.table.read().topics.contains_key(name) {
             return Err(Error::TopicExists { name: name.to_string() });
         }
-        self.shared.reserve.require()?;
-        let storage = self.shared.storage.as_ref();
+        self.shared.reserve.require()
+    }
+
+    fn random_id(&self) -> Result<TopicId> {
         let mut random = [0; 16];
-        storage.random_bytes(&mut random).map_err(|e| Error::io(&self.dir, "make an id for", e))?;
-        let topic = Topic::new(name, TopicId::from_random(random), settings);
-        for partition in 0..topic.partitions() {
-            self.clear_leftover(&topic, partition)?;
-        }
-        let created = self.create_files(&topic);
-        let partitions = self.shared.health.guard(created)?;
+        let drawn = self.shared.storage.random_bytes(&mut random);
+        drawn.map_err(|e| Error::io(&self.dir, "make an id for", e))?;
+        Ok(TopicId::from_random(random))
+    }
+
+    fn insert(&self, topic: &Topic, partitions: Vec<Arc<Partition>>) {
         let mut table = self.table.write();
         table.partitions.insert(topic.id(), partitions);
         table.topics.insert(topic.name().clone(), topic.clone());
         drop(table);
         self.shared.changes.notify();
+    }
+
+    /// Changes the settings of a topic; durable when this returns.
+    pub(crate) fn alter_topic(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut TopicSettings) -> Result<()>,
+    ) -> Result<Topic> {
+        let _one_at_a_time = self.creating.lock();
+        self.shared.health.check()?;
+        let before = self.topic(name)?;
+        let mut settings = before.settings().clone();
+        change(&mut settings)?;
+        settings.validate()?;
+        if settings.partitions != before.partitions() {
+            let reason = "a topic keeps its partitions: keys would move to others";
+            return Err(Error::InvalidSetting { setting: "partitions", reason });
+        }
+        self.shared.reserve.require()?;
+        let topic = before.with_settings(settings);
+        // Must be BEFORE it is used, or else a power cut could take back what somebody relies on.
+        self.shared.health.guard(self.write_topics_with(&topic))?;
+        let options = topic.settings().partition_options();
+        let mut table = self.table.write();
+        for partition in table.partitions.get(&topic.id()).into_iter().flatten() {
+            partition.set_options(options);
+        }
+        table.topics.insert(topic.name().clone(), topic.clone());
         Ok(topic)
+    }
+
+    fn write_topics_with(&self, topic: &Topic) -> Result<()> {
+        let mut topics: BTreeMap<_, _> =
+            self.topics().into_iter().map(|topic| (topic.name().clone(), topic)).collect();
+        topics.insert(topic.name().clone(), topic.clone());
+        directory::write_topics(self.shared.storage.as_ref(), &self.dir, topics.values())
     }
 
     /// A creation that did not finish leaves directories without records; anything else is not ours.
@@ -221,13 +271,14 @@ impl Engine {
             return Ok(());
         }
         let names = storage.list(&place.dir).map_err(|e| Error::io(&place.dir, "list", e))?;
-        let is_empty_file = |name: &String| {
+        let holds_nothing = |name: &String| -> Result<bool> {
             let path = place.dir.join(name);
             let len = storage.open_read_only(&path).and_then(|file| file.len());
-            len.map(|len| len == 0).map_err(|e| Error::io(&path, "read", e))
+            let len = len.map_err(|e| Error::io(&path, "read", e))?;
+            Ok(len == 0 || first_files::is_made_first(storage, &place, name)?)
         };
         for name in &names {
-            if !is_empty_file(name)? {
+            if !holds_nothing(name)? {
                 return Err(Error::NotALog { path: place.dir, found: name.clone() });
             }
         }
@@ -244,10 +295,7 @@ impl Engine {
         }
         storage.sync_dir(&self.dir).map_err(|e| Error::io(&self.dir, "sync", e))?;
         // Must be AFTER the directories are durable, or else a topic could be without partitions.
-        let mut topics: BTreeMap<_, _> =
-            self.topics().into_iter().map(|topic| (topic.name().clone(), topic)).collect();
-        topics.insert(topic.name().clone(), topic.clone());
-        directory::write_topics(storage, &self.dir, topics.values())?;
+        self.write_topics_with(topic)?;
         Ok(partitions)
     }
 
@@ -295,17 +343,6 @@ impl Engine {
     }
 }
 
-fn commits_missing(dir: &Path) -> Error {
-    Error::Damaged {
-        topic: COMMITS.to_owned(),
-        partition: 0,
-        path: dir.to_owned(),
-        position: 0,
-        offset: 0,
-        reason: "the commit records are missing".to_owned(),
-    }
-}
-
 fn open_or_create(shared: &Shared, dir: &Path, boot_id: &str, create: bool) -> Result<LogId> {
     let storage = shared.storage.as_ref();
     if let Some(id) = directory::read_meta(storage, dir)? {
@@ -326,57 +363,13 @@ fn open_or_create(shared: &Shared, dir: &Path, boot_id: &str, create: bool) -> R
     Ok(id)
 }
 
-fn place(dir: &Path, topic: &Topic, partition: u32) -> Place {
-    Place {
-        dir: directory::partition_dir(dir, topic.name(), partition),
-        topic: topic.name().clone(),
-        partition,
-    }
-}
-
-fn request(
-    dir: &Path,
-    topic: &Topic,
-    partition: u32,
-    witness: Offset,
-    may_have_lost: bool,
-) -> OpenRequest {
-    OpenRequest {
-        id: topic.partition(partition),
-        place: Arc::new(place(dir, topic, partition)),
-        options: topic.settings().partition_options(),
-        witness,
-        may_have_lost,
-        is_new: false,
-    }
-}
-
 impl Table {
-    fn open_all(
-        &mut self,
-        shared: &Shared,
-        dir: &Path,
-        topics: Vec<Topic>,
-        witnesses: &BTreeMap<TopicPartition, Offset>,
-        may_have_lost: bool,
-        report: &mut RecoveryReport,
-    ) -> Result<Evidence> {
-        let mut evidence = Evidence { producer_id_max: -1, commit_claim: 0 };
-        for topic in topics {
-            let mut partitions = Vec::new();
-            for partition in 0..topic.partitions() {
-                let witness = witnesses.get(&topic.partition(partition)).copied().unwrap_or(0);
-                let request = request(dir, &topic, partition, witness, may_have_lost);
-                let opened = open_partition(shared, request)?;
-                evidence.producer_id_max = evidence.producer_id_max.max(opened.producer_id_max);
-                evidence.commit_claim = evidence.commit_claim.max(opened.commit_claim);
-                report.partitions.extend(partition_report(&topic, &opened));
-                partitions.push(Arc::new(opened.partition));
-            }
-            self.partitions.insert(topic.id(), partitions);
-            self.topics.insert(topic.name().clone(), topic);
+    fn new(topics: Vec<Topic>, partitions: Vec<Vec<Arc<Partition>>>) -> Self {
+        let ids: Vec<TopicId> = topics.iter().map(Topic::id).collect();
+        Self {
+            topics: topics.into_iter().map(|topic| (topic.name().clone(), topic)).collect(),
+            partitions: ids.into_iter().zip(partitions).collect(),
         }
-        Ok(evidence)
     }
 
     fn report(&self, report: &mut RecoveryReport, decisions: Decisions) {
@@ -394,24 +387,6 @@ impl Table {
         report.aborted = ended(decisions.aborted);
         report.rolled_back = decisions.rolled_back;
     }
-}
-
-/// What happened to a partition, if anything did.
-fn partition_report(topic: &Topic, opened: &Opened) -> Option<PartitionRecovery> {
-    let Opened { partition, tail, .. } = opened;
-    let damage = partition.damage().map(|damage| partition.place().damaged(damage).to_string());
-    let is_noteworthy =
-        tail.cut_bytes > 0 || tail.rewritten_bytes > 0 || damage.is_some() || opened.log_start_lost;
-    is_noteworthy.then(|| PartitionRecovery {
-        topic: topic.name().clone(),
-        partition: partition.id().partition,
-        log_end_offset: partition.log_end(),
-        cut_bytes: tail.cut_bytes,
-        rewritten_bytes: tail.rewritten_bytes,
-        quarantine_path: tail.quarantine_path.clone(),
-        damage,
-        log_start_lost: opened.log_start_lost,
-    })
 }
 
 #[cfg(test)]

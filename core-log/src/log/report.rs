@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::commit::recovery::RolledBack;
 use crate::ids::{Offset, ProducerId, TopicName};
+use crate::topic::Topic;
 
 /// What was done to one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub struct PartitionRecovery {
     /// Whether the file that says where the log starts is damaged: records that were deleted, and whose
     /// segment is still there, are back.
     pub log_start_lost: bool,
+    /// Whether the batches of the last segment are good, and not those that its seal speaks of: they may
+    /// be another partition's.
+    pub differs_from_seal: bool,
 }
 
 /// A transaction that recovery ended in one partition.
@@ -39,6 +43,17 @@ pub struct EndedTransaction {
     pub partition: u32,
     /// Whose transaction.
     pub producer_id: ProducerId,
+}
+
+/// A topic whose partitions another log had written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptedTopic {
+    /// The topic.
+    pub topic: Topic,
+    /// Partitions that were written again and synced, or of which a torn end was cut.
+    pub partitions: Vec<PartitionRecovery>,
+    /// Transactions that were open, and were aborted: their outcome is not in these files.
+    pub aborted: Vec<EndedTransaction>,
 }
 
 /// What opening a log found and did. Its text has one line for each thing; a log that was closed
@@ -94,6 +109,12 @@ impl fmt::Display for RecoveryReport {
             }
             if partition.log_start_lost {
                 writeln!(f, "{name}: its log start is lost, deleted records may be back")?;
+            }
+            if partition.differs_from_seal {
+                writeln!(
+                    f,
+                    "{name}: its last segment is not the one that was sealed; it is taken as it is"
+                )?;
             }
             if partition.rewritten_bytes > 0 {
                 writeln!(f, "{name}: wrote {} bytes again", partition.rewritten_bytes)?;

@@ -1,16 +1,26 @@
 //! The public API on the in-memory storage: the plain path.
 
+mod buffered;
+mod client_scenarios;
 mod closing;
 mod commits;
+mod compaction;
+mod compression;
+mod coordinator;
 mod damage;
+mod descriptors;
 mod disk;
 mod faults;
+mod fencing_scenarios;
 mod full_disk;
 mod hazards;
 mod in_turn;
 mod limits;
 mod mutations;
+mod opening;
+mod operators;
 mod power_cut;
+mod settings;
 mod threads;
 mod variants;
 
@@ -268,7 +278,7 @@ fn a_transaction_that_takes_too_long_is_aborted_and_fenced() {
     append(&transaction, &topic, &["in time"]);
     clock.advance(Duration::from_secs(6));
     log.maintain(0).unwrap();
-    assert!(matches!(transaction.commit(&[]), Err(Error::ProducerFenced { .. })));
+    assert!(matches!(transaction.commit(&[]), Err(Error::TransactionTimedOut { .. })));
     assert!(matches!(producer.begin(), Err(Error::ProducerFenced { .. })));
     assert!(committed(&log, &topic).is_empty());
     assert_eq!(log.offsets(topic.id(), 0).unwrap().last_stable_offset, 3);

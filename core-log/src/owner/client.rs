@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::locks::Mutex;
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::protocol::{
     ANSWER_LINE_BYTES_MAX, Answer, BATCH_BYTES_LIMIT, Request, TopicLine, read_bytes, read_line,
@@ -96,7 +96,7 @@ impl AttachedLog {
         String::from_utf8(text.into()).or_else(|_not_text| self.unexpected())
     }
 
-    fn request(&self, request: &Request) -> Result<(Answer, Bytes)> {
+    pub(super) fn request(&self, request: &Request) -> Result<(Answer, Bytes)> {
         let mut kept = self.connection.lock();
         let taken = kept.take().map_or_else(|| connect(&self.dir), Ok);
         let mut connection = taken.map_err(failed(&self.dir))?;
@@ -124,13 +124,14 @@ impl AttachedLog {
                     reason,
                 })
             }
+            Answer::UnknownTransactionalId(name) => Err(Error::UnknownTransactionalId { name }),
             Answer::NobodyAnswers => Err(Error::NobodyAnswers { path: self.dir.join(SOCKET) }),
             Answer::Failed(reason) => Err(failed(&self.dir)(io::Error::other(reason))),
             answer => Ok(answer),
         }
     }
 
-    fn unexpected<T>(&self) -> Result<T> {
+    pub(super) fn unexpected<T>(&self) -> Result<T> {
         Err(failed(&self.dir)(io::Error::other("the answer does not fit the request")))
     }
 }

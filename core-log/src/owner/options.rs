@@ -5,6 +5,7 @@
 //! Invariants
 //! * Until the lock is taken nothing in a directory that exists is changed.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::log::directory::{self, LOCK};
 use crate::log::{Inner, Log};
 use crate::storage::disk::DiskStorage;
+use crate::storage::pool::PooledStorage;
 use crate::storage::{LockGuard, Storage};
 
 /// How often a directory that is locked is tried again.
@@ -114,6 +116,15 @@ impl LogOptions {
         self
     }
 
+    /// How many files the log keeps open at the same time; by default half of what the process may
+    /// (`ulimit -n`). Those that were not used for the longest time are closed when another one is
+    /// needed, and opened again when they are: a log may have far more partitions than that.
+    #[must_use]
+    pub fn open_files_max(mut self, files: usize) -> Self {
+        self.settings.open_files_max = Some(files);
+        self
+    }
+
     /// Makes the log wrong on purpose, to show that a checker notices.
     #[cfg(any(test, feature = "test-util"))]
     #[must_use]
@@ -140,6 +151,11 @@ impl LogOptions {
             settings.reserve_bytes.get_or_insert(RESERVE_BYTES);
             Arc::new(DiskStorage::new())
         });
+        let storage: Arc<dyn Storage> =
+            match settings.open_files_max.or_else(|| storage.open_files_max()) {
+                Some(max) => Arc::new(PooledStorage::new(storage, max)),
+                None => storage,
+            };
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         prepare(storage.as_ref(), &dir, settings.create)?;
         let guard = lock(storage.as_ref(), clock.as_ref(), &dir, self.lock_timeout)?;
@@ -149,6 +165,34 @@ impl LogOptions {
             inner.run_in_background(socket.into_iter().map(|server| Box::new(server) as _));
         }
         Ok(Log { inner })
+    }
+}
+
+/// A log directory that nobody else has open, and nothing of it is opened.
+pub(crate) struct Owned {
+    pub(crate) dir: Arc<Path>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    _guard: LockGuard,
+}
+
+impl fmt::Debug for Owned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owned").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl LogOptions {
+    /// Takes the lock of a directory that holds a log, and opens nothing.
+    pub(crate) fn own(self, dir: &Path) -> Result<Owned> {
+        let storage = self.storage.unwrap_or_else(|| Arc::new(DiskStorage::new()));
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let is_there = storage.exists(dir).map_err(|e| Error::io(dir, "look for", e))?;
+        if !is_there || !directory::is_log(storage.as_ref(), dir)? {
+            return Err(Error::DirectoryMissing { path: dir.to_owned() });
+        }
+        let guard = lock(storage.as_ref(), clock.as_ref(), dir, self.lock_timeout)?;
+        Ok(Owned { dir: Arc::from(dir), storage, clock, _guard: guard })
     }
 }
 

@@ -13,6 +13,7 @@ use std::io::{self, BufRead, Read};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::lines::{OutcomeLine, ProducerLine, TransactionLine};
 use crate::commit::OffsetCommit;
 use crate::config::TopicSettings;
 use crate::error::Error;
@@ -40,6 +41,9 @@ pub(super) enum Request {
     Changes,
     Wait { seen: u64, timeout_ms: u64 },
     Ask { question: String },
+    Transactions,
+    Producers { topic: String, partition: u32 },
+    AbortTransaction { id: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +85,10 @@ pub(super) enum Answer {
     /// So many bytes of text follow.
     Answered(usize),
     NobodyAnswers,
+    Transactions(Vec<TransactionLine>),
+    Producers(Vec<ProducerLine>),
+    TransactionAborted(OutcomeLine),
+    UnknownTransactionalId(String),
     OutOfRange {
         requested: Offset,
         start: Offset,
@@ -107,31 +115,18 @@ pub(super) struct TopicLine {
     name: String,
     id: String,
     partitions: u32,
-    segment_bytes: u32,
-    segment_ms: i64,
-    index_interval_bytes: u32,
-    retention_ms: Option<i64>,
-    retention_bytes: Option<u64>,
-    max_batch_bytes: u32,
-    timestamp_after_max_ms: i64,
-    timestamp_before_max_ms: i64,
+    /// By Kafka's names.
+    settings: Vec<(String, String)>,
 }
 
 impl From<&Topic> for TopicLine {
     fn from(topic: &Topic) -> Self {
-        let settings = topic.settings();
+        let settings = topic.settings().to_kafka();
         Self {
             name: topic.name().to_string(),
             id: topic.id().to_string(),
-            partitions: settings.partitions,
-            segment_bytes: settings.segment_bytes,
-            segment_ms: settings.segment_ms,
-            index_interval_bytes: settings.index_interval_bytes,
-            retention_ms: settings.retention_ms,
-            retention_bytes: settings.retention_bytes,
-            max_batch_bytes: settings.max_batch_bytes,
-            timestamp_after_max_ms: settings.timestamp_after_max_ms,
-            timestamp_before_max_ms: settings.timestamp_before_max_ms,
+            partitions: topic.partitions(),
+            settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         }
     }
 }
@@ -139,17 +134,10 @@ impl From<&Topic> for TopicLine {
 impl TopicLine {
     /// `None` when name, id or settings are not valid.
     pub(super) fn to_topic(&self) -> Option<Topic> {
-        let settings = TopicSettings {
-            partitions: self.partitions,
-            segment_bytes: self.segment_bytes,
-            segment_ms: self.segment_ms,
-            index_interval_bytes: self.index_interval_bytes,
-            retention_ms: self.retention_ms,
-            retention_bytes: self.retention_bytes,
-            max_batch_bytes: self.max_batch_bytes,
-            timestamp_after_max_ms: self.timestamp_after_max_ms,
-            timestamp_before_max_ms: self.timestamp_before_max_ms,
-        };
+        let mut settings = TopicSettings::with_partitions(self.partitions);
+        for (name, value) in &self.settings {
+            settings.set(name, value).ok()?;
+        }
         settings.validate().ok()?;
         Some(Topic::new(TopicName::new(&self.name).ok()?, self.id.parse().ok()?, settings))
     }
@@ -279,6 +267,7 @@ impl From<Error> for Answer {
             Error::UnknownPartition { topic, partition, partitions } => {
                 Self::UnknownPartition { topic, partition, partitions }
             }
+            Error::UnknownTransactionalId { name } => Self::UnknownTransactionalId(name),
             Error::Damaged { topic, partition, path, position, offset, reason } => Self::Damaged {
                 topic,
                 partition,
@@ -289,6 +278,30 @@ impl From<Error> for Answer {
             },
             other => Self::Failed(other.to_string()),
         }
+    }
+}
+
+/// Reads a request as the owner does.
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) fn fuzz_request(mut bytes: &[u8]) {
+    if let Ok(Some(line)) = read_line(&mut bytes, REQUEST_BYTES_MAX) {
+        drop(serde_json::from_str::<Request>(&line));
+    }
+}
+
+/// Reads an answer as a client does.
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) fn fuzz_answer(mut bytes: &[u8]) {
+    let Ok(Some(line)) = read_line(&mut bytes, ANSWER_LINE_BYTES_MAX) else { return };
+    match serde_json::from_str::<Answer>(&line) {
+        Ok(Answer::Fetched(line)) => {
+            if let Ok(batches) = read_bytes(&mut bytes, line.bytes, BATCH_BYTES_LIMIT) {
+                assert_eq!(batches.len(), line.bytes);
+                drop(line.into_fetched(batches));
+            }
+        }
+        Ok(Answer::Topics(lines)) => lines.iter().for_each(|line| drop(line.to_topic())),
+        Ok(_) | Err(_) => {}
     }
 }
 

@@ -167,6 +167,16 @@ fn answer(log: &Log, request: &Request) -> Result<(Answer, Bytes)> {
             let timeout = Duration::from_millis(*timeout_ms).min(WAIT_MAX);
             Answer::Changes(log.wait_for_change(*seen, timeout))
         }
+        Request::Transactions => {
+            Answer::Transactions(log.transactions()?.iter().map(Into::into).collect())
+        }
+        Request::Producers { topic, partition } => {
+            let producers = log.producers(topic_id(topic)?, *partition)?;
+            Answer::Producers(producers.into_iter().map(Into::into).collect())
+        }
+        Request::AbortTransaction { id } => {
+            Answer::TransactionAborted(log.abort_transaction(id)?.into())
+        }
         Request::Ask { question } => {
             return Ok(told(log.inner.answerer().ask(question.clone(), ASK_MAX)));
         }

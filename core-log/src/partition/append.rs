@@ -4,7 +4,8 @@
 //! producer never runs ahead of what is in the file.
 //!
 //! Invariants
-//! * One lock per batch, no allocation per record, one pass for the checksum.
+//! * One lock per batch, no allocation per record, one pass for the checksum. Records are compressed
+//!   before the lock is taken.
 //! * A partition is joined to a transaction before the transaction's first batch is written to it.
 //!
 //! On crash: an unfinished write is a torn tail, which recovery cuts.
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use super::open_transactions::aborted_entry;
 use super::producer_state::{Claim, Verdict};
-use super::{Partition, Writer, snapshot};
+use super::{Partition, TimestampType, Writer, snapshot};
 use crate::error::{Error, Result};
 use crate::format::{
     Attributes, BatchBuilder, BatchHeader, ControlType, EndTransactionMarker, Stamp,
@@ -111,6 +112,7 @@ impl Partition {
         author: Author,
         promise: Promise,
     ) -> Result<Outcome> {
+        batch.pack(self.options().compression.codec(batch.compression()))?;
         self.validate(batch)?;
         self.shared.reserve.require()?;
         self.sync_before_roll(batch)?;
@@ -148,6 +150,10 @@ impl Partition {
         promise: Promise,
     ) -> Result<Appended> {
         let first_offset = self.log_end();
+        batch.stamp_append_time(match self.options().timestamp_type {
+            TimestampType::Create => None,
+            TimestampType::LogAppend => Some(self.now()),
+        });
         let attributes =
             if claim.is_transactional { Attributes::TRANSACTIONAL } else { Attributes::NONE };
         let stamp = Stamp {
@@ -252,16 +258,37 @@ impl Partition {
         let (Some(oldest), Some(newest)) = (batch.min_timestamp(), batch.max_timestamp()) else {
             return Err(Error::EmptyBatch);
         };
-        let most = self.options.max_batch_bytes.min(self.options.segment.segment_bytes);
-        let max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
-        if batch.len_bytes() > max_bytes {
-            return Err(Error::BatchTooLarge { bytes: batch.len_bytes(), max_bytes });
+        let options = self.options();
+        if let (Some(record), Some(_)) = (batch.first_without_key(), options.compaction) {
+            let topic = self.place.topic.to_string();
+            return Err(Error::KeyMissing { topic, record });
         }
-        let now_ms = self.now();
+        let bytes = batch.bytes().len();
+        for most in [options.max_batch_bytes, options.segment.segment_bytes] {
+            let max_bytes = usize::try_from(most).unwrap_or(usize::MAX);
+            if bytes > max_bytes {
+                return Err(Error::BatchTooLarge { bytes, max_bytes });
+            }
+        }
+        self.check_times(oldest, newest)
+    }
+
+    /// The largest batch that is taken.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        let options = self.options();
+        let most = options.max_batch_bytes.min(options.segment.segment_bytes);
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    /// Whether records with these timestamps are taken now.
+    pub(crate) fn check_times(&self, oldest: Timestamp, newest: Timestamp) -> Result<()> {
+        let (now_ms, options) = (self.now(), self.options());
+        if options.timestamp_type == TimestampType::LogAppend {
+            return Ok(());
+        }
         let refuse =
             |timestamp, limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
-        let (ahead, behind) =
-            (self.options.timestamp_after_max_ms, self.options.timestamp_before_max_ms);
+        let (ahead, behind) = (options.timestamp_after_max_ms, options.timestamp_before_max_ms);
         if newest.saturating_sub(now_ms) > ahead {
             return refuse(newest, ahead);
         }
@@ -274,8 +301,8 @@ impl Partition {
     /// A roll syncs what it seals, under the writer's lock; so most of that is synced before.
     fn sync_before_roll(&self, batch: &BatchBuilder) -> Result<()> {
         let size = self.segments.read().last().map_or(0, |active| active.size());
-        let full = u64::from(self.options.segment.segment_bytes);
-        let added = u64::try_from(batch.len_bytes()).unwrap_or(u64::MAX);
+        let full = u64::from(self.options().segment.segment_bytes);
+        let added = u64::try_from(batch.bytes().len()).unwrap_or(u64::MAX);
         if size.saturating_add(added) > full && self.damage.is_none() {
             self.sync_to(self.log_end())?;
         }
@@ -301,7 +328,7 @@ impl Partition {
         // Must be BEFORE the next segment exists: its base offset witnesses that all below is synced.
         log.seal()?;
         snapshot::write(storage.as_ref(), &self.place.dir, end, &writer.producers)?;
-        SegmentWriter::create(storage, &self.place, end, self.options.segment)
+        SegmentWriter::create(storage, &self.place, end, self.options().segment)
     }
 }
 

@@ -168,7 +168,7 @@ fn end_of(batches: &[u8]) -> Option<Offset> {
     end
 }
 
-fn collect_aborted(
+pub(super) fn collect_aborted(
     segments: &[Arc<Segment>],
     from: Offset,
     to: Offset,

@@ -12,7 +12,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 use crate::error::{Error, Result};
 

@@ -20,20 +20,25 @@ use std::sync::atomic::Ordering;
 
 use super::append::{Appended, refusal};
 use super::changes::Changes;
+use super::compaction::TO_THE_END;
+use super::compaction::plan::{CompactionPolicy, Ratio};
 use super::health::Health;
 use super::open_transactions::last_stable_offset;
 use super::producer_state::{Claim, Verdict};
 use super::recovery::{OpenRequest, open};
 use super::reserve::Reserve;
 use super::retention::RetentionPolicy;
-use super::{FetchBound, Fetched, Partition, PartitionOffsets, PartitionOptions, Promise, Shared};
+use super::{
+    FetchBound, Fetched, Partition, PartitionOffsets, PartitionOptions, Promise, Shared,
+    TimestampType, leader_epochs, snapshot, text_file,
+};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::format::{BatchBuilder, EndTransactionMarker};
+use crate::format::{BatchBuilder, CompressionType, EndTransactionMarker};
 use crate::ids::{
     Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName, TopicPartition,
 };
-use crate::segment::{Place, SegmentOptions};
+use crate::segment::{Place, SegmentOptions, cleaned};
 use crate::storage::Storage;
 
 /// How the partition takes and keeps records.
@@ -49,6 +54,36 @@ pub struct LayerOptions {
     pub timestamp_before_max_ms: i64,
     /// How far ahead of the clock timestamps may be, in milliseconds.
     pub timestamp_after_max_ms: i64,
+    /// The largest batch, in bytes (`max.message.bytes`).
+    pub max_batch_bytes: u32,
+    /// Whose time records carry (`message.timestamp.type`).
+    pub timestamp_type: TimestampType,
+    /// When the partition is compacted and what stays; `None`: it is not (`cleanup.policy`).
+    pub compaction: Option<LayerCompaction>,
+}
+
+/// What compaction keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerCompaction {
+    /// For how long tombstones stay, in milliseconds (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
+    /// For how long records are not compacted, in milliseconds (`min.compaction.lag.ms`).
+    pub min_lag_ms: i64,
+}
+
+/// What a pass of compaction may clean, and where it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionPass {
+    /// The first offset that is dirty.
+    pub clean_from: Offset,
+    /// The first offset that may not be cleaned.
+    pub uncleanable_from: Offset,
+    /// Bytes between the two.
+    pub cleanable_bytes: u64,
+    /// Those, and what was clean before.
+    pub total_bytes: u64,
+    /// The first dirty offset behind the pass; `None`: nothing was dirty.
+    pub first_dirty_after: Option<Offset>,
 }
 
 /// What a batch says of its producer.
@@ -62,6 +97,28 @@ pub struct BatchClaim {
     pub first_sequence: i32,
     /// Whether it belongs to a transaction.
     pub is_transactional: bool,
+}
+
+/// Which epochs a marker may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkerRule {
+    /// That of the transaction, or a later one (transaction versions 0 and 1).
+    Current,
+    /// A later one; that of the producer only where no transaction is open (version 2, KIP-890).
+    Raised,
+}
+
+/// What became of a marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkerOutcome {
+    /// It is there.
+    At(Offset),
+    /// A later coordinator has written one: there is one coordinator in a process, so that the log
+    /// itself never asks.
+    CoordinatorFenced {
+        /// The epoch of the last marker.
+        current: i32,
+    },
 }
 
 /// What the partition knows of one producer.
@@ -117,13 +174,24 @@ impl PartitionLayer {
                     retention_ms: options.retention_ms,
                     retention_bytes: options.retention_bytes,
                 },
-                max_batch_bytes: 1_048_588,
+                compaction: options.compaction.map(|compaction| CompactionPolicy {
+                    delete_retention_ms: compaction.delete_retention_ms,
+                    min_lag_ms: compaction.min_lag_ms,
+                    max_lag_ms: i64::MAX,
+                    min_dirty_ratio: Ratio::percent(0),
+                    record_ttl_ms: None,
+                }),
+                file_delete_delay: std::time::Duration::ZERO,
+                timestamp_type: options.timestamp_type,
+                max_batch_bytes: options.max_batch_bytes,
+                compression: CompressionType::Producer,
                 timestamp_before_max_ms: options.timestamp_before_max_ms,
                 timestamp_after_max_ms: options.timestamp_after_max_ms,
             },
             witness,
             may_have_lost: false,
             is_new: true,
+            adopted_below: 0,
         };
         Ok(Self { partition: open(&shared, request)?.partition, dir: dir.to_owned() })
     }
@@ -140,6 +208,7 @@ impl PartitionLayer {
     ///
     /// The partition's refusals.
     pub fn append(&self, batch: &mut BatchBuilder, claim: &BatchClaim) -> Result<Appended> {
+        batch.pack(batch.compression())?;
         self.partition.validate(batch)?;
         let claim = Claim {
             producer_id: claim.producer_id,
@@ -151,8 +220,7 @@ impl PartitionLayer {
         self.partition.append_as(batch, &claim)
     }
 
-    /// Ends a producer's transaction with a marker, also one of its current epoch, as protocols before
-    /// KIP-890 do.
+    /// Ends a producer's transaction with a marker.
     ///
     /// # Errors
     ///
@@ -162,8 +230,9 @@ impl PartitionLayer {
         producer_id: ProducerId,
         epoch: ProducerEpoch,
         marker: EndTransactionMarker,
-    ) -> Result<Offset> {
-        self.partition.write_marker_of(producer_id, epoch, marker)
+        rule: MarkerRule,
+    ) -> Result<MarkerOutcome> {
+        self.partition.write_marker_of(producer_id, epoch, marker, rule)
     }
 
     /// The last stable offset for a high watermark, by the transactions that are open.
@@ -175,6 +244,22 @@ impl PartitionLayer {
     /// Lets readers see up to here, as the layer above would.
     pub fn set_readable(&self, high_watermark: Offset, last_stable_offset: Offset) {
         self.partition.set_readable(high_watermark, last_stable_offset);
+    }
+
+    /// Writes in this leader epoch from now on, as a cut or another log would.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says.
+    pub fn set_leader_epoch(&mut self, epoch: i32) -> Result<()> {
+        let before = self.partition.epochs.current();
+        self.partition.epochs.observe(epoch, self.partition.log_end());
+        if self.partition.epochs.current() == before {
+            return Ok(());
+        }
+        let text = self.partition.epochs.to_text();
+        let storage = self.partition.shared.storage.as_ref();
+        text_file::replace(storage, &self.dir, leader_epochs::FILE_NAME, text.as_bytes())
     }
 
     /// Begins a new segment.
@@ -214,6 +299,26 @@ impl PartitionLayer {
         self.partition.retain(now)
     }
 
+    /// Cleans what may be cleaned, as of `now`.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says; a batch that cannot be read.
+    pub fn compact(&self, now: Timestamp) -> Result<CompactionPass> {
+        let cleanable = self.partition.cleanable(now)?.ok_or(Error::InvalidSetting {
+            setting: "cleanup.policy",
+            reason: "the partition is not compacted",
+        })?;
+        let cleaned = self.partition.compact(now, &TO_THE_END)?;
+        Ok(CompactionPass {
+            clean_from: cleanable.first_dirty,
+            uncleanable_from: cleanable.first_uncleanable,
+            cleanable_bytes: cleanable.cleanable_bytes,
+            total_bytes: cleanable.total_bytes,
+            first_dirty_after: cleaned.map(|cleaned| cleaned.first_dirty),
+        })
+    }
+
     /// Moves the log start.
     ///
     /// # Errors
@@ -244,6 +349,55 @@ impl PartitionLayer {
     /// What the storage says.
     pub fn offset_for_time(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>> {
         self.partition.offset_for_time(timestamp)
+    }
+
+    /// The first record with the largest timestamp, among those that are readable.
+    ///
+    /// # Errors
+    ///
+    /// What the storage says.
+    pub fn offset_of_largest_time(&self) -> Result<Option<(Offset, Timestamp)>> {
+        let summaries = self.partition.summaries();
+        let filled = summaries.iter().filter(|segment| segment.size_bytes > 0);
+        match filled.map(|segment| segment.largest_timestamp).max() {
+            Some(largest) => self.partition.offset_for_time(largest),
+            None => Ok(None),
+        }
+    }
+
+    /// Cuts everything from `to` on, and opens what is left.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`]: below the log start. What the storage says.
+    pub fn truncate(&mut self, to: Offset) -> Result<()> {
+        let PartitionOffsets { log_start_offset, log_end_offset, .. } = self.offsets();
+        if to >= log_end_offset {
+            return Ok(());
+        }
+        if to < log_start_offset {
+            let (start, end) = (log_start_offset, log_end_offset);
+            return Err(Error::OffsetOutOfRange { requested: to, start, end });
+        }
+        let shared = self.partition.shared.clone();
+        let (id, place) = (self.partition.id, Arc::clone(&self.partition.place));
+        let (options, dir) = (self.partition.options(), self.dir.clone());
+        cleaned::truncate(&shared.storage, &place, to)?;
+        for base in snapshot::list(shared.storage.as_ref(), &dir)?.into_iter().filter(|b| *b > to) {
+            let path = snapshot::path(&dir, base);
+            shared.storage.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))?;
+        }
+        let request = OpenRequest {
+            id,
+            place,
+            options,
+            witness: 0,
+            may_have_lost: false,
+            is_new: true,
+            adopted_below: 0,
+        };
+        self.partition = open(&shared, request)?.partition;
+        Ok(())
     }
 
     /// The four positions.
@@ -291,10 +445,11 @@ impl Partition {
         producer_id: ProducerId,
         epoch: ProducerEpoch,
         marker: EndTransactionMarker,
-    ) -> Result<Offset> {
+        rule: MarkerRule,
+    ) -> Result<MarkerOutcome> {
         let mut writer = self.writer.lock();
         if let Verdict::Fenced { current } = writer.producers.check_marker(producer_id, epoch)
-            && current != epoch
+            && (current != epoch || rule == MarkerRule::Raised)
         {
             return Err(Error::ProducerFenced {
                 transactional_id: None,
@@ -303,7 +458,11 @@ impl Partition {
                 current_epoch: current,
             });
         }
-        self.write_marker(&mut writer, producer_id, epoch, marker)
+        let last = writer.producers.get(producer_id).map(|entry| entry.coordinator_epoch);
+        if let Some(current) = last.filter(|last| *last > marker.coordinator_epoch) {
+            return Ok(MarkerOutcome::CoordinatorFenced { current });
+        }
+        self.write_marker(&mut writer, producer_id, epoch, marker).map(MarkerOutcome::At)
     }
 
     fn stable_below(&self, high_watermark: Offset) -> Offset {

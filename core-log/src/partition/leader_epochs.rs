@@ -4,7 +4,7 @@
 //! position (a store's checkpoint) remembers the epoch beside it, and sees that it no longer fits.
 //!
 //! `leader-epoch-checkpoint`, text: the version (0), the count, then one line `epoch start-offset`
-//! for each epoch. Epochs and start offsets ascend. No file means epoch 0 from the beginning.
+//! for each epoch. Epochs and start offsets ascend. No line means epoch 0 from the beginning.
 //!
 //! On crash: replaced as a whole, before the first batch of a new epoch is written; a file that is
 //! not readable is made again from the batches, which carry their epoch.
@@ -24,6 +24,11 @@ pub(crate) struct LeaderEpochs {
 }
 
 impl LeaderEpochs {
+    /// Those of a partition that begins.
+    pub(crate) fn first() -> Self {
+        Self { starts: vec![(0, 0)] }
+    }
+
     /// The epoch in which the log writes now.
     pub(crate) fn current(&self) -> i32 {
         self.starts.last().map_or(0, |(epoch, _)| *epoch)
@@ -50,6 +55,11 @@ impl LeaderEpochs {
         }
     }
 
+    /// All epochs and where they start, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, Offset)> + '_ {
+        self.starts.iter().copied()
+    }
+
     /// The file's text.
     pub(crate) fn to_text(&self) -> String {
         let mut text = format!("0\n{}\n", self.starts.len());
@@ -66,8 +76,12 @@ impl LeaderEpochs {
             return None;
         }
         let count: usize = lines.next()?.parse().ok()?;
-        let mut starts: Vec<(i32, Offset)> = Vec::new();
+        // No line is shorter than 4 bytes, whatever the count claims.
+        let mut starts: Vec<(i32, Offset)> = Vec::with_capacity(count.min(text.len() / 4));
         for line in lines {
+            if starts.len() == count {
+                return None;
+            }
             let (epoch, start) = line.split_once(' ')?;
             let entry = (epoch.parse().ok()?, start.parse().ok()?);
             if starts.last().is_some_and(|last| last.0 >= entry.0 || last.1 >= entry.1) {
@@ -97,6 +111,10 @@ mod tests {
         epochs.raise(100);
         epochs.raise(80);
         assert_eq!(epochs.to_text(), "0\n1\n2 80\n");
+        let mut first = LeaderEpochs::first();
+        assert_eq!((first.to_text().as_str(), first.current()), ("0\n1\n0 0\n", 0));
+        first.raise(5);
+        assert_eq!(first.to_text(), "0\n2\n0 0\n1 5\n");
         assert_eq!(LeaderEpochs::parse(&epochs.to_text()), Some(epochs));
     }
 

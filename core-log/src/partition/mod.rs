@@ -21,7 +21,9 @@
 
 pub(crate) mod append;
 pub(crate) mod changes;
+pub(crate) mod compaction;
 pub(crate) mod fetch;
+pub(crate) mod first_files;
 pub(crate) mod health;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod layer;
@@ -36,29 +38,33 @@ pub(crate) mod snapshot;
 pub(crate) mod sync_group;
 pub(crate) mod text_file;
 pub(crate) mod trim;
+pub(crate) mod upkeep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use crate::locks::{Mutex, RwLock};
 
 pub(crate) use append::{Author, Promise};
 pub use fetch::{FetchBound, Fetched, PartitionOffsets};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::format::CompressionType;
 use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 use crate::segment::{Damage, Place, Segment, SegmentOptions, SegmentWriter};
 use crate::storage::Storage;
 use changes::Changes;
+use compaction::plan::CompactionPolicy;
 use health::Health;
 use leader_epochs::LeaderEpochs;
-use producer_state::{OpenSpan, ProducerState};
+use producer_state::{OpenSpan, ProducerEntry, ProducerState};
 use promises::Promises;
 use reserve::Reserve;
 use retention::RetentionPolicy;
 use sync_group::SyncGroup;
+use upkeep::Upkeep;
 
 /// What all partitions of one life of a log share.
 #[derive(Clone, Debug)]
@@ -78,10 +84,52 @@ pub(crate) struct Shared {
 pub(crate) struct PartitionOptions {
     pub(crate) segment: SegmentOptions,
     pub(crate) retention: RetentionPolicy,
+    /// `None`: the topic is not compacted.
+    pub(crate) compaction: Option<CompactionPolicy>,
+    /// How long files stay that are no part of the partition any more.
+    pub(crate) file_delete_delay: Duration,
+    pub(crate) timestamp_type: TimestampType,
     pub(crate) max_batch_bytes: u32,
+    pub(crate) compression: CompressionType,
     pub(crate) timestamp_before_max_ms: i64,
     pub(crate) timestamp_after_max_ms: i64,
 }
+
+/// Whose time a record carries (`message.timestamp.type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's (`CreateTime`).
+    #[default]
+    Create,
+    /// The log's, when it takes the batch (`LogAppendTime`).
+    LogAppend,
+}
+
+impl std::fmt::Display for TimestampType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Create => "CreateTime",
+            Self::LogAppend => "LogAppendTime",
+        })
+    }
+}
+
+impl std::str::FromStr for TimestampType {
+    type Err = InvalidTimestampType;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTimestampType> {
+        match text {
+            "CreateTime" => Ok(Self::Create),
+            "LogAppendTime" => Ok(Self::LogAppend),
+            _ => Err(InvalidTimestampType),
+        }
+    }
+}
+
+/// Neither `CreateTime` nor `LogAppendTime`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it must be CreateTime or LogAppendTime")]
+pub struct InvalidTimestampType;
 
 /// One partition of a topic.
 #[derive(Debug)]
@@ -89,11 +137,13 @@ pub(crate) struct Partition {
     id: TopicPartition,
     place: Arc<Place>,
     shared: Shared,
-    options: PartitionOptions,
+    options: RwLock<PartitionOptions>,
     writer: Mutex<Writer>,
     /// Oldest first. Taken before it is changed: the writer's lock; held: never while writing.
     segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     trimming: Mutex<()>,
+    /// Locks, in this order: a pass of compaction, `trimming`, the writer's.
+    upkeep: Upkeep,
     log_start: AtomicI64,
     last_stable: AtomicI64,
     high_watermark: AtomicI64,
@@ -130,6 +180,20 @@ impl Partition {
         self.damage.as_ref()
     }
 
+    fn options(&self) -> PartitionOptions {
+        *self.options.read()
+    }
+
+    /// Takes and keeps records in another way from now on; what is there already stays as it is until
+    /// retention looks at it again.
+    pub(crate) fn set_options(&self, options: PartitionOptions) {
+        let mut writer = self.writer.lock();
+        *self.options.write() = options;
+        if let Some(log) = &mut writer.log {
+            log.set_options(options.segment);
+        }
+    }
+
     /// Everything below this offset is on the disk.
     pub(crate) fn synced(&self) -> Offset {
         self.syncs.durable()
@@ -141,6 +205,13 @@ impl Partition {
 
     pub(crate) fn log_start(&self) -> Offset {
         self.log_start.load(Ordering::Acquire)
+    }
+
+    /// All segments but the active one.
+    #[cfg(test)]
+    pub(crate) fn sealed_segments(&self) -> Vec<Arc<Segment>> {
+        let segments = Arc::clone(&self.segments.read());
+        segments[..segments.len() - 1].to_vec()
     }
 
     /// The four positions.
@@ -174,13 +245,24 @@ impl Partition {
         Some(self.writer.lock().producers.get(producer)?.open?.end_offset)
     }
 
+    /// Where the data of this producer's open transaction begins, if it has written here.
+    pub(crate) fn open_start(&self, producer: ProducerId) -> Option<Offset> {
+        Some(self.writer.lock().producers.get(producer)?.open?.first_offset)
+    }
+
+    /// What is known of all producers, by id.
+    pub(crate) fn producers(&self) -> Vec<(ProducerId, ProducerEntry)> {
+        let writer = self.writer.lock();
+        writer.producers.iter().map(|(id, entry)| (id, entry.clone())).collect()
+    }
+
     /// Waits until everything below `target` is on the disk.
     ///
     /// # Errors
     ///
     /// [`Error::LogCrashed`] and what the disk said: the log has crashed.
     pub(crate) fn sync_to(&self, target: Offset) -> Result<()> {
-        match self.syncs.wait(target, || self.sync_now()) {
+        match self.syncs.wait(target, self.shared.clock.as_ref(), || self.sync_now()) {
             // Whoever waited for another's sync is told why the log went down, or that it was closed.
             Err(Error::LogCrashed { cause }) => {
                 self.shared.health.check()?;
@@ -203,6 +285,9 @@ impl Partition {
         // Must be AFTER the sync, or else readers could see what a power cut takes back.
         writer.promises.keep_below(end);
         self.publish(&writer, self.log_end());
+        if let Some(log) = &mut writer.log {
+            log.seal_front();
+        }
         Ok(end)
     }
 
@@ -244,15 +329,28 @@ impl Partition {
     pub(crate) fn quiesce(&self) {
         drop(self.writer.lock());
         self.syncs.stop();
+        drop(self.upkeep.cleaning.lock());
         drop(self.trimming.lock());
     }
 
-    /// Leaves the indexes in their files, for a clean close.
+    /// Leaves the indexes and what is known of the producers in their files, for a clean close.
     pub(crate) fn write_indexes(&self) -> Result<()> {
-        match &mut self.writer.lock().log {
-            Some(log) => self.shared.health.guard(log.write_indexes()),
-            None => Ok(()),
+        self.remove_due_files(Duration::MAX)?;
+        let mut writer = self.writer.lock();
+        let Writer { log: Some(log), producers, .. } = &mut *writer else { return Ok(()) };
+        self.shared.health.guard(log.write_indexes())?;
+        if log.segment().size() == 0 {
+            // That of the roll is there, or nothing is known yet.
+            return Ok(());
         }
+        let storage = self.shared.storage.as_ref();
+        let left = snapshot::leave(storage, &self.place.dir, self.log_end(), producers);
+        self.shared.health.guard(left)
+    }
+
+    /// Forgets all producers: they wrote to another log, which this partition was taken over from.
+    pub(crate) fn forget_producers(&self) {
+        self.writer.lock().producers = ProducerState::default();
     }
 
     /// Forgets producers that were not heard of since `before`.

@@ -37,14 +37,31 @@ pub(crate) fn aborted_entry(
     }
 }
 
-/// Whether a batch belongs to one of these transactions, and must not be seen.
-pub(crate) fn is_aborted(header: &BatchHeader, aborted: &[AbortedTransaction]) -> bool {
-    header.is_transactional()
-        && aborted.iter().any(|transaction| {
-            transaction.producer_id == header.producer_id
-                && transaction.first_offset <= header.base_offset
-                && header.base_offset <= transaction.last_offset
-        })
+/// The aborted transactions of a range, ordered so that each batch is looked up, not compared to all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AbortedList {
+    /// By producer, then in the order of the log: a producer's transactions do not overlap.
+    sorted: Vec<AbortedTransaction>,
+}
+
+impl AbortedList {
+    pub(crate) fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
+        aborted
+            .sort_unstable_by_key(|transaction| (transaction.producer_id, transaction.last_offset));
+        Self { sorted: aborted }
+    }
+
+    /// Whether a batch belongs to one of these transactions, and must not be seen.
+    pub(crate) fn contains(&self, header: &BatchHeader) -> bool {
+        let (producer_id, offset) = (header.producer_id, header.base_offset);
+        let behind = self.sorted.partition_point(|transaction| {
+            (transaction.producer_id, transaction.last_offset) < (producer_id, offset)
+        });
+        header.is_transactional()
+            && self.sorted.get(behind).is_some_and(|transaction| {
+                transaction.producer_id == producer_id && transaction.first_offset <= offset
+            })
+    }
 }
 
 #[cfg(test)]
@@ -78,12 +95,40 @@ mod tests {
         let span = OpenSpan { first_offset: 4, end_offset: 8 };
         let aborted = [aborted_entry(ProducerId(1), span, 9, Some(6))];
         assert_eq!(aborted[0].last_stable_offset, 6);
+        let aborted = AbortedList::new(aborted.to_vec());
         let in_transaction = Attributes::TRANSACTIONAL;
-        assert!(is_aborted(&batch(1, 4, in_transaction), &aborted));
-        assert!(is_aborted(&batch(1, 7, in_transaction), &aborted));
-        assert!(!is_aborted(&batch(1, 3, in_transaction), &aborted));
-        assert!(!is_aborted(&batch(1, 10, in_transaction), &aborted));
-        assert!(!is_aborted(&batch(2, 5, in_transaction), &aborted));
-        assert!(!is_aborted(&batch(1, 5, Attributes::NONE), &aborted));
+        assert!(aborted.contains(&batch(1, 4, in_transaction)));
+        assert!(aborted.contains(&batch(1, 7, in_transaction)));
+        assert!(!aborted.contains(&batch(1, 3, in_transaction)));
+        assert!(!aborted.contains(&batch(1, 10, in_transaction)));
+        assert!(!aborted.contains(&batch(2, 5, in_transaction)));
+        assert!(!aborted.contains(&batch(1, 5, Attributes::NONE)));
+    }
+
+    /// Several producers, interleaved, each with aborted and committed transactions in turn; the answer
+    /// of a plain search over all of them.
+    #[test]
+    fn a_batch_is_found_among_many_transactions_as_by_a_plain_search() {
+        let entry = |producer: i64, n: i64| {
+            let first_offset = n * 40 + producer * 3;
+            let span = OpenSpan { first_offset, end_offset: first_offset + 8 };
+            aborted_entry(ProducerId(producer), span, first_offset + 9, None)
+        };
+        let mut aborted: Vec<_> = (0..50).flat_map(|n| (0..5).map(move |p| (p, n))).collect();
+        // In the order of their markers, as a fetch answers them, and in no order at all.
+        for turn in 0..2 {
+            let entries: Vec<_> = aborted.iter().map(|(p, n)| entry(*p, *n)).collect();
+            let list = AbortedList::new(entries.clone());
+            for (offset, producer) in (0..2_100).flat_map(|o| (0..6).map(move |p| (o, p))) {
+                let header = batch(producer, offset, Attributes::TRANSACTIONAL);
+                let expected = entries.iter().any(|entry| {
+                    entry.producer_id == ProducerId(producer)
+                        && (entry.first_offset..=entry.last_offset).contains(&offset)
+                });
+                assert_eq!(list.contains(&header), expected, "{turn} {producer} {offset}");
+            }
+            aborted.reverse();
+        }
+        assert!(!AbortedList::default().contains(&batch(1, 4, Attributes::TRANSACTIONAL)));
     }
 }

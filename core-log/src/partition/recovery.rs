@@ -14,6 +14,8 @@
 //! * Below the witness nothing is cut: the partition is then readable up to the damage only.
 //! * The epoch is raised before anything is appended, whenever offsets could be given away twice.
 //! * Everything that is served is on the disk when this returns.
+//! * The files of the log start and of the epochs are there from the beginning on, so that one that is
+//!   missing is noticed.
 //!
 //! On crash: every step can be done again; the raise is repeated as long as the log has not recorded
 //! that it was recovered in this start of the machine.
@@ -22,22 +24,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use crate::locks::{Mutex, RwLock};
 
+use super::first_files;
 use super::leader_epochs::{self, LeaderEpochs};
 use super::open_transactions::aborted_entry;
 use super::producer_state::{Claim, ProducerState};
 use super::promises::Promises;
 use super::sync_group::SyncGroup;
 use super::text_file::{self, Text};
-use super::trim::LOG_START_FILE;
+use super::trim::{LOG_START_FILE, parse_log_start};
+use super::upkeep::Upkeep;
 use super::{Partition, PartitionOptions, Shared, Writer, snapshot};
 use crate::error::{Error, Result};
-use crate::format::header::BASE_OFFSET_MAX;
 use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
 use crate::ids::{Offset, Timestamp, TopicPartition};
+use crate::segment::cleaned;
 use crate::segment::{
-    AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport,
+    AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport, WITNESS_LOST,
     recover_active,
 };
 
@@ -47,12 +51,15 @@ pub(crate) struct OpenRequest {
     pub(crate) id: TopicPartition,
     pub(crate) place: Arc<Place>,
     pub(crate) options: PartitionOptions,
-    /// Below this offset everything was synced.
+    /// Below this offset everything was synced; [`WITNESS_LOST`] when nobody knows.
     pub(crate) witness: Offset,
     /// What was not synced may be gone without a trace: the machine has been started again.
     pub(crate) may_have_lost: bool,
     /// The partition is being made: nothing of it needs to be there.
     pub(crate) is_new: bool,
+    /// Below this offset another log wrote it: its producers are not those of this log, and what its
+    /// markers say is about its own commits.
+    pub(crate) adopted_below: Offset,
 }
 
 /// What opening a partition found.
@@ -81,10 +88,16 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
         // Must not be made again, or else nobody would miss what was in it.
         let damage = Some(missing(dir, 0, "its directory is missing too"));
         let found = Found { damage, ..Found::default() };
-        return found.finish(shared, request, Replay::new(0, Some(LeaderEpochs::default())));
+        let upkeep = Upkeep::open(shared, &request.place, false)?;
+        let replay = Replay::new(0, Some(LeaderEpochs::default()));
+        return found.finish(shared, request, replay, upkeep);
     }
     storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
+    cleaned::settle(storage, &request.place)?;
     let mut bases = Segment::list(storage.as_ref(), &request.place)?;
+    if request.is_new && bases.is_empty() {
+        first_files::create(shared.storage.as_ref(), &request.place)?;
+    }
     let stored = read_log_start(shared, &request)?;
     // A start that cannot be read is where the files begin.
     let log_start = stored.unwrap_or_else(|| bases.first().copied().unwrap_or(0));
@@ -92,21 +105,26 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
         remove_below(shared, &request, &mut bases, log_start)?;
     }
     let mut replay = Replay::new(shared.clock.now_ms(), read_epochs(shared, &request)?);
+    replay.adopted_below = request.adopted_below;
     let log_start_lost = stored.is_none();
     let mut found = Found { log_start, log_start_lost, ..Found::default() };
     let witness = request.witness.max(log_start);
+    let upkeep = Upkeep::open(shared, &request.place, request.options.compaction.is_some())?;
     if let Some(&first) = bases.first().filter(|first| **first > log_start) {
         // Must not be taken for a later start: that is written down before a segment goes.
         found.damage = Some(missing(dir, log_start, &format!("the log goes on at offset {first}")));
     } else if let Some((&last, sealed)) = bases.split_last() {
-        found.open_sealed(shared, &request, sealed, last)?;
+        found.open_sealed(shared, &request, sealed, last, upkeep.gaps_below())?;
         found.load_producers(shared, &request, last, &mut replay)?;
         if found.damage.is_none() {
             found.open_active(shared, &request, last, witness, &mut replay)?;
         }
     } else if !request.is_new {
         // The first segment is on the disk before a topic is in the list.
-        let reason = format!("the log was synced up to offset {witness}");
+        let reason = match witness {
+            WITNESS_LOST => "a partition has one from the beginning on".to_owned(),
+            witness => format!("the log was synced up to offset {witness}"),
+        };
         found.damage = Some(missing(dir, log_start, &reason));
     } else {
         let writer =
@@ -114,7 +132,7 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
         found.segments.push(Arc::clone(writer.segment()));
         found.writer = Some(writer);
     }
-    found.finish(shared, request, replay)
+    found.finish(shared, request, replay, upkeep)
 }
 
 fn missing(dir: &Path, base_offset: Offset, why: &str) -> Damage {
@@ -123,15 +141,14 @@ fn missing(dir: &Path, base_offset: Offset, why: &str) -> Damage {
     Damage { path, position: 0, offset: base_offset, reason }
 }
 
-/// Where the log starts; `None` when the file cannot be believed.
+/// Where the log starts; `None` when the file cannot be believed, or is missing.
 fn read_log_start(shared: &Shared, request: &OpenRequest) -> Result<Option<Offset>> {
     let path = request.place.dir.join(LOG_START_FILE);
     let stored = match text_file::read(shared.storage.as_ref(), &path)? {
-        Text::Proven(text) => {
-            text.trim_end().parse().ok().filter(|start| (0..=BASE_OFFSET_MAX).contains(start))
-        }
-        Text::Missing => Some(0),
-        Text::Damaged => None,
+        Text::Proven(text) => parse_log_start(&request.place, &text),
+        // Only who brings files that this log did not write has none.
+        Text::Missing if request.is_new => Some(0),
+        Text::Missing | Text::Damaged => None,
     };
     Ok(stored)
 }
@@ -153,7 +170,7 @@ fn remove_below(
 fn read_epochs(shared: &Shared, request: &OpenRequest) -> Result<Option<LeaderEpochs>> {
     let path = request.place.dir.join(leader_epochs::FILE_NAME);
     let Some(bytes) = text_file::read_bytes(shared.storage.as_ref(), &path)? else {
-        return Ok(Some(LeaderEpochs::default()));
+        return Ok(request.is_new.then(LeaderEpochs::default));
     };
     Ok(std::str::from_utf8(&bytes).ok().and_then(LeaderEpochs::parse))
 }
@@ -166,6 +183,7 @@ struct Replay {
     aborted: Vec<AbortedTransaction>,
     epochs: LeaderEpochs,
     epochs_lost: bool,
+    adopted_below: Offset,
     producer_id_max: i64,
     commit_claim: i32,
 }
@@ -178,6 +196,7 @@ impl Replay {
             aborted: Vec::new(),
             epochs_lost: epochs.is_none(),
             epochs: epochs.unwrap_or_default(),
+            adopted_below: 0,
             producer_id_max: -1,
             commit_claim: 0,
         }
@@ -189,8 +208,17 @@ impl Replay {
         self.producers = producers;
     }
 
+    /// Whoever wrote what was adopted never writes here; this log may use the same ids.
+    fn forget_adopted(&mut self, end: Offset) {
+        if self.adopted_below > 0 && end >= self.adopted_below {
+            self.adopted_below = 0;
+            self.producers = ProducerState::default();
+        }
+    }
+
     fn visit(&mut self, header: &BatchHeader, marker: Option<EndTransactionMarker>) {
         self.epochs.observe(header.leader_epoch, header.base_offset);
+        self.forget_adopted(header.base_offset);
         if !header.has_producer_id() {
             return;
         }
@@ -211,6 +239,7 @@ impl Replay {
         let (epoch, coordinator_epoch) = (header.producer_epoch, marker.coordinator_epoch);
         let ended = self.producers.apply_marker(id, epoch, coordinator_epoch, self.now);
         match (marker.control_type, ended) {
+            (ControlType::Commit, _) if self.adopted_below > 0 => {}
             (ControlType::Commit, _) => {
                 self.commit_claim = self.commit_claim.max(coordinator_epoch)
             }
@@ -267,15 +296,17 @@ impl Found {
         request: &OpenRequest,
         sealed: &[Offset],
         last: Offset,
+        gaps_below: Offset,
     ) -> Result<()> {
         for (index, &base) in sealed.iter().enumerate() {
             let next = sealed.get(index + 1).copied().unwrap_or(last);
-            let opened = Segment::open_sealed(
-                &shared.storage,
-                &request.place,
-                base,
-                request.options.segment,
-            )?;
+            let (storage, place) = (&shared.storage, &request.place);
+            let options = request.options.segment;
+            let opened = if base < gaps_below {
+                Segment::open_compacted(storage, place, (base, next), gaps_below, options)?
+            } else {
+                Segment::open_sealed(storage, place, base, options)?
+            };
             if opened.aborted_lost {
                 self.aborted_lost.push(base);
             }
@@ -315,13 +346,24 @@ impl Found {
         let first_doubtful =
             if replay.epochs_lost { Some(first_base) } else { self.aborted_lost.first().copied() };
         let usable = |base: Offset| first_doubtful.is_none_or(|doubtful| base <= doubtful);
+        // One that lies elsewhere was left by a close, for who reads closed logs: it knows nothing of what
+        // was written behind it.
+        let is_base = |base| base == last || self.segments.iter().any(|s| s.base_offset() == base);
         let mut from = 0;
         for base in snapshot::list(storage, dir)?.into_iter().rev() {
-            if base > last_base || !usable(base) {
+            if base > last && self.damage.is_none() {
+                snapshot::remove(storage, dir, base)?;
+            }
+            // One that compaction left in the middle of a segment would hide what lies behind it there.
+            if base > last_base || !is_base(base) || !usable(base) {
                 continue;
             }
             if let Some(producers) = snapshot::read(storage, dir, base)? {
                 replay.start_from(producers);
+                if base > replay.adopted_below {
+                    // It is of this log, which had forgotten the others by then.
+                    replay.adopted_below = 0;
+                }
                 from = base;
                 break;
             }
@@ -330,6 +372,9 @@ impl Found {
             let segment = Arc::clone(&self.segments[index]);
             if segment.base_offset() < from {
                 continue;
+            }
+            if index > 0 {
+                snapshot::write_if_lost(storage, dir, segment.base_offset(), &replay.producers)?;
             }
             let (aborted, damage) = replay.segment(&segment)?;
             if self.aborted_lost.contains(&segment.base_offset()) {
@@ -340,6 +385,9 @@ impl Found {
                 self.segments.truncate(index + 1);
                 break;
             }
+        }
+        if self.damage.is_none() && !self.segments.is_empty() {
+            snapshot::write_if_lost(storage, dir, last, &replay.producers)?;
         }
         Ok(())
     }
@@ -379,13 +427,20 @@ impl Found {
         Ok(())
     }
 
-    fn finish(self, shared: &Shared, request: OpenRequest, mut replay: Replay) -> Result<Opened> {
+    fn finish(
+        self,
+        shared: &Shared,
+        request: OpenRequest,
+        mut replay: Replay,
+        upkeep: Upkeep,
+    ) -> Result<Opened> {
         let log_end = match &self.damage {
             Some(damage) => damage.offset,
             None => self.segments.last().map_or(self.log_start, |segment| segment.end_offset()),
         };
-        let must_raise =
-            self.damage.is_none() && (request.may_have_lost || self.tail.cut_bytes > 0);
+        // Epochs that are made again from the batches lack one that has written none yet.
+        let is_doubtful = request.may_have_lost || self.tail.cut_bytes > 0 || replay.epochs_lost;
+        let must_raise = self.damage.is_none() && is_doubtful;
         if must_raise {
             replay.epochs.raise(log_end);
         }
@@ -394,13 +449,16 @@ impl Found {
             let (storage, dir) = (shared.storage.as_ref(), &request.place.dir);
             text_file::replace(storage, dir, leader_epochs::FILE_NAME, text.as_bytes())?;
         }
+        if self.damage.is_none() {
+            replay.forget_adopted(log_end);
+        }
         let first_open = replay.producers.first_open_offset();
         let last_stable = super::open_transactions::last_stable_offset(first_open, log_end);
         let partition = Partition {
             id: request.id,
             place: request.place,
             shared: shared.clone(),
-            options: request.options,
+            options: RwLock::new(request.options),
             writer: Mutex::new(Writer {
                 log: self.writer,
                 producers: replay.producers,
@@ -409,13 +467,17 @@ impl Found {
             }),
             segments: RwLock::new(Arc::new(self.segments)),
             trimming: Mutex::new(()),
+            upkeep,
             log_start: self.log_start.into(),
             last_stable: last_stable.into(),
             high_watermark: log_end.into(),
             log_end: log_end.into(),
             // Recovery has synced all that it kept. A damaged partition keeps its witness, or else the
             // next start could take the damage for a torn tail.
-            syncs: SyncGroup::new(log_end.max(request.witness)),
+            syncs: SyncGroup::new(match request.witness {
+                WITNESS_LOST => log_end,
+                witness => log_end.max(witness),
+            }),
             epochs: replay.epochs,
             damage: self.damage,
         };

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 use crate::error::{Error, Result};
 use crate::storage::Storage;

@@ -54,11 +54,13 @@ pub(crate) fn plan(
             break;
         }
         let newest = segment.largest_timestamp;
+        // Compaction has left nothing in it.
+        let is_void = segment.size_bytes == 0 && *policy != RetentionPolicy::default();
         let too_old = policy
             .retention_ms
             .is_some_and(|most| newest >= 0 && now.saturating_sub(newest) > most);
         let too_much = excess >= segment.size_bytes;
-        if !too_old && !too_much {
+        if !too_old && !too_much && !is_void {
             break;
         }
         excess = excess.saturating_sub(segment.size_bytes);

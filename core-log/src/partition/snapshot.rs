@@ -14,6 +14,7 @@
 //! Invariants
 //! * Only the last batch of each producer is kept; a producer without batches has sequence -1.
 //! * The data of an open transaction ends behind its producer's last batch.
+//! * Entries stand in the order in which Kafka's hash map yields them; readers do not rely on it.
 //!
 //! On crash: a snapshot that is missing or does not fit its checksum is not used; the segments before
 //! it are replayed instead.
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut};
 
-use super::producer_state::{BATCHES_KEPT, BatchSpan, OpenSpan, ProducerEntry, ProducerState};
+use super::producer_state::{BatchSpan, OpenSpan, ProducerEntry, ProducerState};
 use super::text_file;
 use crate::error::{Error, Result};
 use crate::ids::{Offset, ProducerEpoch, ProducerId};
@@ -33,7 +34,7 @@ use crate::storage::Storage;
 const VERSION: i16 = 1;
 const CHECKED_FROM: usize = 6;
 const ENTRY_LEN: usize = 46;
-const SUFFIX: &str = ".snapshot";
+pub(crate) const SUFFIX: &str = ".snapshot";
 
 /// The file for a segment's base offset.
 pub(crate) fn path(dir: &Path, base_offset: Offset) -> PathBuf {
@@ -65,12 +66,67 @@ pub(crate) fn read(
     Ok(text_file::read_bytes(storage, &path(dir, base_offset))?.and_then(|bytes| decode(&bytes)))
 }
 
+/// Writes what is known at `base_offset`, unless a snapshot there proves itself.
+pub(crate) fn write_if_lost(
+    storage: &dyn Storage,
+    dir: &Path,
+    base_offset: Offset,
+    state: &ProducerState,
+) -> Result<()> {
+    match read(storage, dir, base_offset)? {
+        Some(_proven) => Ok(()),
+        None => write(storage, dir, base_offset, state),
+    }
+}
+
+/// Leaves what is known at the end of a partition that is closed, for who reads closed logs. It is not
+/// synced: the next start reads the batches, and removes it.
+pub(crate) fn leave(
+    storage: &dyn Storage,
+    dir: &Path,
+    end: Offset,
+    state: &ProducerState,
+) -> Result<()> {
+    let path = path(dir, end);
+    let is_there = storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))?;
+    if is_there {
+        return Ok(());
+    }
+    let file = storage.create(&path).map_err(|e| Error::io(&path, "create", e))?;
+    file.write_all_at(&encode(state), 0).map_err(|e| Error::io(&path, "write", e))
+}
+
+/// Removes a snapshot.
+pub(crate) fn remove(storage: &dyn Storage, dir: &Path, base_offset: Offset) -> Result<()> {
+    let path = path(dir, base_offset);
+    storage.remove_file(&path).map_err(|e| Error::io(&path, "remove", e))
+}
+
+/// The producers in the order of a Java `HashMap` of as many `Long` keys.
+fn in_order_of_kafka(state: &ProducerState) -> Vec<(ProducerId, &ProducerEntry)> {
+    let mut entries: Vec<_> = state.iter().collect();
+    // The table doubles when it is fuller than three quarters.
+    let mut buckets = 16;
+    while entries.len() > buckets / 4 * 3 {
+        buckets *= 2;
+    }
+    let last_bucket = u32::try_from(buckets - 1).unwrap_or(u32::MAX);
+    let bucket = |id: ProducerId| {
+        let [a, b, c, d, e, f, g, h] = id.0.to_be_bytes();
+        let hash = u32::from_be_bytes([a, b, c, d]) ^ u32::from_be_bytes([e, f, g, h]);
+        (hash ^ (hash >> 16)) & last_bucket
+    };
+    entries.sort_by_key(|(id, _)| (bucket(*id), *id));
+    entries
+}
+
 fn encode(state: &ProducerState) -> Vec<u8> {
+    let entries = in_order_of_kafka(state);
     let mut out = Vec::new();
     out.put_i16(VERSION);
     out.put_u32(0);
-    out.put_i32(i32::try_from(state.iter().count()).expect("producers fit into memory"));
-    for (id, entry) in state.iter() {
+    out.put_i32(i32::try_from(entries.len()).expect("producers fit into memory"));
+    for (id, entry) in entries {
         let last = entry.batches.back();
         let delta = last.map_or(0, |batch| batch.last_offset - batch.first_offset);
         out.put_i64(id.0);
@@ -87,7 +143,8 @@ fn encode(state: &ProducerState) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<ProducerState> {
+/// The producers, or `None` when the bytes are no snapshot.
+pub(crate) fn decode(bytes: &[u8]) -> Option<ProducerState> {
     let (mut head, mut body) = bytes.split_at_checked(CHECKED_FROM)?;
     if head.get_i16() != VERSION || head.get_u32() != crc32c::crc32c(body) || body.len() < 4 {
         return None;
@@ -122,7 +179,7 @@ fn decode_entry(fields: &mut &[u8]) -> Option<(ProducerId, ProducerEntry)> {
     if delta < 0 || (last_sequence >= 0 && first_offset < 0) {
         return None;
     }
-    let mut batches = VecDeque::with_capacity(BATCHES_KEPT);
+    let mut batches = VecDeque::with_capacity(1);
     if last_sequence >= 0 {
         batches.push_back(BatchSpan {
             first_sequence: last_sequence.wrapping_sub(delta) & i32::MAX,
@@ -163,6 +220,7 @@ mod tests {
             plain.batches[0],
             BatchSpan { first_sequence: 0, last_sequence: 1, first_offset: 1, last_offset: 2 }
         );
+        assert_eq!(encode(&state), bytes);
         let mut again = decode(&encode(&state)).unwrap();
         assert_eq!(again, state);
         again.insert(

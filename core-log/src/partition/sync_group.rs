@@ -3,39 +3,94 @@
 //! Why: a sync costs milliseconds and covers everything written before it, so whoever waits first
 //! leads, and all that were written meanwhile are covered by one sync more.
 //!
+//! ```text
+//!   leader:  sync ........ | hands over to one who is not covered, then wakes all who are
+//!   next:    parked ...... | gathers: those just woken write again, at most half a sync long | sync ..
+//!   others:  parked ...... | return, write, park again
+//! ```
+//!
+//! Why each waiter is parked by itself: woken through one lock they would come out of it one behind the
+//! other, which takes longer than a sync of a fast disk. Why the next leader gathers: those who were just
+//! woken would otherwise miss its sync by a hair, and each sync would cover half of all.
+//!
 //! Invariants
 //! * `durable` only grows, and only by a sync that returned without an error.
 //! * After one sync has failed no other is tried: the kernel may have marked its pages clean, and the
 //!   next sync would succeed without them.
+//! * Whoever is alone does not gather.
 //!
 //! On crash: gone with the process; what was synced is found out by recovery.
 
-use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::ids::Offset;
+use crate::locks::{self, Condvar, Mutex, Thread};
 
 #[derive(Debug)]
 struct State {
     durable: Offset,
     is_led: bool,
     has_failed: bool,
+    waiting: Vec<Waiting>,
+    /// How long the last sync took.
+    took: Duration,
+    /// How many there were around the last hand-over, and who gathers until there are as many again.
+    goal: usize,
+    gatherer: Option<Thread>,
+}
+
+/// Somebody who is parked until `call` says what to do.
+#[derive(Debug)]
+struct Waiting {
+    target: Offset,
+    thread: Thread,
+    call: Arc<AtomicU8>,
+}
+
+const WAIT: u8 = 0;
+const COVERED: u8 = 1;
+const LEAD: u8 = 2;
+const FAILED: u8 = 3;
+
+impl Waiting {
+    fn wake(self, call: u8) {
+        self.call.store(call, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+impl State {
+    fn take_covered(&mut self) -> Vec<Waiting> {
+        let durable = self.durable;
+        self.waiting.extract_if(.., |waiting| waiting.target <= durable).collect()
+    }
 }
 
 /// The durable end of one file.
 #[derive(Debug)]
 pub(crate) struct SyncGroup {
     state: Mutex<State>,
-    done: Condvar,
+    /// Nobody leads any more.
+    idle: Condvar,
 }
 
 impl SyncGroup {
     /// Everything below `durable` is on the disk already.
     pub(crate) fn new(durable: Offset) -> Self {
-        Self {
-            state: Mutex::new(State { durable, is_led: false, has_failed: false }),
-            done: Condvar::new(),
-        }
+        let state = State {
+            durable,
+            is_led: false,
+            has_failed: false,
+            waiting: Vec::new(),
+            took: Duration::ZERO,
+            goal: 0,
+            gatherer: None,
+        };
+        Self { state: Mutex::new(state), idle: Condvar::new() }
     }
 
     /// The offset below which everything is on the disk.
@@ -45,38 +100,91 @@ impl SyncGroup {
 
     /// Waits until everything below `target` is on the disk. The caller that finds nobody syncing
     /// runs `sync`, which answers what it covered.
-    pub(crate) fn wait(&self, target: Offset, sync: impl Fn() -> Result<Offset>) -> Result<()> {
-        let mut state = self.state.lock();
+    pub(crate) fn wait(
+        &self,
+        target: Offset,
+        clock: &dyn Clock,
+        sync: impl Fn() -> Result<Offset>,
+    ) -> Result<()> {
         loop {
+            let mut state = self.state.lock();
             if state.durable >= target {
                 return Ok(());
             }
             if state.has_failed {
-                return Err(Error::LogCrashed { cause: "a sync failed".to_owned() });
+                return Err(failed());
             }
             if state.is_led {
-                self.done.wait(&mut state);
-                continue;
+                let call = state.wait_for(target);
+                drop(state);
+                match parked(&call) {
+                    COVERED => return Ok(()),
+                    LEAD => self.gather(clock),
+                    _failed => return Err(failed()),
+                }
+            } else {
+                state.is_led = true;
+                drop(state);
             }
-            state.is_led = true;
-            drop(state);
-            let synced = sync();
-            state = self.state.lock();
-            state.is_led = false;
-            match &synced {
-                Ok(durable) => state.durable = state.durable.max(*durable),
-                Err(_) => state.has_failed = true,
-            }
-            self.done.notify_all();
-            synced?;
+            self.lead(clock, &sync)?;
         }
+    }
+
+    fn lead(&self, clock: &dyn Clock, sync: &impl Fn() -> Result<Offset>) -> Result<()> {
+        let begun = clock.monotonic();
+        // Whoever took the lead over may have been stopped on the way.
+        let is_stopped = self.state.lock().has_failed;
+        let synced = if is_stopped { Err(failed()) } else { sync() };
+        let took = clock.monotonic().saturating_sub(begun);
+        let mut state = self.state.lock();
+        state.took = took;
+        match &synced {
+            Ok(durable) => state.durable = state.durable.max(*durable),
+            Err(_) => state.has_failed = true,
+        }
+        let covered = state.take_covered();
+        let (mut next, mut lost) = (None, Vec::new());
+        if state.has_failed {
+            lost = std::mem::take(&mut state.waiting);
+        } else if !state.waiting.is_empty() {
+            // This caller, and all who were covered or wait, may be there again in a moment.
+            state.goal = state.waiting.len() + covered.len() + 1;
+            next = Some(state.waiting.remove(0));
+        }
+        state.is_led = next.is_some();
+        drop(state);
+        // Must be first: the others find a leader at work.
+        next.into_iter().for_each(|next| next.wake(LEAD));
+        covered.into_iter().for_each(|waiting| waiting.wake(COVERED));
+        lost.into_iter().for_each(|waiting| waiting.wake(FAILED));
+        self.idle.notify_all();
+        synced.map(|_durable| ())
+    }
+
+    /// Lets those who were just woken come again, so that one sync covers them all.
+    fn gather(&self, clock: &dyn Clock) {
+        let mut state = self.state.lock();
+        let deadline = clock.monotonic().saturating_add(state.took / 2);
+        while state.waiting.len() + 1 < state.goal {
+            let left = deadline.saturating_sub(clock.monotonic());
+            if left.is_zero() {
+                break;
+            }
+            state.gatherer = Some(locks::current());
+            drop(state);
+            locks::park_timeout(left);
+            state = self.state.lock();
+        }
+        state.gatherer = None;
     }
 
     /// Somebody else has made everything below `durable` safe.
     pub(crate) fn raise(&self, durable: Offset) {
         let mut state = self.state.lock();
         state.durable = state.durable.max(durable);
-        self.done.notify_all();
+        let covered = state.take_covered();
+        drop(state);
+        covered.into_iter().for_each(|waiting| waiting.wake(COVERED));
     }
 
     /// Waits until nobody syncs, and lets nobody begin.
@@ -84,55 +192,137 @@ impl SyncGroup {
         let mut state = self.state.lock();
         state.has_failed = true;
         while state.is_led {
-            self.done.wait(&mut state);
+            self.idle.wait(&mut state);
         }
     }
+}
+
+impl State {
+    fn wait_for(&mut self, target: Offset) -> Arc<AtomicU8> {
+        let call = Arc::new(AtomicU8::new(WAIT));
+        let thread = locks::current();
+        self.waiting.push(Waiting { target, thread, call: Arc::clone(&call) });
+        if self.waiting.len() + 1 >= self.goal
+            && let Some(gatherer) = self.gatherer.take()
+        {
+            gatherer.unpark();
+        }
+        call
+    }
+}
+
+/// Parks this thread until it is called.
+fn parked(call: &AtomicU8) -> u8 {
+    loop {
+        match call.load(Ordering::Acquire) {
+            WAIT => locks::park(),
+            called => return called,
+        }
+    }
+}
+
+fn failed() -> Error {
+    Error::LogCrashed { cause: "a sync failed".to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{ManualClock, SystemClock};
     use std::cell::Cell;
+    use std::sync::atomic::AtomicI64;
 
     #[test]
     fn what_is_durable_already_is_not_synced_again() {
         let group = SyncGroup::new(5);
-        group.wait(5, || panic!("nothing to sync")).unwrap();
-        group.wait(6, || Ok(9)).unwrap();
-        group.wait(9, || panic!("nothing to sync")).unwrap();
+        let clock = ManualClock::new(0);
+        group.wait(5, &clock, || panic!("nothing to sync")).unwrap();
+        group.wait(6, &clock, || Ok(9)).unwrap();
+        group.wait(9, &clock, || panic!("nothing to sync")).unwrap();
     }
 
     #[test]
     fn after_a_failed_sync_a_second_one_is_not_tried() {
         let group = SyncGroup::new(0);
-        let syncs = Cell::new(0);
+        let (syncs, clock) = (Cell::new(0), ManualClock::new(0));
         let sync = || {
             syncs.set(syncs.get() + 1);
             Err(Error::Closed)
         };
-        assert!(matches!(group.wait(1, sync), Err(Error::Closed)));
-        assert!(matches!(group.wait(1, sync), Err(Error::LogCrashed { .. })));
+        assert!(matches!(group.wait(1, &clock, sync), Err(Error::Closed)));
+        assert!(matches!(group.wait(1, &clock, sync), Err(Error::LogCrashed { .. })));
         assert_eq!((syncs.get(), group.durable()), (1, 0));
     }
 
     #[test]
     fn all_who_wait_are_covered_by_few_syncs() {
         let group = SyncGroup::new(0);
-        let syncs = std::sync::atomic::AtomicI64::new(0);
+        let (syncs, clock) = (AtomicI64::new(0), ManualClock::new(0));
         std::thread::scope(|scope| {
             for target in 1..=8 {
-                let (group, syncs) = (&group, &syncs);
+                let (group, syncs, clock) = (&group, &syncs, &clock);
                 scope.spawn(move || {
-                    group
-                        .wait(target, || {
-                            syncs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                            Ok(8)
-                        })
-                        .unwrap();
+                    let sync = || {
+                        syncs.fetch_add(1, Ordering::Relaxed);
+                        Ok(8)
+                    };
+                    group.wait(target, clock, sync).unwrap();
                 });
             }
         });
         assert_eq!(group.durable(), 8);
         assert_eq!(syncs.into_inner(), 1);
+    }
+
+    /// Writers that come again and again: each return is covered, leadership is never lost.
+    #[test]
+    fn leadership_passes_on_until_everybody_is_covered() {
+        let group = SyncGroup::new(0);
+        let (written, syncs, clock) = (AtomicI64::new(0), AtomicI64::new(0), SystemClock::new());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let target = written.fetch_add(1, Ordering::SeqCst) + 1;
+                        let sync = || {
+                            syncs.fetch_add(1, Ordering::Relaxed);
+                            let end = written.load(Ordering::SeqCst);
+                            std::thread::yield_now();
+                            Ok(end)
+                        };
+                        group.wait(target, &clock, sync).unwrap();
+                        assert!(group.durable() >= target);
+                    }
+                });
+            }
+        });
+        assert_eq!(group.durable(), 4_000);
+        assert!(syncs.into_inner() <= 4_000);
+    }
+
+    #[test]
+    fn all_who_wait_for_a_sync_that_fails_are_told_and_stopping_waits_for_it() {
+        let group = SyncGroup::new(0);
+        let (syncs, clock) = (AtomicI64::new(0), ManualClock::new(0));
+        std::thread::scope(|scope| {
+            let wait = |target| {
+                let (group, syncs, clock) = (&group, &syncs, &clock);
+                scope.spawn(move || {
+                    let sync = || {
+                        syncs.fetch_add(1, Ordering::Relaxed);
+                        while group.state.lock().waiting.len() < 3 {
+                            std::thread::yield_now();
+                        }
+                        Err(Error::Closed)
+                    };
+                    group.wait(target, clock, sync)
+                })
+            };
+            let waiters: Vec<_> = (1..=4).map(wait).collect();
+            let outcomes = waiters.into_iter().map(|waiter| waiter.join().unwrap());
+            assert_eq!(outcomes.filter(Result::is_err).count(), 4);
+            group.stop();
+        });
+        assert_eq!((syncs.into_inner(), group.durable()), (1, 0));
     }
 }

@@ -36,10 +36,22 @@ pub(crate) fn numbered(name: &str, suffix: &str) -> Option<Offset> {
     if is_number { digits.parse().ok() } else { None }
 }
 
+/// Makes the file `name` in `dir`, where there is none; the caller syncs the directory.
+pub(crate) fn create(storage: &dyn Storage, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = dir.join(name);
+    let file = storage.create(&path).map_err(|e| Error::io(&path, "create", e))?;
+    file.write_all_at(bytes, 0).map_err(|e| Error::io(&path, "write", e))?;
+    file.sync().map_err(|e| Error::io(&path, "sync", e))
+}
+
+/// Text with the line that proves it.
+pub(crate) fn sealed(text: &str) -> String {
+    format!("{text}{LABEL}{:08x}\n", crc32c::crc32c(text.as_bytes()))
+}
+
 /// Replaces the file `name` in `dir`; durable when this returns.
 pub(crate) fn write(storage: &dyn Storage, dir: &Path, name: &str, text: &str) -> Result<()> {
-    let sealed = format!("{text}{LABEL}{:08x}\n", crc32c::crc32c(text.as_bytes()));
-    replace(storage, dir, name, sealed.as_bytes())
+    replace(storage, dir, name, sealed(text).as_bytes())
 }
 
 /// Replaces a file by exactly these bytes; durable when this returns.
@@ -57,13 +69,27 @@ pub(crate) fn replace(storage: &dyn Storage, dir: &Path, name: &str, bytes: &[u8
     storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))
 }
 
+/// A name in `dir` that no file has, for bytes of the file `stem` that are kept aside.
+pub(crate) fn unused(storage: &dyn Storage, dir: &Path, stem: &str) -> Result<String> {
+    let mut attempt = 0;
+    loop {
+        let name = format!("{stem}.{attempt}.quarantine");
+        let path = dir.join(&name);
+        if !storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
+            return Ok(name);
+        }
+        attempt += 1;
+    }
+}
+
 /// Reads a file and checks its last line.
 pub(crate) fn read(storage: &dyn Storage, path: &Path) -> Result<Text> {
     let Some(bytes) = read_bytes(storage, path)? else { return Ok(Text::Missing) };
     Ok(prove(&bytes).map_or(Text::Damaged, |text| Text::Proven(text.to_owned())))
 }
 
-fn prove(bytes: &[u8]) -> Option<&str> {
+/// The text in front of the last line, if that proves it.
+pub(crate) fn prove(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     let body_len = text.strip_suffix('\n')?.rfind('\n').map_or(0, |at| at + 1);
     let (body, last) = text.split_at(body_len);

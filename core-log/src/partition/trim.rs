@@ -4,12 +4,13 @@
 //! can stop anywhere.
 //!
 //! ```text
-//!   sync up to the new log start -> log-start-offset file, durable -> readers see it -> unlink files
+//!   sync up to the new log start -> log-start-offset file, durable -> readers see it
+//!     -> rename the files to .deleted -> unlink them after file.delete.delay.ms
 //! ```
 //!
 //! Invariants
 //! * The log start never lies beyond what is synced, so that no cut can fall below it.
-//! * Nothing at or beyond the last stable offset goes.
+//! * Nothing at or beyond the last stable offset goes, nor what a holder has not seen.
 //!
 //! On crash: segments that lie wholly below the log start are removed when the partition is opened.
 //! Reference: Kafka `UnifiedLog.deleteRecords`.
@@ -20,13 +21,37 @@ use std::sync::atomic::Ordering;
 use super::retention::{SegmentSummary, plan, whole_segments_below};
 use super::{Partition, snapshot, text_file};
 use crate::error::{Error, Result};
+use crate::format::header::BASE_OFFSET_MAX;
 use crate::ids::{Offset, Timestamp};
+use crate::segment::{Place, Segment};
 
-/// The file that keeps the log start offset.
+/// The file that keeps the log start offset: it, and the partition whose it is.
 pub(crate) const LOG_START_FILE: &str = "log-start-offset";
 
+/// When the files of segments go that are given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removal {
+    /// At once: nobody needs them.
+    Now,
+    /// After a while: somebody may be reading them.
+    Later,
+}
+
+/// What the file says, in front of its checksum.
+pub(crate) fn log_start_text(place: &Place, log_start: Offset) -> String {
+    format!("{log_start} {}-{}\n", place.topic, place.partition)
+}
+
+/// Where a partition starts by its file's text; `None` when that is another partition's, or none.
+pub(crate) fn parse_log_start(place: &Place, text: &str) -> Option<Offset> {
+    let (log_start, _name) = text.split_once(' ')?;
+    let log_start = log_start.parse().ok().filter(|at| (0..=BASE_OFFSET_MAX).contains(at))?;
+    (log_start_text(place, log_start) == text).then_some(log_start)
+}
+
 impl Partition {
-    /// Moves the log start to `before`, which lies at most at the high watermark; durable.
+    /// Moves the log start to `before`, which lies at most at the high watermark; durable. Retention
+    /// gives the space back.
     ///
     /// # Errors
     ///
@@ -41,7 +66,6 @@ impl Partition {
         }
         if before > offsets.log_start_offset {
             self.move_log_start(before)?;
-            self.drop_segments()?;
         }
         Ok(self.log_start())
     }
@@ -59,7 +83,7 @@ impl Partition {
         let before = before.min(self.last_stable.load(Ordering::Acquire));
         let segments = self.summaries();
         let gone = whole_segments_below(&segments, before);
-        self.drop_front(&segments, gone)
+        self.drop_front(&segments, gone, Removal::Now)
     }
 
     /// Gives up what the topic's retention does not keep.
@@ -69,9 +93,10 @@ impl Partition {
         if self.damage.is_some() {
             return Ok(self.log_start());
         }
-        let limit = self.last_stable.load(Ordering::Acquire);
+        let stable = self.last_stable.load(Ordering::Acquire);
+        let limit = self.upkeep.held(&self.shared, &self.place)?.map_or(stable, |h| h.min(stable));
         let mut segments = self.summaries();
-        let planned = plan(&segments, &self.options.retention, now, limit);
+        let planned = plan(&segments, &self.options().retention, now, limit);
         if planned.roll_active {
             self.sync_to(self.log_end())?;
             let mut writer = self.writer.lock();
@@ -80,44 +105,47 @@ impl Partition {
             drop(writer);
             segments = self.summaries();
         }
-        self.drop_front(&segments, planned.delete)
+        let gone = planned.delete.max(whole_segments_below(&segments, self.log_start()));
+        self.drop_front(&segments, gone, Removal::Later)
     }
 
-    fn drop_front(&self, segments: &[SegmentSummary], gone: usize) -> Result<Offset> {
+    fn drop_front(
+        &self,
+        segments: &[SegmentSummary],
+        gone: usize,
+        removal: Removal,
+    ) -> Result<Offset> {
         // A roll meanwhile only adds segments at the end.
         if let Some(first_kept) = segments.get(gone).filter(|_| gone > 0) {
             if first_kept.base_offset > self.log_start() {
                 self.move_log_start(first_kept.base_offset)?;
             }
-            self.drop_segments()?;
+            self.drop_segments(removal)?;
         }
         Ok(self.log_start())
     }
 
     pub(crate) fn summaries(&self) -> Vec<SegmentSummary> {
-        let segments = Arc::clone(&self.segments.read());
-        let summary = |segment: &Arc<crate::segment::Segment>| SegmentSummary {
-            base_offset: segment.base_offset(),
-            end_offset: segment.end_offset(),
-            size_bytes: segment.size(),
-            largest_timestamp: segment.largest_timestamp().unwrap_or(-1),
-        };
-        segments.iter().map(summary).collect()
+        summaries_of(&Arc::clone(&self.segments.read()))
     }
 
     fn move_log_start(&self, to: Offset) -> Result<()> {
         self.shared.health.check()?;
         self.sync_to(to)?;
         let storage = self.shared.storage.as_ref();
-        let written =
-            text_file::write(storage, &self.place.dir, LOG_START_FILE, &format!("{to}\n"));
+        let written = text_file::write(
+            storage,
+            &self.place.dir,
+            LOG_START_FILE,
+            &log_start_text(&self.place, to),
+        );
         self.shared.health.guard(written)?;
         self.log_start.store(to, Ordering::Release);
         Ok(())
     }
 
     /// Removes segments that lie wholly below the log start.
-    fn drop_segments(&self) -> Result<()> {
+    fn drop_segments(&self, removal: Removal) -> Result<()> {
         let log_start = self.log_start();
         let gone = {
             let _no_roll_meanwhile = self.writer.lock();
@@ -132,7 +160,14 @@ impl Partition {
         if gone.is_empty() {
             return Ok(());
         }
-        let removed = gone.iter().try_for_each(|segment| segment.remove_files());
+        let removed = gone.iter().try_for_each(|segment| match removal {
+            Removal::Now => segment.remove_files(),
+            Removal::Later => {
+                let aside = segment.set_aside()?;
+                self.upkeep.set_aside(&self.shared, self.options().file_delete_delay, aside);
+                Ok(())
+            }
+        });
         self.shared.health.guard(removed.and_then(|()| self.drop_snapshots()))
     }
 
@@ -148,4 +183,15 @@ impl Partition {
         }
         storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))
     }
+}
+
+/// What is known of these segments.
+pub(super) fn summaries_of(segments: &[Arc<Segment>]) -> Vec<SegmentSummary> {
+    let summary = |segment: &Arc<Segment>| SegmentSummary {
+        base_offset: segment.base_offset(),
+        end_offset: segment.end_offset(),
+        size_bytes: segment.size(),
+        largest_timestamp: segment.largest_timestamp().unwrap_or(-1),
+    };
+    segments.iter().map(summary).collect()
 }

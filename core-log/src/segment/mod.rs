@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Invariants
-//! * Offsets follow each other without a gap, from the base offset on.
+//! * Offsets follow each other without a gap, from the base offset on. Where compaction has been they
+//!   ascend; [`Segment::end_offset`] is then where the next segment begins.
 //! * What [`Segment::end_offset`] covers is in the file; readers see whole batches only.
 //! * The last segment's indexes live in memory; those of a sealed one in its files, which are
 //!   proved before they are relied on and replaced when they are wrong.
@@ -19,17 +20,19 @@
 //! On crash: `recovery.rs` decides what is kept of the last segment, `sealed.rs` of the others.
 //! Reference: Kafka `LogSegment`.
 
+pub(crate) mod cleaned;
+mod examine;
 mod file_name;
-mod offset_index;
+pub(crate) mod offset_index;
 mod read;
 mod recovery;
 mod seal;
 mod sealed;
 #[cfg(test)]
 mod tests;
-mod time_index;
+pub(crate) mod time_index;
 mod tracker;
-mod txn_index;
+pub(crate) mod txn_index;
 mod walk;
 mod writer;
 
@@ -37,11 +40,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, RwLock};
+use crate::locks::{Mutex, RwLock};
 
+pub use self::examine::{Examination, Examined, Stretch, examine};
 use self::file_name::Kind;
 use self::offset_index::{OffsetEntry, OffsetIndexFile};
-pub use self::recovery::{Recovered, TailReport, recover_active};
+pub use self::recovery::{Recovered, TailReport, WITNESS_LOST, recover_active};
 use self::seal::{FileDigest, Seal};
 pub use self::sealed::OpenedSegment;
 use self::time_index::TimeEntry;
@@ -51,6 +55,15 @@ use crate::error::{Error, Result};
 use crate::format::{BatchHeader, EndTransactionMarker};
 use crate::ids::{Offset, Timestamp, TopicName};
 use crate::storage::{File, Storage};
+
+/// The layouts of a segment's files, for what reads them without a segment.
+pub(crate) mod layout {
+    pub(crate) use super::file_name::{Kind, base_offset};
+    pub(crate) use super::offset_index::OffsetEntry;
+    pub(crate) use super::seal::{FileDigest, SEAL_LEN, Seal};
+    pub(crate) use super::walk::{Step, Walk};
+    pub(crate) use super::{offset_index, time_index, txn_index};
+}
 
 /// Which partition a segment belongs to, and where its files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +149,10 @@ pub struct Segment {
     /// Everything was synced and nothing will be written any more.
     sealed: AtomicBool,
     index_interval_bytes: u32,
+    /// Offsets may be missing in front of this one: compaction has been there.
+    gaps_below: Offset,
+    /// The headers are those that were sealed. Without gaps each proves the next.
+    headers_proved: AtomicBool,
     indexes: RwLock<Indexes>,
     /// What the seal says, once there is one.
     seal: Mutex<Option<Seal>>,
@@ -219,6 +236,8 @@ impl Segment {
             largest_timestamp: AtomicI64::new(i64::MIN),
             sealed: AtomicBool::new(false),
             index_interval_bytes: options.index_interval_bytes,
+            gaps_below: Offset::MIN,
+            headers_proved: AtomicBool::new(true),
             indexes: RwLock::new(indexes),
             seal: Mutex::new(None),
         }
@@ -320,6 +339,11 @@ impl Segment {
 
     fn io(&self, kind: Kind, operation: &'static str, source: std::io::Error) -> Error {
         Error::io(&self.place.path(self.base_offset, kind), operation, source)
+    }
+
+    /// Whether offsets may be missing in it.
+    fn has_gaps(&self) -> bool {
+        self.gaps_below > self.base_offset
     }
 
     fn log(&self) -> Result<&Arc<dyn File>> {

@@ -23,24 +23,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 use crate::storage::Storage;
 
-pub(super) const ENTRY_LEN: usize = 8;
+pub(crate) const ENTRY_LEN: usize = 8;
 /// Entries that are read at once.
 const PAGE_ENTRIES: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OffsetEntry {
+pub(crate) struct OffsetEntry {
     /// The last offset of a batch, less the base offset.
-    pub(super) relative: u32,
+    pub(crate) relative: u32,
     /// Where that batch starts.
-    pub(super) position: u32,
+    pub(crate) position: u32,
 }
 
 impl OffsetEntry {
-    fn decode(bytes: &[u8; ENTRY_LEN]) -> Self {
+    pub(crate) fn decode(bytes: &[u8; ENTRY_LEN]) -> Self {
         let &[a, b, c, d, e, f, g, h] = bytes;
         Self {
             relative: u32::from_be_bytes([a, b, c, d]),
@@ -51,14 +51,14 @@ impl OffsetEntry {
 
 /// The entry in front of an offset, and where the entry behind that one points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Floor {
+pub(crate) struct Floor {
     /// The last entry whose offset is not larger.
-    pub(super) entry: Option<OffsetEntry>,
+    pub(crate) entry: Option<OffsetEntry>,
     /// The position of the entry that follows it, or of the first one.
-    pub(super) next_position: Option<u32>,
+    pub(crate) next_position: Option<u32>,
 }
 
-pub(super) fn encode(entries: &[OffsetEntry]) -> Vec<u8> {
+pub(crate) fn encode(entries: &[OffsetEntry]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * ENTRY_LEN);
     for entry in entries {
         bytes.extend_from_slice(&entry.relative.to_be_bytes());
@@ -67,12 +67,12 @@ pub(super) fn encode(entries: &[OffsetEntry]) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Vec<OffsetEntry> {
+pub(super) fn decode(bytes: &[u8]) -> Vec<OffsetEntry> {
     bytes.as_chunks::<ENTRY_LEN>().0.iter().map(OffsetEntry::decode).collect()
 }
 
 /// Finds the floor of `relative` among entries that are in memory.
-pub(super) fn floor(entries: &[OffsetEntry], relative: u32) -> Floor {
+pub(crate) fn floor(entries: &[OffsetEntry], relative: u32) -> Floor {
     let behind = entries.partition_point(|entry| entry.relative <= relative);
     Floor {
         entry: behind.checked_sub(1).map(|index| entries[index]),
@@ -83,7 +83,7 @@ pub(super) fn floor(entries: &[OffsetEntry], relative: u32) -> Floor {
 /// The index of a sealed segment: in its file, of which the page used last stays in memory, so
 /// that reading on costs no further lookup.
 #[derive(Debug)]
-pub(super) struct OffsetIndexFile {
+pub(crate) struct OffsetIndexFile {
     storage: Arc<dyn Storage>,
     path: PathBuf,
     entries: usize,
@@ -109,16 +109,16 @@ impl Page {
 }
 
 impl OffsetIndexFile {
-    pub(super) fn new(storage: &Arc<dyn Storage>, path: &Path, entries: usize) -> Self {
+    pub(crate) fn new(storage: &Arc<dyn Storage>, path: &Path, entries: usize) -> Self {
         let (storage, path) = (Arc::clone(storage), path.to_owned());
         Self { storage, path, entries, page: Mutex::new(None) }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn floor(&self, relative: u32) -> io::Result<Floor> {
+    pub(crate) fn floor(&self, relative: u32) -> io::Result<Floor> {
         if self.entries == 0 {
             return Ok(Floor::default());
         }

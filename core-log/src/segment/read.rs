@@ -26,7 +26,7 @@ use super::file_name::Kind;
 use super::offset_index::{self, Floor};
 use super::tracker::Tracker;
 use super::txn_index::{self, AbortedTransaction};
-use super::walk::{BadBatch, Step, Walk};
+use super::walk::{BadBatch, Step, Walk, follows};
 use super::{Aborted, FileDigest, Offsets, Segment, Times, Visitor, time_index};
 use crate::error::{Error, Result};
 use crate::format::{BatchHeader, BatchView, EndTransactionMarker, HEADER_LEN};
@@ -77,6 +77,9 @@ impl Segment {
         }
         let size = self.size();
         let start = self.start_for(offset, size)?;
+        if start.position >= size && self.has_gaps() {
+            return Ok(Bytes::new());
+        }
         let wanted = start.distance.saturating_add(start.first_len.max(max_bytes as u64));
         let wanted = wanted.max(HEADER_LEN as u64);
         let bytes = self.read_bytes(start.position, wanted.min(size - start.position))?;
@@ -86,11 +89,17 @@ impl Segment {
         while header.last_offset() < offset {
             first += header.total_len();
             let (position, expected) = (start.position + first as u64, header.next_offset());
+            if position >= size && self.has_gaps() {
+                return Ok(Bytes::new());
+            }
             header = match bytes.get(first..).filter(|rest| rest.len() >= HEADER_LEN) {
                 Some(_) => self.header_in(&bytes, first, start.position, expected)?,
                 None => self.read_header(position, expected, size)?,
             };
             self.require_base(position, expected, &header)?;
+        }
+        if header.base_offset >= end_offset {
+            return Ok(Bytes::new());
         }
         let length = header.total_len();
         let position = start.position + first as u64;
@@ -101,7 +110,7 @@ impl Segment {
             }
             return self.read_bytes(position, length as u64).map(Bytes::from);
         }
-        let end = whole_batches(&bytes, first, header, max_bytes, end_offset);
+        let end = whole_batches(&bytes, first, header, max_bytes, end_offset, self.gaps_below);
         Ok(Bytes::from(bytes).slice(first..end))
     }
 
@@ -135,7 +144,7 @@ impl Segment {
     /// # Errors
     ///
     /// * [`Error::Damaged`]: a batch on the way is not what it should be. Recourse: Fatal; repair.
-    /// * [`Error::CompressionUnsupported`]: the record is in a compressed batch.
+    /// * [`Error::Decode`]: the records of a batch on the way cannot be read. Recourse: Fatal.
     /// * [`Error::Io`]: the file cannot be read. Recourse: Fatal.
     pub fn offset_for_time(
         &self,
@@ -245,10 +254,10 @@ impl Segment {
         self.place.damaged(&self.damage(position, offset, reason))
     }
 
-    /// Offsets follow each other without a gap.
+    /// Offsets follow each other without a gap, but where compaction has been.
     fn require_base(&self, position: u64, expected: Offset, header: &BatchHeader) -> Result<()> {
         let found = header.base_offset;
-        if found == expected {
+        if follows(expected, found, self.gaps_below) {
             return Ok(());
         }
         Err(self.damaged(position, expected, BadBatch::Gap { expected, found }))
@@ -287,6 +296,7 @@ impl Segment {
     fn start_for(&self, offset: Offset, size: u64) -> Result<Start> {
         let relative = u32::try_from(offset - self.base_offset)
             .expect("a segment's offsets fit the entries of its index");
+        self.prove_headers(size)?;
         let floor = match self.offset_floor(relative, size)? {
             Some(floor) => floor,
             None => {
@@ -306,6 +316,9 @@ impl Segment {
         }
         // Large batches: stepping over headers costs less than reading what lies between.
         loop {
+            if position >= size && self.has_gaps() {
+                return Ok(Start { position: size, distance: 0, first_len: 0, first });
+            }
             let header = self.read_header(position, offset, size)?;
             self.require_base(position, first.base_offset(&header), &header)?;
             let first_len = header.total_len() as u64;
@@ -348,7 +361,7 @@ impl Segment {
         tracing::warn!(path = %path.display(), "an index is wrong, it is rebuilt in memory");
         let mut tracker = Tracker::new(self.base_offset, self.index_interval_bytes);
         let mut entries = Vec::new();
-        let mut walk = Walk::new(&**self.log()?, 0, self.base_offset, size);
+        let mut walk = self.walk(0, self.base_offset, size)?;
         while let Some(step) = walk.step().map_err(|e| self.io(Kind::Log, "read", e))? {
             // The entries in front of damage are good; a read that meets the damage says so.
             let Step::Batch { position, header, header_bytes } = step else { break };
@@ -368,9 +381,43 @@ impl Segment {
     fn walk_from(&self, offset: Offset) -> Result<Walk<'_>> {
         let size = self.size();
         let start = self.start_for(offset.max(self.base_offset), size)?;
+        if start.position >= size && self.has_gaps() {
+            return self.walk(size, self.end_offset(), size);
+        }
         let header = self.read_header(start.position, offset, size)?;
         self.require_base(start.position, start.first.base_offset(&header), &header)?;
-        Ok(Walk::new(&**self.log()?, start.position, header.base_offset, size))
+        self.walk(start.position, header.base_offset, size)
+    }
+
+    fn walk(&self, position: u64, expected: Offset, size: u64) -> Result<Walk<'_>> {
+        let walk = Walk::new(&**self.log()?, position, expected, size);
+        Ok(walk.with_gaps_below(self.gaps_below))
+    }
+
+    /// Compares all headers with the seal, once, where a gap could hide that one of them is wrong.
+    fn prove_headers(&self, size: u64) -> Result<()> {
+        if self.headers_proved.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let Some(sealed) = self.seal.lock().as_ref().map(|seal| seal.headers_digest) else {
+            return Ok(());
+        };
+        let mut digest = 0;
+        let mut walk = self.walk(0, self.base_offset, size)?;
+        while let Some(step) = walk.step().map_err(|e| self.io(Kind::Log, "read", e))? {
+            match step {
+                Step::Batch { header_bytes, .. } => {
+                    digest = crc32c::crc32c_append(digest, &header_bytes);
+                }
+                Step::Bad(bad) => return Err(self.damaged(walk.position(), walk.expected(), bad)),
+            }
+        }
+        if digest != sealed {
+            let reason = "its headers are not those that were sealed";
+            return Err(self.damaged(0, self.base_offset, reason));
+        }
+        self.headers_proved.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Where to begin to look for a timestamp, relative to the base offset.
@@ -421,13 +468,15 @@ fn whole_batches(
     mut last: BatchHeader,
     max_bytes: usize,
     end_offset: Offset,
+    gaps_below: Offset,
 ) -> usize {
     let mut end = first + last.total_len();
     loop {
         let Ok(next) = BatchHeader::parse(&bytes[end..]) else { return end };
         let next_end = end + next.total_len();
         let fits = next_end <= bytes.len() && next_end - first <= max_bytes;
-        if !fits || next.base_offset != last.next_offset() || next.base_offset >= end_offset {
+        let follows = follows(last.next_offset(), next.base_offset, gaps_below);
+        if !fits || !follows || next.base_offset >= end_offset {
             return end;
         }
         (end, last) = (next_end, next);

@@ -11,7 +11,10 @@
 //! clean; only writing them again makes a sync write them.
 //!
 //! Invariants
-//! * In front of the witness nothing is ever cut, whatever is wrong with it.
+//! * In front of the witness nothing is ever cut, whatever is wrong with it. Where the witnesses themselves
+//!   are lost, nothing is cut at all.
+//! * Every checksum is verified, but for batches in front of the witness whose headers the segment's last
+//!   seal proves: then the work is in proportion to what was written since.
 //! * The order is: copy the tail to quarantine and sync it; write the kept bytes again and sync
 //!   them; only then cut and sync. A crash in between recovers to the same end.
 //! * When this returns, everything that is kept is on the disk and everything behind it is gone,
@@ -34,6 +37,10 @@ use crate::format::{BatchHeader, BatchView, EndTransactionMarker};
 use crate::ids::Offset;
 use crate::storage::{File, Storage};
 
+/// A witness for a partition of which nobody knows any more up to where it was synced: whatever is wrong
+/// is then damage, and a file that ends after a whole batch is all that there was.
+pub const WITNESS_LOST: Offset = Offset::MAX;
+
 /// What recovery of the last segment did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TailReport {
@@ -49,6 +56,9 @@ pub struct TailReport {
     pub quarantine_path: Option<PathBuf>,
     /// What was wrong with the first batch that was cut.
     pub cut_reason: Option<String>,
+    /// All batches are good, and not those that the segment's seal speaks of: another file was put in its
+    /// place, or bytes outside of the checksums have changed.
+    pub differs_from_seal: bool,
 }
 
 /// The last segment after recovery.
@@ -84,6 +94,8 @@ struct Recovery<'a> {
     log: Arc<dyn File>,
     tracker: Tracker,
     witness: Offset,
+    /// In front of this position every header is as it was when the last seal was written.
+    proven_below: u64,
     buffer: Vec<u8>,
     visitor: &'a mut Visitor<'a>,
 }
@@ -108,8 +120,11 @@ pub fn recover_active<'a>(
     let segment = Segment::new(storage, place, base_offset, options, Indexes::in_memory());
     segment.log.get_or_init(|| Arc::clone(&log));
     let tracker = Tracker::new(base_offset, options.index_interval_bytes);
-    let mut recovery = Recovery { segment, log, tracker, witness, buffer: Vec::new(), visitor };
-    let len = recovery.log.len().map_err(|e| Error::io(&path, "read", e))?;
+    let len = log.len().map_err(|e| Error::io(&path, "read", e))?;
+    let proof = segment.proven_by_seal(&*log, len)?;
+    let proven_below = proof.unwrap_or(0);
+    let buffer = Vec::new();
+    let mut recovery = Recovery { segment, log, tracker, witness, proven_below, buffer, visitor };
     let tail = match recovery.read(len)? {
         Ok(tail) => tail,
         Err(damage) => {
@@ -117,7 +132,8 @@ pub fn recover_active<'a>(
             return Ok(Recovered::Damaged { segment: Arc::new(recovery.segment), damage });
         }
     };
-    let report = recovery.repair(&tail, len)?;
+    let mut report = recovery.repair(&tail, len)?;
+    report.differs_from_seal = proof.is_none() && report.cut_bytes == 0;
     let Recovery { segment, log, tracker, .. } = recovery;
     let writer = SegmentWriter::resume(segment, log, tracker, options);
     Ok(Recovered::Writable { writer, report })
@@ -134,7 +150,7 @@ impl Recovery<'_> {
         let mut previous = None;
         loop {
             let (position, expected) = (walk.position(), walk.expected());
-            if expected >= self.witness {
+            if expected >= self.witness || self.witness == WITNESS_LOST {
                 unwitnessed_from.get_or_insert(position);
             }
             let bad = match walk.step().map_err(|e| self.segment.io(Kind::Log, "read", e))? {
@@ -165,7 +181,7 @@ impl Recovery<'_> {
             break;
         }
         let (cut_at, end_offset) = (self.segment.size(), self.segment.end_offset());
-        if end_offset < self.witness {
+        if end_offset < self.witness && self.witness != WITNESS_LOST {
             let reason = format!("the file ends, it was synced up to offset {}", self.witness);
             return Ok(Err(self.segment.damage(cut_at, end_offset, reason)));
         }
@@ -194,8 +210,9 @@ impl Recovery<'_> {
         Ok(self.segment.damage(position, expected, bad))
     }
 
-    /// Looks closer at a batch whose header is in order: behind the witness the checksum must be
-    /// right, and that of a marker everywhere, as its content counts.
+    /// Looks closer at a batch whose header is in order: its checksum must be right, as what it says of
+    /// its producer counts. In front of the witness, where a seal proves the headers, only that of a marker,
+    /// whose content counts too.
     fn examine(
         &mut self,
         position: u64,
@@ -206,7 +223,8 @@ impl Recovery<'_> {
             return Ok(Err(BadBatch::Gap { expected, found }));
         }
         let io = |e| self.segment.io(Kind::Log, "read", e);
-        if header.is_control() || header.base_offset >= self.witness {
+        let is_trusted = header.base_offset < self.witness && self.witness != WITNESS_LOST;
+        if header.is_control() || !is_trusted || position >= self.proven_below {
             let verdict = verify_checksum(&*self.log, position, header, &mut self.buffer);
             if let Err(mismatch) = verdict.map_err(io)? {
                 return Ok(Err(mismatch.into()));
@@ -231,6 +249,7 @@ impl Recovery<'_> {
             cut_offset: segment.end_offset(),
             quarantine_path: None,
             cut_reason: tail.reason.as_ref().map(ToString::to_string),
+            differs_from_seal: false,
         };
         segment.remove_file(Kind::Seal)?;
         if report.cut_bytes > 0 {

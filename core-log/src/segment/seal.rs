@@ -17,27 +17,28 @@
 //! ```
 //!
 //! Invariants
-//! * Written after everything that it speaks of was synced; removed, durably, before a segment
-//!   that has one is written to again.
+//! * That of a complete segment is written after everything that it speaks of was synced.
+//! * That of the last segment speaks of the front that was there when it was written, at a clean close or
+//!   after some megabytes; it says nothing of indexes, nor of what is on the disk. Recovery removes it.
 //!
 //! On crash: one that is missing or wrong is made again from the `.log` file, all of which is then
 //! read and verified.
 
 use crate::ids::{Offset, Timestamp};
 
-pub(super) const SEAL_LEN: usize = 72;
+pub(crate) const SEAL_LEN: usize = 72;
 const MAGIC: &[u8; 4] = b"HWSL";
 const VERSION: u16 = 1;
 
 /// Size and checksum of an index file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct FileDigest {
-    pub(super) len: u32,
-    pub(super) crc: u32,
+pub(crate) struct FileDigest {
+    pub(crate) len: u32,
+    pub(crate) crc: u32,
 }
 
 impl FileDigest {
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let len = u32::try_from(bytes.len()).expect("an index is far smaller than its segment");
         Self { len, crc: crc32c::crc32c(bytes) }
     }
@@ -45,18 +46,18 @@ impl FileDigest {
 
 /// What a complete segment consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seal {
-    pub(super) log_len: u64,
-    pub(super) end_offset: Offset,
-    pub(super) largest_timestamp: Timestamp,
-    pub(super) headers_digest: u32,
-    pub(super) offset_index: FileDigest,
-    pub(super) time_index: FileDigest,
-    pub(super) txn_index: FileDigest,
+pub(crate) struct Seal {
+    pub(crate) log_len: u64,
+    pub(crate) end_offset: Offset,
+    pub(crate) largest_timestamp: Timestamp,
+    pub(crate) headers_digest: u32,
+    pub(crate) offset_index: FileDigest,
+    pub(crate) time_index: FileDigest,
+    pub(crate) txn_index: FileDigest,
 }
 
 impl Seal {
-    pub(super) fn encode(&self) -> [u8; SEAL_LEN] {
+    pub(crate) fn encode(&self) -> [u8; SEAL_LEN] {
         let mut bytes = [0; SEAL_LEN];
         bytes[..4].copy_from_slice(MAGIC);
         bytes[4..6].copy_from_slice(&VERSION.to_be_bytes());
@@ -75,14 +76,14 @@ impl Seal {
     }
 
     /// Whether it can be the seal of a segment with this base offset: its indexes must express it.
-    pub(super) fn fits(&self, base_offset: Offset) -> bool {
+    pub(crate) fn fits(&self, base_offset: Offset) -> bool {
         let offsets = self.end_offset.checked_sub(base_offset);
         offsets.is_some_and(|count| (0..=1 << 31).contains(&count))
             && u32::try_from(self.log_len).is_ok()
     }
 
     /// The seal, or `None` when the bytes are none, or not as they were written.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; SEAL_LEN] = bytes.try_into().ok()?;
         let u32_at =
             |at: usize| u32::from_be_bytes(*bytes[at..].first_chunk().expect("within the seal"));

@@ -18,7 +18,7 @@
 //! On crash: everything that is written here can be made again.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::file_name::Kind;
 use super::seal::{FileDigest, SEAL_LEN, Seal};
@@ -29,7 +29,7 @@ use super::writer::{adopt_seal, write_file, write_seal};
 use super::{Aborted, AbortedTransaction, Damage, Indexes, Place, Segment, SegmentOptions};
 use crate::error::{Error, Result};
 use crate::ids::Offset;
-use crate::storage::Storage;
+use crate::storage::{File, Storage};
 
 /// What opening a complete segment found.
 #[derive(Debug)]
@@ -58,19 +58,50 @@ impl Segment {
         options: SegmentOptions,
     ) -> Result<OpenedSegment> {
         let segment = Self::new(storage, place, base_offset, options, Indexes::in_memory());
+        segment.open_complete(None, options)
+    }
+
+    /// Opens a segment that compaction may have been at, and behind which the next one begins at
+    /// `end_offset`.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_sealed`](Self::open_sealed).
+    pub fn open_compacted(
+        storage: &Arc<dyn Storage>,
+        place: &Arc<Place>,
+        (base_offset, end_offset): (Offset, Offset),
+        gaps_below: Offset,
+        options: SegmentOptions,
+    ) -> Result<OpenedSegment> {
+        let mut segment = Self::new(storage, place, base_offset, options, Indexes::in_memory());
+        segment.gaps_below = gaps_below;
+        segment.headers_proved = AtomicBool::new(!segment.has_gaps());
+        segment.open_complete(Some(end_offset), options)
+    }
+
+    fn open_complete(
+        self,
+        end_offset: Option<Offset>,
+        options: SegmentOptions,
+    ) -> Result<OpenedSegment> {
+        let segment = self;
         let log_path = segment.log_path.clone();
-        let log = storage.open_read_only(&log_path).map_err(|e| Error::io(&log_path, "open", e))?;
+        let log = segment.storage.open_read_only(&log_path);
+        let log = log.map_err(|e| Error::io(&log_path, "open", e))?;
         let log_len = log.len().map_err(|e| Error::io(&log_path, "read", e))?;
         drop(log);
         let seal = segment.read_seal()?;
-        let Some(seal) = seal else { return segment.rebuild_from_log(log_len, None, options) };
+        let Some(seal) = seal else {
+            return segment.rebuild_from_log(log_len, None, end_offset, options);
+        };
         if log_len != seal.log_len {
-            return segment.rebuild_from_log(log_len, Some(seal), options);
+            return segment.rebuild_from_log(log_len, Some(seal), end_offset, options);
         }
         let indexes = [(Kind::OffsetIndex, seal.offset_index), (Kind::TimeIndex, seal.time_index)];
         for (kind, digest) in indexes {
             if segment.file_len(kind)? != Some(u64::from(digest.len)) {
-                return segment.rebuild_from_log(log_len, Some(seal), options);
+                return segment.rebuild_from_log(log_len, Some(seal), end_offset, options);
             }
         }
         let aborted_lost = !segment.has_aborted(&seal)?;
@@ -117,6 +148,22 @@ impl Segment {
         }
     }
 
+    /// How much of the last segment its seal proves, which speaks of what was there when it was written:
+    /// headers only, and nothing where there is no seal. `None`: it speaks of other headers.
+    pub(super) fn proven_by_seal(&self, log: &dyn File, len: u64) -> Result<Option<u64>> {
+        let Some(seal) = self.read_seal()?.filter(|seal| seal.log_len <= len) else {
+            return Ok(Some(0));
+        };
+        let mut digest = 0;
+        let mut walk = Walk::new(log, 0, self.base_offset, seal.log_len);
+        while let Some(step) = walk.step().map_err(|e| self.io(Kind::Log, "read", e))? {
+            let Step::Batch { header_bytes, .. } = step else { return Ok(None) };
+            digest = crc32c::crc32c_append(digest, &header_bytes);
+        }
+        let is_proven = digest == seal.headers_digest && walk.expected() == seal.end_offset;
+        Ok(is_proven.then_some(seal.log_len))
+    }
+
     fn read_seal(&self) -> Result<Option<Seal>> {
         if self.file_len(Kind::Seal)? != Some(SEAL_LEN as u64) {
             return Ok(None);
@@ -139,6 +186,7 @@ impl Segment {
         self,
         log_len: u64,
         seal: Option<Seal>,
+        end_offset: Option<Offset>,
         options: SegmentOptions,
     ) -> Result<OpenedSegment> {
         let log_end = seal.map_or(log_len, |seal| seal.log_len.min(log_len));
@@ -152,6 +200,8 @@ impl Segment {
                 damage = self.read_headers(log_end, true, &mut tracker)?;
             }
             damage = damage.or_else(|| self.compare(&seal, log_len));
+        } else if damage.is_none() {
+            self.end_at(end_offset);
         }
         if damage.is_some() {
             self.sealed.store(true, Ordering::Release);
@@ -174,6 +224,9 @@ impl Segment {
 
     /// What a good seal knows better than the file, whose batches are in order.
     fn compare(&self, seal: &Seal, log_len: u64) -> Option<Damage> {
+        if log_len >= seal.log_len {
+            self.end_at(Some(seal.end_offset));
+        }
         if self.end_offset() != seal.end_offset {
             return Some(self.damage(self.size(), self.end_offset(), "the file ends too early"));
         }
@@ -181,6 +234,14 @@ impl Segment {
             return Some(self.damage(seal.log_len, seal.end_offset, "bytes follow the last batch"));
         }
         None
+    }
+
+    /// The last offsets of a segment may be missing where compaction has been.
+    fn end_at(&self, end_offset: Option<Offset>) {
+        let end = end_offset.filter(|end| self.has_gaps() && *end > self.end_offset());
+        if let Some(end) = end.filter(|end| *end <= self.gaps_below) {
+            self.end_offset.store(end, Ordering::Release);
+        }
     }
 
     fn forget_batches(&self) {
@@ -197,7 +258,8 @@ impl Segment {
     ) -> Result<Option<Damage>> {
         let log = self.shared_log()?;
         let mut buffer = Vec::new();
-        let mut walk = Walk::new(&*log, 0, self.base_offset, log_end);
+        let mut walk =
+            Walk::new(&*log, 0, self.base_offset, log_end).with_gaps_below(self.gaps_below);
         let io = |e| self.io(Kind::Log, "read", e);
         while let Some(step) = walk.step().map_err(io)? {
             let (position, header, header_bytes) = match step {

@@ -21,15 +21,15 @@
 
 use crate::ids::Timestamp;
 
-pub(super) const ENTRY_LEN: usize = 12;
+pub(crate) const ENTRY_LEN: usize = 12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TimeEntry {
-    pub(super) timestamp: Timestamp,
-    pub(super) relative: u32,
+pub(crate) struct TimeEntry {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) relative: u32,
 }
 
-pub(super) fn encode(entries: &[TimeEntry]) -> Vec<u8> {
+pub(crate) fn encode(entries: &[TimeEntry]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * ENTRY_LEN);
     for entry in entries {
         bytes.extend_from_slice(&entry.timestamp.to_be_bytes());
@@ -38,7 +38,7 @@ pub(super) fn encode(entries: &[TimeEntry]) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Vec<TimeEntry> {
+pub(crate) fn decode(bytes: &[u8]) -> Vec<TimeEntry> {
     let entry = |&[a, b, c, d, e, f, g, h, i, j, k, l]: &[u8; ENTRY_LEN]| TimeEntry {
         timestamp: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
         relative: u32::from_be_bytes([i, j, k, l]),
@@ -47,7 +47,7 @@ pub(super) fn decode(bytes: &[u8]) -> Vec<TimeEntry> {
 }
 
 /// Where to begin to look for a record that is at least this old, relative to the base offset.
-pub(super) fn floor(entries: &[TimeEntry], timestamp: Timestamp) -> u32 {
+pub(crate) fn floor(entries: &[TimeEntry], timestamp: Timestamp) -> u32 {
     let behind = entries.partition_point(|entry| entry.timestamp <= timestamp);
     behind.checked_sub(1).map_or(0, |index| entries[index].relative)
 }

@@ -19,7 +19,7 @@
 
 use crate::ids::{Offset, ProducerId};
 
-pub(super) const ENTRY_LEN: usize = 34;
+pub(crate) const ENTRY_LEN: usize = 34;
 
 /// A transaction that was aborted, as readers need to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct AbortedTransaction {
     pub last_stable_offset: Offset,
 }
 
-pub(super) fn encode(entries: &[AbortedTransaction]) -> Vec<u8> {
+pub(crate) fn encode(entries: &[AbortedTransaction]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * ENTRY_LEN);
     for entry in entries {
         bytes.extend_from_slice(&0_i16.to_be_bytes());
@@ -47,35 +47,38 @@ pub(super) fn encode(entries: &[AbortedTransaction]) -> Vec<u8> {
 }
 
 /// The entries, or `None` when the bytes are no such file.
-pub(super) fn decode(bytes: &[u8]) -> Option<Vec<AbortedTransaction>> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<AbortedTransaction>> {
     let (entries, rest) = bytes.as_chunks::<ENTRY_LEN>();
     if !rest.is_empty() {
         return None;
     }
-    entries
-        .iter()
-        .map(|entry| {
-            let number = |at: usize| {
-                i64::from_be_bytes(*entry[at..].first_chunk().expect("within the entry"))
-            };
-            (entry[..2] == [0, 0]).then(|| AbortedTransaction {
-                producer_id: ProducerId(number(2)),
-                first_offset: number(10),
-                last_offset: number(18),
-                last_stable_offset: number(26),
-            })
-        })
-        .collect()
+    let mut decoded = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let number =
+            |at: usize| i64::from_be_bytes(*entry[at..].first_chunk().expect("within the entry"));
+        if entry[..2] != [0, 0] {
+            return None;
+        }
+        decoded.push(AbortedTransaction {
+            producer_id: ProducerId(number(2)),
+            first_offset: number(10),
+            last_offset: number(18),
+            last_stable_offset: number(26),
+        });
+    }
+    Some(decoded)
 }
 
 /// Adds those that a reader of `from..to` must know. True: no later segment has any for it.
-pub(super) fn collect(
+pub(crate) fn collect(
     entries: &[AbortedTransaction],
     from: Offset,
     to: Offset,
     aborted: &mut Vec<AbortedTransaction>,
 ) -> bool {
-    for entry in entries {
+    // They are in the order of their markers, and none that ended before the range is of interest.
+    let first = entries.partition_point(|entry| entry.last_offset < from);
+    for entry in &entries[first..] {
         if entry.last_offset >= from && entry.first_offset < to {
             aborted.push(*entry);
         }
@@ -122,5 +125,18 @@ mod tests {
         assert_eq!(collected(5, 6), (vec![], true));
         assert_eq!(collected(5, 9), (vec![6, 8], true));
         assert_eq!(collected(0, 20), (vec![0, 6, 8], false));
+    }
+
+    /// Every range, against a search through all of them: three transactions at a time, each open for
+    /// longer than the one before it ends.
+    #[test]
+    fn no_transaction_of_a_range_is_missed_however_many_ended_before_it() {
+        let entries: Vec<_> = (0..40).map(|n| aborted(n * 5, n * 5 + 12, n * 5 + 5)).collect();
+        for (from, to) in (0..210).flat_map(|from| (from + 1..212).map(move |to| (from, to))) {
+            let mut found = Vec::new();
+            collect(&entries, from, to, &mut found);
+            let overlaps = |e: &&AbortedTransaction| e.last_offset >= from && e.first_offset < to;
+            assert_eq!(found, entries.iter().filter(overlaps).copied().collect::<Vec<_>>());
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! batches are read many at a time; large ones are stepped over.
 //!
 //! Invariants
-//! * The offsets of a segment's batches follow each other without a gap, from its base offset on.
+//! * The offsets of a segment's batches follow each other without a gap, from its base offset on;
+//!   where compaction has been, they ascend.
 //! * A step never goes behind the end that was given.
 
 use std::io;
@@ -22,7 +23,7 @@ pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// What is wrong with the bytes at some position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadBatch {
+pub(crate) enum BadBatch {
     #[error(transparent)]
     Malformed(#[from] DecodeError),
     #[error("the batch begins at offset {found}, {expected} is next")]
@@ -33,16 +34,17 @@ pub(super) enum BadBatch {
 
 /// One step: a good batch, or what is wrong with the next one.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Batch { position: u64, header: BatchHeader, header_bytes: [u8; HEADER_LEN] },
     Bad(BadBatch),
 }
 
-pub(super) struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     file: &'a dyn File,
     end: u64,
     position: u64,
     expected: Offset,
+    gaps_below: Offset,
     window: Vec<u8>,
     window_start: u64,
     large: bool,
@@ -50,22 +52,37 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Walks from the batch at `position`, which begins at offset `expected`, to `end`.
-    pub(super) fn new(file: &'a dyn File, position: u64, expected: Offset, end: u64) -> Self {
-        Self { file, end, position, expected, window: Vec::new(), window_start: 0, large: false }
+    pub(crate) fn new(file: &'a dyn File, position: u64, expected: Offset, end: u64) -> Self {
+        Self {
+            file,
+            end,
+            position,
+            expected,
+            gaps_below: Offset::MIN,
+            window: Vec::new(),
+            window_start: 0,
+            large: false,
+        }
+    }
+
+    /// Offsets may be missing in front of this one: compaction has been there.
+    pub(crate) fn with_gaps_below(mut self, offset: Offset) -> Self {
+        self.gaps_below = offset;
+        self
     }
 
     /// Where the next batch begins.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// The offset that the next batch begins with.
-    pub(super) fn expected(&self) -> Offset {
+    /// The offset that the next batch begins with, or begins behind where compaction has been.
+    pub(crate) fn expected(&self) -> Offset {
         self.expected
     }
 
     /// The next batch; `None` exactly at the end. After a bad one the walk stays where it is.
-    pub(super) fn step(&mut self) -> io::Result<Option<Step>> {
+    pub(crate) fn step(&mut self) -> io::Result<Option<Step>> {
         let available = self.end.saturating_sub(self.position);
         if available == 0 {
             return Ok(None);
@@ -78,7 +95,7 @@ impl<'a> Walk<'a> {
             Ok(header) => header,
             Err(malformed) => return Ok(Some(Step::Bad(malformed.into()))),
         };
-        if header.base_offset != self.expected {
+        if !follows(self.expected, header.base_offset, self.gaps_below) {
             let (expected, found) = (self.expected, header.base_offset);
             return Ok(Some(Step::Bad(BadBatch::Gap { expected, found })));
         }
@@ -111,6 +128,11 @@ impl<'a> Walk<'a> {
         self.file.read_exact_at(&mut self.window, self.position)?;
         Ok(*self.window.first_chunk().expect("at least a header is available"))
     }
+}
+
+/// Whether a batch that begins at `found` may follow where `expected` is next.
+pub(super) fn follows(expected: Offset, found: Offset, gaps_below: Offset) -> bool {
+    found == expected || (found > expected && found <= gaps_below)
 }
 
 /// Verifies the checksum of a batch without holding all of it.

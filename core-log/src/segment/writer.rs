@@ -35,7 +35,13 @@ pub struct SegmentWriter {
     log: Arc<dyn File>,
     tracker: Tracker,
     options: SegmentOptions,
+    /// How much of the segment the last seal speaks of.
+    sealed_bytes: u64,
 }
+
+/// How much is written between two seals of the last segment: the next start reads no more bodies than
+/// that in front of the witness.
+const SEAL_EVERY_BYTES: u64 = 16 << 20;
 
 impl SegmentWriter {
     /// Makes an empty segment and syncs the directory, so that its name and the files of the
@@ -66,13 +72,18 @@ impl SegmentWriter {
         options: SegmentOptions,
     ) -> Self {
         segment.log.get_or_init(|| Arc::clone(&log));
-        Self { segment: Arc::new(segment), log, tracker, options }
+        Self { segment: Arc::new(segment), log, tracker, options, sealed_bytes: 0 }
     }
 
     /// The readable part.
     #[must_use]
     pub fn segment(&self) -> &Arc<Segment> {
         &self.segment
+    }
+
+    /// From now on rolls by other limits; how dense its indexes are stays as it is.
+    pub fn set_options(&mut self, options: SegmentOptions) {
+        self.options = options;
     }
 
     /// Whether this batch must go to a new segment: this one would grow too large, spans too much
@@ -125,13 +136,30 @@ impl SegmentWriter {
     }
 
     /// Writes the index files of a segment that stays the last one, for tools that read a closed
-    /// log. They are not synced, and recovery does not look at them.
+    /// log, and a seal by which the next start knows its headers again. They are not synced.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] or [`Error::DiskFull`]: the log has to crash.
     pub fn write_indexes(&mut self) -> Result<()> {
-        write_index_files(&self.segment, &mut self.tracker).map(|_written| ())
+        let written = write_index_files(&self.segment, &mut self.tracker)?;
+        let seal = seal_of(&self.segment, &self.tracker, &written);
+        write_file(&self.segment, Kind::Seal, &seal.encode()).map(|_file| ())
+    }
+
+    /// Leaves a seal of what is there by now, when enough was written since the last one. It is not
+    /// synced: one that is missing or torn costs the next start a longer look.
+    pub fn seal_front(&mut self) {
+        let size = self.segment.size();
+        if size < self.sealed_bytes + SEAL_EVERY_BYTES {
+            return;
+        }
+        self.sealed_bytes = size;
+        let headers_digest = self.tracker.headers_digest();
+        let seal = Seal { headers_digest, ..Seal::of(&self.segment) };
+        if let Err(error) = write_file(&self.segment, Kind::Seal, &seal.encode()) {
+            tracing::debug!(%error, "the front of a segment is not sealed");
+        }
     }
 
     /// Ends the segment: syncs its data, writes and syncs its indexes and its seal. The directory
@@ -191,6 +219,33 @@ fn write_index_files(segment: &Segment, tracker: &mut Tracker) -> Result<Written
     })
 }
 
+impl Seal {
+    /// What a segment is by itself, without its headers' digest and without indexes.
+    fn of(segment: &Segment) -> Self {
+        let none = FileDigest::default();
+        Self {
+            log_len: segment.size(),
+            end_offset: segment.end_offset(),
+            largest_timestamp: segment.largest_timestamp().unwrap_or(i64::MIN),
+            headers_digest: 0,
+            offset_index: none,
+            time_index: none,
+            txn_index: none,
+        }
+    }
+}
+
+fn seal_of(segment: &Segment, tracker: &Tracker, written: &Written) -> Seal {
+    let digest = |file: &(Arc<dyn File>, FileDigest)| file.1;
+    Seal {
+        headers_digest: tracker.headers_digest(),
+        offset_index: digest(&written.offset_index),
+        time_index: digest(&written.time_index),
+        txn_index: written.txn_index.as_ref().map(digest).unwrap_or_default(),
+        ..Seal::of(segment)
+    }
+}
+
 /// Writes and syncs the indexes, then the seal; from then on the files are used.
 pub(super) fn write_seal(segment: &Segment, tracker: &mut Tracker) -> Result<()> {
     let written = write_index_files(segment, tracker)?;
@@ -200,15 +255,7 @@ pub(super) fn write_seal(segment: &Segment, tracker: &mut Tracker) -> Result<()>
     if let Some((file, _)) = &written.txn_index {
         sync(Kind::TxnIndex, file)?;
     }
-    let seal = Seal {
-        log_len: segment.size(),
-        end_offset: segment.end_offset(),
-        largest_timestamp: segment.largest_timestamp().unwrap_or(i64::MIN),
-        headers_digest: tracker.headers_digest(),
-        offset_index: written.offset_index.1,
-        time_index: written.time_index.1,
-        txn_index: written.txn_index.map_or_else(FileDigest::default, |(_, digest)| digest),
-    };
+    let seal = seal_of(segment, tracker, &written);
     // Must be AFTER the syncs above, or else a seal vouches for bytes that are not there.
     sync(Kind::Seal, &write_file(segment, Kind::Seal, &seal.encode())?)?;
     adopt_seal(segment, seal);

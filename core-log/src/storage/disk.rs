@@ -112,6 +112,16 @@ impl Storage for DiskStorage {
         io::Read::read_exact(&mut &file, bytes)
     }
 
+    /// Half of what the process may have: the other half is for what runs beside the log.
+    fn open_files_max(&self) -> Option<usize> {
+        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        Some(
+            descriptors(&limits)
+                .map_or(OPEN_FILES_UNKNOWN, |limit| limit / 2)
+                .clamp(16, OPEN_FILES_MOST),
+        )
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
         let options = &mut OpenOptions::new();
         let file = open(options.read(true).write(true).create(true).truncate(false), path)?;
@@ -120,6 +130,20 @@ impl Storage for DiskStorage {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// How many files are kept open where nobody says how many may be: systems allow 256 at least.
+const OPEN_FILES_UNKNOWN: usize = 128;
+/// More than that save nothing: to open a file again takes microseconds.
+const OPEN_FILES_MOST: usize = 8_192;
+
+/// How many descriptors a process may have, of its `/proc/self/limits`.
+fn descriptors(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        soft => soft.parse().ok(),
     }
 }
 
@@ -186,6 +210,19 @@ mod tests {
         assert_eq!(storage.open(&b).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(!storage.exists(&b).unwrap());
         storage.remove_dir_all(b.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_limit_of_descriptors_is_the_soft_one() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max core file size        0                    unlimited            bytes\n\
+                      Max open files            1024                 524288               files\n";
+        assert_eq!(descriptors(limits), Some(1024));
+        assert_eq!(descriptors("Max open files  unlimited  unlimited  files"), Some(usize::MAX));
+        assert_eq!(descriptors(""), None);
+        assert!(
+            DiskStorage.open_files_max().is_some_and(|max| (16..=OPEN_FILES_MOST).contains(&max))
+        );
     }
 
     #[test]

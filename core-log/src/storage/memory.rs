@@ -33,7 +33,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::locks::Mutex;
 
 pub use self::fault::{At, Call, Effect, Fault, Repeat};
 use self::state::{NodeId, State};
@@ -104,6 +104,18 @@ impl MemoryStorage {
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.state.lock().faults.reads
+    }
+
+    /// How many bytes were read.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.state.lock().faults.bytes_read
+    }
+
+    /// How many handles of files there are.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.state.lock().open_files()
     }
 
     /// Lets all mutating operations behind the first `operations` fail without effect: power is off.
@@ -293,6 +305,7 @@ impl File for MemoryFile {
         let start = usize::try_from(position).unwrap_or(usize::MAX).min(live.len());
         let count = buffer.len().min(live.len() - start);
         buffer[..count].copy_from_slice(&live[start..start + count]);
+        state.faults.bytes_read += count as u64;
         Ok(count)
     }
 

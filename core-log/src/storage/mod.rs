@@ -26,6 +26,7 @@ pub(crate) mod careless;
 pub mod disk;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
+pub(crate) mod pool;
 
 use std::fmt::Debug;
 use std::io;
@@ -129,6 +130,11 @@ pub trait Storage: Send + Sync + Debug + 'static {
     ///
     /// What the operating system says.
     fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
+
+    /// How many files a log should keep open at the same time; `None`: as many as it likes.
+    fn open_files_max(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// An open file.

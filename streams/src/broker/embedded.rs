@@ -426,7 +426,7 @@ pub(super) fn header((key, value): (&str, Option<&[u8]>)) -> Header {
 
 /// The records of a batch that were asked for and lie in front of `end`.
 pub(super) fn records_of(batch: &ReadBatch, end: i64) -> Result<Records> {
-    let bytes = batch.bytes();
+    let bytes = batch.record_bytes().map_err(core_log::Error::from)?;
     let count = usize::try_from(batch.header().record_count).unwrap_or(0);
     // The header may claim any count; the bytes bound what is set aside for it.
     let count = count.min(bytes.len() / RECORD_BYTES_MIN);

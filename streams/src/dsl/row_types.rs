@@ -110,6 +110,11 @@ impl RowTypes {
         (self.shape)().1.starts_with(SESSIONS)
     }
 
+    /// The type of the values, as a list shows it.
+    pub(crate) fn told_value(&self) -> String {
+        if self.lists_sessions() { "the key's open sessions".to_owned() } else { (self.shape)().1 }
+    }
+
     /// The type of the key that a person types: of a windowed key, the one inside.
     pub(crate) fn typed_key(&self) -> String {
         let shape = (self.shape)().0;

@@ -93,6 +93,10 @@ const AHEAD_HELP: &[&str] = &[
 ];
 const FENCED_HELP: &[&str] =
     &["another instance took over; its output is whole. Nothing to repair"];
+const TIMED_OUT_HELP: &[&str] = &[
+    "a step, or the disk, held the job up for so long; what was committed before is whole",
+    "look for what waits in a step, then start again",
+];
 const PATH_HELP: &[&str] = &["check the path"];
 const NAME_HELP: &[&str] = &["choose another name: up to 249 letters, digits, `.`, `_` and `-`"];
 const SYSTEM_HELP: &[&str] =
@@ -109,6 +113,7 @@ fn log_help(error: &core_log::Error) -> Vec<String> {
         Log::OffsetOutOfRange { .. } => POSITION_HELP,
         Log::TimestampTooFarAhead { .. } => AHEAD_HELP,
         Log::ProducerFenced { .. } => FENCED_HELP,
+        Log::TransactionTimedOut { .. } => TIMED_OUT_HELP,
         Log::DiskFull { .. } => &["make room on the disk, then start again"],
         Log::ReadOnlyDirectory { .. } => {
             &["make the directory writable, or choose another: STREAMS_LOG=./data2"]
@@ -117,10 +122,10 @@ fn log_help(error: &core_log::Error) -> Vec<String> {
             &["nothing was changed; choose an empty or a new directory: STREAMS_LOG=./data2"]
         }
         Log::DirectoryLocked { .. } => &["stop it, or use another directory: STREAMS_LOG=./data2"],
-        Log::CompressionUnsupported { .. }
-        | Log::Decode(core_log::DecodeError::CompressionUnsupported { .. }) => {
-            &["write the topic without compression"]
-        }
+        Log::Decode(
+            core_log::DecodeError::Decompress { .. }
+            | core_log::DecodeError::DecompressedTooLarge { .. },
+        ) => &["write such records in smaller batches, or without compression"],
         Log::DirectoryMissing { .. } => PATH_HELP,
         Log::Damaged { .. } => {
             &["nothing was cut or skipped; restore the file from a backup, or read up to it"]

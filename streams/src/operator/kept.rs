@@ -9,6 +9,8 @@
 //!   Start     start of its window     start + retention   the same; a put is refused
 //!   End       end of its session      end + retention     the same
 //!   Version   from when on it held    from + retention    older versions of its key are deleted
+//!
+//!   the rows of a key of these two lie side by side: End, Version; see `groups`
 //! ```
 //!
 //! Why two rules: a record must read the same whatever other partitions have done meanwhile, so a row is
@@ -18,9 +20,12 @@
 //! Invariants
 //! * a row that can become too old has an index entry at its time or before: one that is due and finds its
 //!   row younger is moved; one that finds no row is dropped. So a hot row costs one entry, not one a put.
+//!   Where rows of a key lie side by side, the entry is that of the key.
 //! * entries follow from rows: the changelog has none of them, and a restart makes them anew.
 //!
 //! Reference: Kafka `WindowStore`, `SessionStore`, `VersionedKeyValueStore` for what is kept how long.
+
+mod groups;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -35,7 +40,7 @@ use crate::ids::StoreName;
 use crate::key::decode_i64;
 use crate::processor::{Changelog, Context, RowKinds, Stateful, Timed};
 use crate::store::{
-    Checkpoint, Direction, Overlay, RowCache, StoreError, Stored, VisitRow, layout,
+    Checkpoint, Direction, Overlay, RowCache, StoreError, Stored, Tails, VisitRow, layout,
 };
 use crate::time::{Stamp, TimeInputs};
 
@@ -90,6 +95,16 @@ pub(crate) enum Ages {
 }
 
 impl Ages {
+    /// How many bytes at the end of a key say which of its key's rows it is; 0: it is the only one, or its
+    /// rows are not asked for together.
+    fn place_bytes(self) -> usize {
+        match self {
+            Self::Written | Self::Start => 0,
+            Self::End => 16,
+            Self::Version => 8,
+        }
+    }
+
     fn of(self, key: &[u8], timestamp: i64) -> i64 {
         let number = |from_end: usize| {
             let at = key.len().checked_sub(from_end)?;
@@ -106,6 +121,8 @@ impl Ages {
 /// One store partition.
 pub(crate) struct Kept<A> {
     rows: Overlay<A>,
+    /// Which rows keys have that have several.
+    tails: Tails,
     ages: Ages,
     /// How long a row is kept; `None`: for ever.
     keep_ms: Option<i64>,
@@ -124,6 +141,7 @@ impl<A: Data> Kept<A> {
     pub(crate) fn new(store: StoreName, ages: Ages, keep_ms: Option<i64>, now: Rc<Now>) -> Self {
         Self {
             rows: Overlay::listed(store),
+            tails: Tails::new(ages.place_bytes()),
             ages,
             keep_ms,
             is_void: |_| false,
@@ -186,6 +204,9 @@ impl<A: Data> Kept<A> {
 
     /// Puts a row in place of what was there; `None` deletes.
     pub(crate) fn put(&mut self, key: &[u8], value: Option<A>, timestamp: i64) -> Result<()> {
+        if self.tails.is_used() {
+            return self.put_of_group(key, value, timestamp);
+        }
         let place = self.rows.find(key)?;
         let row = self.rows.at(place);
         let known = row.value.is_some().then_some(row.timestamp);
@@ -276,7 +297,7 @@ impl<A: Data> Kept<A> {
                     self.earliest = Some(moved.map_or(at, |moved| moved.min(at)));
                     return Ok(());
                 }
-                if let Some(later) = self.expire_one(at, key, time)? {
+                if let Some(later) = self.expire_one(key, time)? {
                     moved = Some(moved.map_or(later, |moved| moved.min(later)));
                 }
                 self.index.insert(entry.clone(), false);
@@ -290,19 +311,16 @@ impl<A: Data> Kept<A> {
     }
 
     /// The entry of a row is due; the time of its next one, if the row is younger than it said.
-    fn expire_one(&mut self, at: i64, key: &[u8], time: i64) -> Result<Option<i64>> {
+    fn expire_one(&mut self, key: &[u8], time: i64) -> Result<Option<i64>> {
+        if self.tails.is_used() {
+            return self.expire_group(key, time);
+        }
         let place = self.rows.find(key)?;
         let row = self.rows.at(place);
-        let Some(value) = &row.value else { return Ok(None) };
-        let (timestamp, is_void) = (row.timestamp, (self.is_void)(value));
-        if self.ages == Ages::Version {
-            self.forget_before(at, key)?;
-            if is_void {
-                self.delete(key, time)?;
-            }
+        if row.value.is_none() {
             return Ok(None);
         }
-        let written = self.ages.of(key, timestamp);
+        let written = self.ages.of(key, row.timestamp);
         if self.is_past(written, time) {
             self.delete(key, time)?;
             return Ok(None);
@@ -311,20 +329,23 @@ impl<A: Data> Kept<A> {
         Ok(Some(written))
     }
 
-    /// Deletes the versions of a key that were over before this one began.
-    fn forget_before(&mut self, at: i64, key: &[u8]) -> Result<()> {
-        let first = &key[..key.len().saturating_sub(8)];
-        let mut older = Vec::new();
-        self.rows.scan((first, Some(key)), Direction::Forward, &mut |version, _| {
-            older.push(version.to_vec());
-            ControlFlow::Continue(())
-        })?;
-        older.iter().try_for_each(|version| self.delete(version, at))
-    }
-
     fn delete(&mut self, key: &[u8], timestamp: i64) -> Result<()> {
         let place = self.rows.find(key)?;
         self.rows.at(place).replace(None, Stamp { timestamp, source_time: timestamp });
+        Ok(())
+    }
+
+    /// Hands the changed rows on: to the changelog, and with their entries to what lies behind.
+    fn hand_on(
+        &mut self,
+        changelog: impl FnMut(i64, &[u8], Option<&[u8]>) -> Result<()>,
+    ) -> Result<()> {
+        self.rows.prepare(changelog)?;
+        for (entry, present) in std::mem::take(&mut self.index) {
+            self.rows.prepare_derived(entry, present);
+        }
+        // AFTER the rows have been handed on, or else what is read anew would lack them.
+        self.tails.settle();
         Ok(())
     }
 }
@@ -355,6 +376,7 @@ impl<A: Data> Stateful for Kept<A> {
     }
 
     fn open(&mut self, rows: RowCache) -> Result<()> {
+        self.tails.open(rows.tail_bytes_max());
         self.rows.open(rows);
         self.is_open = true;
         let first = self.entries(&[layout::KIND_TIME_INDEX], &layout::TIME_INDEX_END, 1)?;
@@ -380,8 +402,10 @@ impl<A: Data> Stateful for Kept<A> {
         if self.keep_ms.is_none() || value.is_none() {
             return Vec::new();
         }
+        let at = self.ages.of(key, timestamp);
+        let key = if self.tails.is_used() { self.tails.split(key).0 } else { key };
         let mut entry = Vec::with_capacity(key.len() + 9);
-        layout::time_index_key(self.ages.of(key, timestamp), key, &mut entry);
+        layout::time_index_key(at, key, &mut entry);
         vec![(entry, Some(Bytes::new()))]
     }
 
@@ -390,11 +414,7 @@ impl<A: Data> Stateful for Kept<A> {
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
-        self.rows.prepare(|timestamp, key, value| changelog.push(timestamp, key, value))?;
-        for (entry, present) in std::mem::take(&mut self.index) {
-            self.rows.prepare_derived(entry, present);
-        }
-        Ok(())
+        self.hand_on(|timestamp, key, value| changelog.push(timestamp, key, value))
     }
 
     fn committed(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) -> Result<()> {
@@ -403,7 +423,7 @@ impl<A: Data> Stateful for Kept<A> {
     }
 
     fn changed_rows(&self) -> usize {
-        self.rows.len()
+        self.rows.len().max(self.tails.read())
     }
 
     fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
@@ -418,3 +438,6 @@ impl<A: Data> Stateful for Kept<A> {
         Ok(self.rows.behind().flush_all()?)
     }
 }
+
+#[cfg(test)]
+mod tests;

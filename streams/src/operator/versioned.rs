@@ -70,7 +70,7 @@ impl<V: Data> View<V> for VersionedView<V> {
     fn get_as_of(&self, key: &[u8], timestamp: i64) -> Result<Option<Stored<V>>, StoreError> {
         match self.rows.get(key)? {
             Some(latest) if latest.timestamp <= timestamp => Ok(Some(latest)),
-            _ => self.versions.borrow().get_as_of(key, timestamp),
+            _ => self.versions.borrow_mut().get_as_of(key, timestamp),
         }
     }
 

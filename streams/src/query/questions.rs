@@ -188,7 +188,7 @@ pub(super) fn store_lines(catalog: &Catalog, asked: &dyn Asked) -> Result<Vec<St
         StoreLine {
             store: name.to_string(),
             key: types.rows.typed_key(),
-            value: types.rows.shape().1,
+            value: types.rows.told_value(),
             is_windowed: types.rows.is_windowed(),
             partitions: parts.len(),
             rows: parts.iter().map(|part| part.rows).sum(),

@@ -63,7 +63,8 @@ impl CleanRows {
     }
 
     /// Remembers the rows of a finished flush.
-    pub(super) fn put_level(&mut self, flushed: Level) {
+    pub(super) fn put_level(&mut self, mut flushed: Level) {
+        flushed.forget_order();
         if flushed.bytes() > self.bytes_max {
             self.clear();
         } else if flushed.bytes() > self.bytes_max / 2 {

@@ -1,12 +1,13 @@
-//! Rows of one level of a row cache: found by hash, listed in order only where scans need it.
+//! Rows of one level of a row cache: found by hash, put in order when they are scanned.
 //!
 //! Why: nearly every access is a get or a put of one key, and a hash table does that in a fraction
-//! of what a tree needs. Only the time index and the rows of joins are scanned often while a job runs, so
-//! only these are in a tree; a scan of other rows (rare: a query, slices whose time is up, a test) sorts
-//! what it finds.
+//! of what a tree needs. The time index and listed rows, which are scanned while a job runs, get an order by
+//! their first scan, which is kept up from then on: who never scans pays nothing for it. A scan of other
+//! rows (rare: a query, slices whose time is up, a test) sorts what it finds.
 //!
 //! ```text
 //!   places: tag, row --> rows, in the order in which they came: key, value
+//!   orders: key, row -->        (from the first scan on)
 //! ```
 //!
 //! Why tags: a table that grows moves them without a look at the keys, and a key is hashed once for all
@@ -16,11 +17,12 @@
 //! * `bytes` is what the rows hold: keys, values and a fixed share for the tables themselves.
 //! * a row without a value is a delete that has not reached the level below.
 //! * a row stays at its place; only an undo takes rows away, the last one first.
+//! * an order has all rows of its kind and no others.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::ops::Bound;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -64,24 +66,28 @@ struct Row {
     value: Option<Bytes>,
 }
 
+/// Kinds of rows that a batch tells apart; those beyond are sorted with the last one.
+const KINDS: usize = 6;
+
+/// Rows of one kind in the order of their keys.
+type Order = BTreeMap<Bytes, usize>;
+
+/// The kinds that may be scanned while a job runs, in order.
+const ORDERED: [u8; 2] = [KIND_TIME_INDEX, KIND_LISTED];
+
 #[derive(Clone, Default)]
 pub(super) struct Level {
     places: HashTable<Place>,
-    hashed: Vec<Row>,
-    ordered: BTreeMap<Bytes, Option<Bytes>>,
+    rows: Vec<Row>,
+    orders: [OnceLock<Order>; ORDERED.len()],
     bytes: usize,
 }
 
 /// How a put can be taken back.
 pub(super) struct Undo {
-    at: At,
+    place: usize,
     /// `None`: there was no row.
     before: Option<Option<Bytes>>,
-}
-
-enum At {
-    Hashed(usize),
-    Ordered(Bytes),
 }
 
 impl Undo {
@@ -96,8 +102,9 @@ impl Undo {
     }
 }
 
-fn is_ordered(key: &[u8]) -> bool {
-    key.first().is_some_and(|&kind| kind == KIND_TIME_INDEX || kind == KIND_LISTED)
+/// Which order a row is in.
+fn order_of(key: &[u8]) -> Option<usize> {
+    ORDERED.iter().position(|kind| key.first() == Some(kind))
 }
 
 fn value_bytes(value: Option<&Bytes>) -> usize {
@@ -106,7 +113,7 @@ fn value_bytes(value: Option<&Bytes>) -> usize {
 
 impl Level {
     pub(super) fn rows(&self) -> usize {
-        self.hashed.len() + self.ordered.len()
+        self.rows.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -114,65 +121,39 @@ impl Level {
     }
 
     fn place(&self, tag: Tag, key: &[u8]) -> Option<usize> {
-        let is_it = |place: &Place| place.tag == tag && self.hashed[index(place.row)].key == key;
+        let is_it = |place: &Place| place.tag == tag && self.rows[index(place.row)].key == key;
         self.places.find(tag.spread(), is_it).map(|place| index(place.row))
     }
 
     /// `Some(None)`: this level knows that the row is deleted.
     pub(super) fn get(&self, tag: Tag, key: &[u8]) -> Option<Option<&Bytes>> {
-        let row = if is_ordered(key) {
-            self.ordered.get(key)
-        } else {
-            self.place(tag, key).map(|place| &self.hashed[place].value)
-        };
-        row.map(Option::as_ref)
+        self.place(tag, key).map(|place| self.rows[place].value.as_ref())
     }
 
     pub(super) fn put(&mut self, key: Bytes, value: Option<Bytes>) {
-        if is_ordered(&key) {
-            self.put_ordered(key, value);
-        } else {
-            let tag = Tag::of(&key);
-            let known = self.place(tag, &key);
-            self.put_hashed(known, (tag, key), value);
-        }
+        self.put_undoably(key, value);
     }
 
     /// The same, in a way that can be taken back.
     pub(super) fn put_undoably(&mut self, key: Bytes, value: Option<Bytes>) -> Undo {
-        if is_ordered(&key) {
-            let before = self.put_ordered(key.clone(), value);
-            return Undo { at: At::Ordered(key), before };
-        }
         let tag = Tag::of(&key);
         let known = self.place(tag, &key);
-        self.put_hashed(known, (tag, key), value)
+        self.put_at(known, (tag, key), value)
     }
 
-    /// The same of a row that is found by hash, whose key is copied if it is not there.
+    /// The same of a row whose key is copied if it is not there.
     pub(super) fn put_copy_undoably(&mut self, key: &[u8], value: Option<Bytes>) -> Undo {
-        if is_ordered(key) {
-            return self.put_undoably(Bytes::copy_from_slice(key), value);
-        }
         let tag = Tag::of(key);
         let known = self.place(tag, key);
         let key = match known {
-            Some(place) => std::mem::take(&mut self.hashed[place].key),
+            Some(place) => std::mem::take(&mut self.rows[place].key),
             None => Bytes::copy_from_slice(key),
         };
-        self.put_hashed(known, (tag, key), value)
-    }
-
-    fn put_ordered(&mut self, key: Bytes, value: Option<Bytes>) -> Option<Option<Bytes>> {
-        let key_bytes = key.len();
-        self.bytes += value_bytes(value.as_ref());
-        let before = self.ordered.insert(key, value);
-        self.replaced(key_bytes, before.as_ref());
-        before
+        self.put_at(known, (tag, key), value)
     }
 
     /// The key is replaced too: it shares a buffer with its value, and the older one should go.
-    fn put_hashed(
+    fn put_at(
         &mut self,
         known: Option<usize>,
         (tag, key): (Tag, Bytes),
@@ -181,51 +162,53 @@ impl Level {
         self.bytes += value_bytes(value.as_ref());
         let (key_bytes, row) = (key.len(), Row { key, value });
         let (place, before) = match known {
-            Some(place) => (place, Some(std::mem::replace(&mut self.hashed[place], row).value)),
+            Some(place) => (place, Some(std::mem::replace(&mut self.rows[place], row).value)),
             None => (self.add(tag, row), None),
         };
-        self.replaced(key_bytes, before.as_ref());
-        Undo { at: At::Hashed(place), before }
-    }
-
-    fn add(&mut self, tag: Tag, row: Row) -> usize {
-        let place = self.hashed.len();
-        let number = u32::try_from(place).expect("a level is flushed long before so many rows");
-        self.places.insert_unique(tag.spread(), Place { tag, row: number }, |p| p.tag.spread());
-        self.hashed.push(row);
-        place
-    }
-
-    fn replaced(&mut self, key_bytes: usize, before: Option<&Option<Bytes>>) {
-        match before {
+        match &before {
             Some(value) => self.bytes -= value_bytes(value.as_ref()),
             None => self.bytes += key_bytes + ROW_OVERHEAD_BYTES,
         }
+        Undo { place, before }
+    }
+
+    fn add(&mut self, tag: Tag, row: Row) -> usize {
+        let place = self.rows.len();
+        let number = u32::try_from(place).expect("a level is flushed long before so many rows");
+        self.places.insert_unique(tag.spread(), Place { tag, row: number }, |p| p.tag.spread());
+        if let Some(order) = self.order_with(&row.key) {
+            order.insert(row.key.clone(), place);
+        }
+        self.rows.push(row);
+        place
+    }
+
+    /// The order that has to know of a row.
+    fn order_with(&mut self, key: &[u8]) -> Option<&mut Order> {
+        self.orders[order_of(key)?].get_mut()
+    }
+
+    /// For rows that are not scanned any more.
+    pub(super) fn forget_order(&mut self) {
+        self.orders = <[OnceLock<Order>; ORDERED.len()]>::default();
     }
 
     /// Takes back a put, the last one first; answers what it had put.
-    pub(super) fn undo(&mut self, Undo { at, before }: Undo) -> (Bytes, Option<Bytes>) {
-        let (key, value) = match (at, &before) {
-            (At::Ordered(key), _) => {
-                let value = match &before {
-                    Some(before) => self.ordered.insert(key.clone(), before.clone()),
-                    None => self.ordered.remove(&key),
-                };
-                (key, value.flatten())
+    pub(super) fn undo(&mut self, Undo { place, before }: Undo) -> (Bytes, Option<Bytes>) {
+        let (key, value) = if let Some(before) = &before {
+            let row = &mut self.rows[place];
+            (row.key.clone(), std::mem::replace(&mut row.value, before.clone()))
+        } else {
+            let row = self.rows.pop().expect("rows that were added are there");
+            assert_eq!(place, self.rows.len(), "rows go in the reverse order");
+            let is_it = |p: &Place| index(p.row) == place;
+            if let Ok(found) = self.places.find_entry(Tag::of(&row.key).spread(), is_it) {
+                found.remove();
             }
-            (At::Hashed(place), Some(before)) => {
-                let row = &mut self.hashed[place];
-                (row.key.clone(), std::mem::replace(&mut row.value, before.clone()))
+            if let Some(order) = self.order_with(&row.key) {
+                order.remove(&row.key);
             }
-            (At::Hashed(place), None) => {
-                let row = self.hashed.pop().expect("rows that were added are there");
-                assert_eq!(place, self.hashed.len(), "rows go in the reverse order");
-                let is_it = |p: &Place| index(p.row) == place;
-                if let Ok(found) = self.places.find_entry(Tag::of(&row.key).spread(), is_it) {
-                    found.remove();
-                }
-                (row.key, row.value)
-            }
+            (row.key, row.value)
         };
         self.bytes -= value_bytes(value.as_ref());
         match before {
@@ -239,13 +222,6 @@ impl Level {
     pub(super) fn put_below(&mut self, older: Level) {
         for (key, value) in older.into_rows() {
             let row_bytes = key.len() + value_bytes(value.as_ref()) + ROW_OVERHEAD_BYTES;
-            if is_ordered(&key) {
-                if let btree_map::Entry::Vacant(place) = self.ordered.entry(key) {
-                    place.insert(value);
-                    self.bytes += row_bytes;
-                }
-                continue;
-            }
             let tag = Tag::of(&key);
             if self.place(tag, &key).is_none() {
                 self.add(tag, Row { key, value });
@@ -256,8 +232,7 @@ impl Level {
 
     /// All rows, in no order.
     pub(super) fn into_rows(self) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
-        let hashed = self.hashed.into_iter().map(|row| (row.key, row.value));
-        hashed.chain(self.ordered)
+        self.rows.into_iter().map(|row| (row.key, row.value))
     }
 
     /// The rows with `from <= key < to` in the order of their keys. `from < to`.
@@ -273,7 +248,7 @@ impl Level {
             (Some(_), None) => hashed.next(),
             _ => ordered.next(),
         })
-        .map(|(key, value)| (key, value.as_ref()))
+        .map(|(_, row)| (&row.key, row.value.as_ref()))
     }
 
     /// The same, the last key first.
@@ -289,26 +264,41 @@ impl Level {
             (Some(_), None) => hashed.next(),
             _ => ordered.next(),
         })
-        .map(|(key, value)| (key, value.as_ref()))
+        .map(|(_, row)| (&row.key, row.value.as_ref()))
     }
 
-    /// Rows that are found by hash, sorted; none where the range holds none of their kinds.
-    fn hashed_between(&self, from: &[u8], to: &[u8]) -> Vec<(&Bytes, &Option<Bytes>)> {
-        if is_ordered(from) && to <= &[KIND_FIRST][..] {
+    /// Rows that have no order, sorted; none where the range holds none of their kinds.
+    fn hashed_between(&self, from: &[u8], to: &[u8]) -> Vec<(&[u8], &Row)> {
+        if order_of(from).is_some() && to <= &[KIND_FIRST][..] {
             return Vec::new();
         }
-        let rows = self.hashed.iter().map(|row| (&row.key, &row.value));
-        let mut rows: Vec<_> = rows.filter(|(key, _)| from <= &key[..] && &key[..] < to).collect();
+        let rows = self.rows.iter().map(|row| (&row.key[..], row));
+        let rows = rows.filter(|(key, _)| order_of(key).is_none());
+        let mut rows: Vec<_> = rows.filter(|(key, _)| from <= *key && *key < to).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
         rows
     }
 
-    fn ordered_between(
-        &self,
-        from: &[u8],
-        to: &[u8],
-    ) -> btree_map::Range<'_, Bytes, Option<Bytes>> {
-        self.ordered.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)))
+    /// Rows of the kinds that have an order, which is made where the range reaches them.
+    fn ordered_between<'a>(
+        &'a self,
+        from: &'a [u8],
+        to: &'a [u8],
+    ) -> impl DoubleEndedIterator<Item = (&'a [u8], &'a Row)> {
+        let reached = move |kind: u8| from < &[kind + 1][..] && to > &[kind][..];
+        let kinds = ORDERED.iter().zip(&self.orders).filter(move |&(kind, _)| reached(*kind));
+        // A level without rows has nothing to put in order yet.
+        let kinds = kinds.filter(|_| !self.rows.is_empty());
+        let orders = kinds.map(|(&kind, order)| order.get_or_init(|| self.in_order(kind)));
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        let found = orders.flat_map(move |order| order.range::<[u8], _>(range));
+        found.map(|(key, &place)| (&key[..], &self.rows[place]))
+    }
+
+    fn in_order(&self, kind: u8) -> Order {
+        let rows = self.rows.iter().enumerate();
+        let rows = rows.filter(|(_, row)| row.key.first() == Some(&kind));
+        rows.map(|(place, row)| (row.key.clone(), place)).collect()
     }
 
     /// One batch for the store: these rows, sorted, and the checkpoint that they reach.
@@ -319,9 +309,14 @@ impl Level {
     ) -> Vec<(Bytes, Option<Bytes>)> {
         let checkpoint_key = Bytes::from_static(&[KIND_CHECKPOINT]);
         let checkpoint = Some(Bytes::copy_from_slice(&checkpoint.encode()));
+        // Kind by kind: what their keys share is then longer.
+        let mut kinds = [const { Vec::new() }; KINDS];
+        for row in &self.rows {
+            let kind = row.key.first().map_or(0, |&kind| usize::from(kind));
+            kinds[kind.min(KINDS - 1)].push(row);
+        }
         let rows = std::iter::once((&checkpoint_key, &checkpoint))
-            .chain(sorted(&self.hashed))
-            .chain(&self.ordered);
+            .chain(kinds.into_iter().flat_map(sorted));
 
         // The prefixed keys share one buffer: one allocation for the batch, not one for each row.
         let mut keys = BytesMut::with_capacity(self.keys_bytes());
@@ -335,19 +330,19 @@ impl Level {
     }
 
     fn keys_bytes(&self) -> usize {
-        let keys = self.hashed.iter().map(|row| &row.key).chain(self.ordered.keys());
-        keys.map(|key| PREFIX_BYTES + key.len()).sum::<usize>() + PREFIX_BYTES + 1
+        let keys = self.rows.iter().map(|row| PREFIX_BYTES + row.key.len());
+        keys.sum::<usize>() + PREFIX_BYTES + 1
     }
 }
 
 /// The rows in the order of their keys. What follows where keys begin to differ tells nearly all of them
 /// apart, and lies side by side here: hardly a comparison goes to the keys.
-fn sorted(rows: &[Row]) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
+fn sorted<'a>(rows: Vec<&'a Row>) -> impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> {
     let first = rows.first().map_or(&[][..], |row| &row.key[..]);
     let shared = rows.iter().fold(first.len(), |shared, row| {
         first[..shared].iter().zip(&row.key).take_while(|(a, b)| a == b).count()
     });
-    let mut rows: Vec<_> = rows.iter().map(|row| (leading(&row.key[shared..]), row)).collect();
+    let mut rows: Vec<_> = rows.into_iter().map(|row| (leading(&row.key[shared..]), row)).collect();
     rows.sort_unstable_by(|(a, row_a), (b, row_b)| {
         a.cmp(b).then_with(|| row_a.key.cmp(&row_b.key))
     });

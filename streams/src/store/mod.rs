@@ -41,6 +41,7 @@ mod overlay;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod row_cache;
+mod tails;
 mod versioned;
 
 pub(crate) use flusher::{Flusher, HeldFlushes};
@@ -51,6 +52,7 @@ pub(crate) use overlay::{Overlay, View, VisitRow};
 #[cfg(feature = "rocksdb")]
 pub(crate) use rocks::{RocksBackend, RocksBudget, killed};
 pub(crate) use row_cache::{BrokenFlush, CacheOptions, Lookups, RowCache};
+pub(crate) use tails::{Places, Tails, last_time_of, place_of};
 pub(crate) use versioned::{Put, Versions, split_version};
 
 /// In which order rows are visited.

@@ -65,6 +65,22 @@ pub(crate) struct Row<A> {
 const KEPT_OVERHEAD_BYTES: usize = 192;
 
 impl<A> Row<A> {
+    fn absent(key: &[u8]) -> Self {
+        Self {
+            key: Box::from(key),
+            value: None,
+            old: None,
+            old_timestamp: i64::MIN,
+            timestamp: i64::MIN,
+            source_time: i64::MIN,
+            committed: false,
+            touched: false,
+            changed: false,
+            unsent: false,
+            bytes: 0,
+        }
+    }
+
     fn kept_bytes(&self) -> usize {
         KEPT_OVERHEAD_BYTES + self.key.len() + self.bytes
     }
@@ -195,6 +211,8 @@ pub(crate) struct Overlay<A> {
     forgets: bool,
     /// The same rows in the order of their keys, from the first scan on.
     ordered: Option<BTreeMap<Box<[u8]>, usize>>,
+    /// Whether there was a scan since all rows last went.
+    was_scanned: bool,
     behind: Option<RowCache>,
     keeps_old: Option<fn(&A) -> A>,
     scratch: Vec<u8>,
@@ -216,6 +234,7 @@ where
             cleared: 0,
             forgets: false,
             ordered: None,
+            was_scanned: false,
             behind: None,
             keeps_old: None,
             scratch: Vec::new(),
@@ -237,7 +256,7 @@ where
         &self.store
     }
 
-    /// The kind under which the rows lie; see `Stateful::row_kind`.
+    /// The kind under which the rows lie; see `Stateful::row_kinds`.
     pub(crate) fn kind(&self) -> u8 {
         self.kind
     }
@@ -285,16 +304,33 @@ where
             return Ok(place);
         }
         let row = self.load(key)?;
-        self.kept_bytes += row.kept_bytes();
+        Ok(self.add(hash, row))
+    }
+
+    /// The same for a row that is known not to be there as long as this transaction has not put it: nobody
+    /// is asked for it.
+    pub(crate) fn find_absent(&mut self, key: &[u8]) -> usize {
+        let hash = self.hasher.hash_one(key);
+        match self.places.find(hash, |&place| *self.rows[place].key == *key) {
+            Some(&place) => {
+                self.touch(place);
+                place
+            }
+            None => self.add(hash, Row::absent(key)),
+        }
+    }
+
+    fn add(&mut self, hash: u64, row: Row<A>) -> usize {
         let place = self.rows.len();
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(row.key.clone(), place);
+        }
+        self.kept_bytes += row.kept_bytes();
         self.rows.push(row);
         self.touch(place);
-        if let Some(ordered) = &mut self.ordered {
-            ordered.insert(Box::from(key), place);
-        }
         let (rows, hasher) = (&self.rows, &self.hasher);
         self.places.insert_unique(hash, place, |&place| hasher.hash_one(&*rows[place].key));
-        Ok(place)
+        place
     }
 
     /// Finds a row again by its place, which is good until those of [`kept`](Self::kept) are void.
@@ -311,19 +347,7 @@ where
         self.scratch.clear();
         layout::key_of(self.kind, key, &mut self.scratch);
         let behind = self.behind.as_mut().expect("a store is opened before its first record");
-        let mut row = Row {
-            key: Box::from(key),
-            value: None,
-            old: None,
-            old_timestamp: i64::MIN,
-            timestamp: i64::MIN,
-            source_time: i64::MIN,
-            committed: false,
-            touched: false,
-            changed: false,
-            unsent: false,
-            bytes: 0,
-        };
+        let mut row = Row::absent(key);
         if let Some(bytes) = behind.get(&self.scratch)? {
             let Stored { timestamp, value } = decode(&self.store, key, &bytes)?;
             (row.value, row.timestamp) = (Some(value), timestamp);
@@ -366,8 +390,10 @@ where
             self.cleared += 1;
             self.rows.clear();
             self.places.clear();
-            if let Some(ordered) = &mut self.ordered {
-                ordered.clear();
+            match &mut self.ordered {
+                Some(ordered) if std::mem::take(&mut self.was_scanned) => ordered.clear(),
+                // Who scans seldom has no order kept meanwhile.
+                ordered => *ordered = None,
             }
         }
         Ok(())

@@ -10,14 +10,14 @@
 //!   +---+------------+--------------+
 //!   | 1 | bucket i64 | encoded key  |                               none: in that bucket of time a
 //!   +---+------------+--------------+                               version of the key was superseded
-//!   | 2 | key bytes  | encoded key  | !timestamp |                  a value, or none: a delete
+//!   | 2 | key bytes  | encoded key  | timestamp  |                  a value, or none: a delete
 //!   |   | u32        |              | i64        |
 //!   +---+------------+--------------+------------+
-//!   all big-endian; i64 with the sign bit flipped, in a version also inverted: the newest comes first
+//!   all big-endian; i64 with the sign bit flipped
 //! ```
 //!
-//! The length in front of a key keeps its versions side by side, whatever other keys begin with it: the
-//! version of a time is one step into a scan. Buckets are a sixteenth of what is kept, so a key that
+//! The length in front of a key keeps its versions side by side, whatever other keys begin with it. Which
+//! of them there are is kept in memory for the last few: see [`Tails`]. Buckets are a sixteenth of what is kept, so a key that
 //! changes often has one entry in each, and history is dropped bucket by bucket, never by looking at
 //! everything.
 //!
@@ -32,10 +32,13 @@
 
 use std::ops::ControlFlow;
 
-use super::{Checkpoint, OrderedOverlay, RowCache, StoreError, Stored};
+use super::{
+    Checkpoint, Direction, Overlay, Places, RowCache, StoreError, Stored, Tails, last_time_of,
+};
 use crate::codec::Data;
 use crate::ids::StoreName;
-use crate::key::encode_i64;
+use crate::key::{decode_i64, encode_i64};
+use crate::time::Stamp;
 
 const TIME: u8 = 0;
 const BUCKET: u8 = 1;
@@ -45,6 +48,11 @@ const VERSION: u8 = 2;
 const BUCKETS: i64 = 16;
 /// Entries of buckets that are looked at together.
 const ENTRIES_AT_A_TIME: usize = 1_000;
+
+/// How many bytes the time of a version takes at the end of its key.
+const TIME_BYTES: usize = 8;
+const LATEST: Places = Places { first: 0, last: u128::MAX, direction: Direction::Back, most: 1 };
+const NEXT: Places = Places { direction: Direction::Forward, ..LATEST };
 
 /// What became of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +67,9 @@ pub(crate) enum Put {
 
 /// The versions of one store partition.
 pub(crate) struct Versions<V> {
-    rows: OrderedOverlay<Option<V>>,
+    rows: Overlay<Option<V>>,
+    /// Which versions of a key there are.
+    tails: Tails,
     history_ms: i64,
     /// The largest timestamp ever put.
     time: i64,
@@ -70,8 +80,9 @@ pub(crate) struct Versions<V> {
 
 impl<V: Data> Versions<V> {
     pub(crate) fn new(store: StoreName, history_ms: i64) -> Self {
-        let rows = OrderedOverlay::new(store);
-        Self { rows, history_ms, time: i64::MIN, time_moved: false, dropped_to: i64::MIN }
+        let (rows, tails) = (Overlay::listed(store), Tails::new(TIME_BYTES));
+        let (time, dropped_to) = (i64::MIN, i64::MIN);
+        Self { rows, tails, history_ms, time, time_moved: false, dropped_to }
     }
 
     /// How far back versions are kept, in milliseconds.
@@ -79,14 +90,17 @@ impl<V: Data> Versions<V> {
         self.history_ms
     }
 
-    /// The kind under which the rows lie; see `Stateful::row_kind`.
+    /// The kind under which the rows lie; see `Stateful::row_kinds`.
     pub(crate) fn kind(&self) -> u8 {
         self.rows.kind()
     }
 
     pub(crate) fn open(&mut self, rows: RowCache) -> Result<(), StoreError> {
+        self.tails.open(rows.tail_bytes_max());
         self.rows.open(rows);
-        if let Some(row) = self.rows.get(&[TIME])? {
+        let place = self.rows.find(&[TIME])?;
+        let row = self.rows.at(place);
+        if row.value.is_some() {
             self.time = row.timestamp;
         }
         Ok(())
@@ -96,9 +110,9 @@ impl<V: Data> Versions<V> {
         self.rows.behind()
     }
 
-    /// Rows that the running transaction has changed.
+    /// Rows that the running transaction keeps in memory.
     pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.len().max(self.tails.read())
     }
 
     /// How far back a look-up sees more than the latest version.
@@ -119,34 +133,46 @@ impl<V: Data> Versions<V> {
         if timestamp < self.history_start() {
             return Ok(Put::Refused);
         }
-        let (mut newer, mut older) = (None, None);
-        self.visit(key, i64::MAX, &mut |row| {
-            if row.timestamp > timestamp {
-                newer = Some(row.timestamp);
-                return ControlFlow::Continue(());
-            }
-            older = Some(row.timestamp);
-            ControlFlow::Break(())
-        })?;
+        let row = version_key(key, timestamp);
+        let (group, place) = self.tails.split(&row);
+        let older = Places { first: 0, last: place, ..LATEST };
+        let is_first = self.tails.places(&mut self.rows, group, older)?.is_empty();
+        let newer = Places { first: place.saturating_add(1), last: u128::MAX, ..NEXT };
+        let newer = self.tails.places(&mut self.rows, group, newer)?.first().copied();
+        let newer = newer.map(last_time_of);
         // A delete is dropped like what has been superseded: nothing is what is seen without it.
-        if older.is_some() || value.is_none() {
+        if !is_first || value.is_none() {
             self.note_superseded(key, timestamp)?;
         }
         if let Some(newer) = newer {
             self.note_superseded(key, newer)?;
         }
-        self.rows.put(&version_key(key, timestamp), Some(Stored { timestamp, value }));
+        let at = self.tails.note(&mut self.rows, &row, true)?;
+        self.rows.at(at).replace(Some(value), Stamp { timestamp, source_time: timestamp });
         Ok(newer.map_or(Put::Latest, Put::Until))
     }
 
+    /// Puts a row, or deletes it.
+    fn change(&mut self, key: &[u8], row: Option<Stored<Option<V>>>) -> Result<(), StoreError> {
+        let place = self.rows.find(key)?;
+        match row {
+            Some(Stored { timestamp, value }) => {
+                let stamp = Stamp { timestamp, source_time: timestamp };
+                self.rows.at(place).replace(Some(value), stamp);
+            }
+            None => self.rows.at(place).delete(),
+        }
+        Ok(())
+    }
+
     /// The latest version.
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Stored<V>>, StoreError> {
+    pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<Stored<V>>, StoreError> {
         self.at(key, i64::MAX)
     }
 
     /// The version that held at a time, as far back as history goes.
     pub(crate) fn get_as_of(
-        &self,
+        &mut self,
         key: &[u8],
         timestamp: i64,
     ) -> Result<Option<Stored<V>>, StoreError> {
@@ -156,26 +182,19 @@ impl<V: Data> Versions<V> {
         Ok(self.get(key)?.filter(|latest| latest.timestamp <= timestamp))
     }
 
-    fn at(&self, key: &[u8], timestamp: i64) -> Result<Option<Stored<V>>, StoreError> {
-        let mut found = None;
-        self.visit(key, timestamp, &mut |Stored { timestamp, value }| {
-            found = value.map(|value| Stored { timestamp, value });
-            ControlFlow::Break(())
-        })?;
-        Ok(found)
-    }
-
-    /// Visits the versions of a key from a time on into the past.
-    fn visit(
-        &self,
-        key: &[u8],
-        from: i64,
-        visit: &mut dyn FnMut(Stored<Option<V>>) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        let from = version_key(key, from);
-        let mut to = version_key(key, i64::MIN);
-        to.push(0);
-        self.rows.scan(&from, Some(&to), &mut |_, row| visit(row))
+    fn at(&mut self, key: &[u8], timestamp: i64) -> Result<Option<Stored<V>>, StoreError> {
+        let mut row = version_key(key, timestamp);
+        let (group, last) = self.tails.split(&row);
+        let held = Places { first: 0, last, ..LATEST };
+        let Some(&place) = self.tails.places(&mut self.rows, group, held)?.first() else {
+            return Ok(None);
+        };
+        row.truncate(row.len() - TIME_BYTES);
+        row.extend_from_slice(&encode_i64(last_time_of(place)));
+        let place = self.rows.find(&row)?;
+        let found = self.rows.at(place);
+        let timestamp = found.timestamp;
+        Ok(found.value.clone().flatten().map(|value| Stored { timestamp, value }))
     }
 
     fn bucket(&self, timestamp: i64) -> i64 {
@@ -184,8 +203,9 @@ impl<V: Data> Versions<V> {
 
     fn note_superseded(&mut self, key: &[u8], at: i64) -> Result<(), StoreError> {
         let entry = bucket_key(self.bucket(at), key);
-        if self.rows.get(&entry)?.is_none() {
-            self.rows.put(&entry, Some(Stored { timestamp: at, value: None }));
+        let place = self.rows.find(&entry)?;
+        if self.rows.at(place).value.is_none() {
+            self.change(&entry, Some(Stored { timestamp: at, value: None }))?;
         }
         Ok(())
     }
@@ -200,7 +220,8 @@ impl<V: Data> Versions<V> {
         let to = bucket_key(to_bucket, &[]);
         loop {
             let mut entries = Vec::new();
-            self.rows.scan(&bucket_key(self.dropped_to, &[]), Some(&to), &mut |entry, _| {
+            let from = bucket_key(self.dropped_to, &[]);
+            self.rows.scan((&from, Some(&to)), Direction::Forward, &mut |entry, _| {
                 entries.push(entry.to_vec());
                 if entries.len() < ENTRIES_AT_A_TIME {
                     ControlFlow::Continue(())
@@ -210,7 +231,7 @@ impl<V: Data> Versions<V> {
             })?;
             for entry in &entries {
                 self.drop_before(&entry[BUCKET_HEAD_BYTES..], start)?;
-                self.rows.put(entry, None);
+                self.change(entry, None)?;
             }
             if entries.len() < ENTRIES_AT_A_TIME {
                 break;
@@ -222,18 +243,25 @@ impl<V: Data> Versions<V> {
 
     /// Drops the versions of a key that were superseded up to a time.
     fn drop_before(&mut self, key: &[u8], time: i64) -> Result<(), StoreError> {
-        let (mut dead, mut holds) = (Vec::new(), false);
-        self.visit(key, time, &mut |row| {
-            // The first one holds at that time, unless it is a delete.
-            if holds || row.value.is_none() {
-                dead.push(row.timestamp);
+        let row = version_key(key, time);
+        let (group, last) = self.tails.split(&row);
+        let past = Places { first: 0, last, direction: Direction::Forward, most: usize::MAX };
+        let mut dead = self.tails.places(&mut self.rows, group, past)?;
+        // The last one holds at that time, unless it is a delete.
+        let mut nothing_before = last.saturating_add(1);
+        if let Some(&held) = dead.last() {
+            let place = self.rows.find(&version_key(key, last_time_of(held)))?;
+            if self.rows.at(place).value.as_ref().is_some_and(Option::is_some) {
+                dead.pop();
+                nothing_before = held;
             }
-            holds = true;
-            ControlFlow::Continue(())
-        })?;
-        for timestamp in dead {
-            self.rows.put(&version_key(key, timestamp), None);
         }
+        for place in dead {
+            let row = version_key(key, last_time_of(place));
+            let at = self.tails.note(&mut self.rows, &row, false)?;
+            self.rows.at(at).delete();
+        }
+        self.tails.set_nothing_before(group, nothing_before);
         Ok(())
     }
 
@@ -244,9 +272,12 @@ impl<V: Data> Versions<V> {
     ) -> Result<(), E> {
         self.drop_history()?;
         if std::mem::take(&mut self.time_moved) {
-            self.rows.put(&[TIME], Some(Stored { timestamp: self.time, value: None }));
+            self.change(&[TIME], Some(Stored { timestamp: self.time, value: None }))?;
         }
-        self.rows.prepare(changelog)
+        self.rows.prepare(changelog)?;
+        // AFTER the rows have been handed on, or else what is read anew would lack them.
+        self.tails.settle();
+        Ok(())
     }
 
     /// After the commit point: what was prepared is committed now.
@@ -265,15 +296,14 @@ fn bucket_key(bucket: i64, key: &[u8]) -> Vec<u8> {
 fn version_key(key: &[u8], timestamp: i64) -> Vec<u8> {
     let bytes =
         u32::try_from(key.len()).expect("a key is smaller than a record, which is below 4 GiB");
-    let newest_first = encode_i64(timestamp).map(|byte| !byte);
-    [&[VERSION][..], &bytes.to_be_bytes(), key, &newest_first].concat()
+    [&[VERSION][..], &bytes.to_be_bytes(), key, &encode_i64(timestamp)].concat()
 }
 
 /// The encoded key and the timestamp in the key of a version; `None`: a row of another kind.
 pub(crate) fn split_version(row: &[u8]) -> Option<(&[u8], i64)> {
     let (_bytes, rest) = row.strip_prefix(&[VERSION])?.split_first_chunk::<4>()?;
     let (key, time) = rest.split_last_chunk::<8>()?;
-    Some((key, crate::key::decode_i64(time.map(|byte| !byte))))
+    Some((key, decode_i64(*time)))
 }
 
 #[cfg(test)]

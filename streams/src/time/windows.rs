@@ -73,6 +73,11 @@ impl Windows {
         self.shape == other.shape
     }
 
+    /// Whether the end of a key's window is the last moment in it, rather than the first behind it.
+    pub(crate) fn end_inside(&self) -> bool {
+        matches!(self.shape, Shape::Sliding { .. } | Shape::Session { .. })
+    }
+
     /// Whether no window ever closes.
     pub(crate) fn never_close(&self) -> bool {
         matches!(self.shape, Shape::Since { .. })

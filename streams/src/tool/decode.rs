@@ -15,6 +15,21 @@ use crate::dsl::TopicTypes;
 use crate::record::{Headers, RawRecord};
 use crate::time::Instant;
 
+/// What the end of a windowed key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// The first moment behind the window.
+    Behind,
+    /// The last moment in it: sliding windows and sessions.
+    Inside,
+}
+
+impl Ends {
+    pub(super) fn inside_if(inside: bool) -> Self {
+        if inside { Self::Inside } else { Self::Behind }
+    }
+}
+
 /// A record, decoded for a person or a script.
 #[derive(Debug, PartialEq)]
 pub(super) struct Shown {
@@ -24,11 +39,17 @@ pub(super) struct Shown {
     key: Value,
     value: Value,
     headers: Vec<(String, Value)>,
+    ends: Ends,
 }
 
 impl Shown {
     /// Decodes a record by the types of its topic, where the job knows them.
-    pub(super) fn new(partition: u32, record: &RawRecord<'_>, types: Option<&TopicTypes>) -> Self {
+    pub(super) fn new(
+        partition: u32,
+        record: &RawRecord<'_>,
+        types: Option<&TopicTypes>,
+        ends: Ends,
+    ) -> Self {
         let key = match types {
             Some(types) => (types.key)(record.key),
             None => plain(record.key),
@@ -45,6 +66,7 @@ impl Shown {
             key,
             value,
             headers: headers.map(|h| (h.key.clone(), plain(h.value.as_deref()))).collect(),
+            ends,
         }
     }
 
@@ -70,7 +92,7 @@ impl Shown {
     /// One line for a person, without a line end.
     pub(super) fn to_text(&self) -> String {
         let mut line = format!("{}@{}  {}", self.partition, self.offset, time(self.timestamp));
-        for text in [key_text(&self.key), text(&self.value)] {
+        for text in [key_text(&self.key, self.ends), text(&self.value)] {
             // Writing to a string cannot fail.
             let _written = write!(line, "  {text}");
         }
@@ -82,8 +104,8 @@ impl Shown {
 }
 
 /// A row of a store as one line, without a line end.
-pub(super) fn row_text(key: &Value, value: &Value) -> String {
-    format!("{}  {}", key_text(key), text(value))
+pub(super) fn row_text(key: &Value, value: &Value, ends: Ends) -> String {
+    format!("{}  {}", key_text(key, ends), text(value))
 }
 
 fn text(value: &Value) -> String {
@@ -93,12 +115,16 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// A windowed key as `key [start, end)`, any other as it is.
-fn key_text(key: &Value) -> String {
+/// A windowed key as `key [start, end)`, or `key [start, end]` where the end lies in the window; any
+/// other as it is.
+fn key_text(key: &Value, ends: Ends) -> String {
     let part = |name| key.get(name);
     let bound = |name| part(name).and_then(Value::as_i64).map(|ms| Instant(ms).to_string());
     match (part("key"), bound("start"), bound("end")) {
-        (Some(inner), Some(start), Some(end)) => format!("{} [{start}, {end})", text(inner)),
+        (Some(inner), Some(start), Some(end)) => {
+            let close = if ends == Ends::Inside { ']' } else { ')' };
+            format!("{} [{start}, {end}{close}", text(inner))
+        }
         _ => text(key),
     }
 }
@@ -138,6 +164,7 @@ mod tests {
             key: json!({"key": "/home", "start": 0, "end": 60_000}),
             value: json!(3),
             headers: vec![("trace".into(), Value::Null), ("trace".into(), "a".into())],
+            ends: Ends::Behind,
         }
     }
 
@@ -148,6 +175,12 @@ mod tests {
             "1@7  2026-01-05T10:00:07.250Z  /home [1970-01-01T00:00:00Z, 1970-01-01T00:01:00Z)  3  \
              trace=null  trace=\"a\""
         );
+    }
+
+    #[test]
+    fn an_end_that_lies_in_the_window_is_shown_so() {
+        let session = Shown { ends: Ends::Inside, ..shown() };
+        assert!(session.to_text().contains("T00:00:00Z, 1970-01-01T00:01:00Z]  3"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use serde_json::json;
 
 use super::args::State;
-use super::decode::row_text;
+use super::decode::{Ends, row_text};
 use super::table::{Side, cut, grouped, size, table};
 use super::{Ended, print, reach};
 use crate::app::App;
@@ -29,12 +29,17 @@ pub(super) fn state(app: &App, command: &State) -> Result<Ended> {
                 let window = window.map_or("", |_| " with a window at that time");
                 return print::text(&format!("no row of key {key} in {store}{window}\n"));
             }
-            show(store, &found, *json)
+            show(app, store, &found, *json)
         }
         State::Range { store, from, to, prefix, limit, json } => {
             let (from, to, prefix) = (from.clone(), to.clone(), prefix.clone());
+            let is_all = from.is_none() && to.is_none() && prefix.is_none();
             let found = rows(app, store, What::Range { from, to, prefix }, *limit)?;
-            show(store, &found, *json)
+            if found.rows.is_empty() && !found.has_more && !json {
+                let stretch = if is_all { "" } else { " in that range" };
+                return print::text(&format!("no rows in {store}{stretch}\n"));
+            }
+            show(app, store, &found, *json)
         }
     }
 }
@@ -75,13 +80,14 @@ pub(super) fn unexpected<T>() -> Result<T> {
     Err(Error::Unanswered { reason: "its answer does not fit the question".to_owned() })
 }
 
-fn show(store: &str, found: &Found, json: bool) -> Result<Ended> {
+fn show(app: &App, store: &str, found: &Found, json: bool) -> Result<Ended> {
+    let ends = Ends::inside_if(app.assemble()?.graph.store_ends_inside(store));
     print::output(|out| {
         for row in &found.rows {
             if json {
                 writeln!(out, "{}", row_json(store, row))?;
             } else {
-                writeln!(out, "{}", row_text(&row.key, &row.value))?;
+                writeln!(out, "{}", row_text(&row.key, &row.value, ends))?;
             }
         }
         if !json && found.has_more {

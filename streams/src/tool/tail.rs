@@ -24,7 +24,7 @@ use std::time::Duration;
 use core_log::{FetchSource, Topic};
 
 use super::args::{Start, Tail};
-use super::decode::Shown;
+use super::decode::{Ends, Shown};
 use super::start::{ends, spans};
 use super::{Ended, print};
 use crate::app::App;
@@ -42,9 +42,11 @@ const OWNER_EVERY: Duration = Duration::from_millis(100);
 pub(super) fn tail(app: &App, options: &Tail) -> Result<Ended> {
     let assembly = app.assemble()?;
     let name = options.name.as_deref();
-    let (mut view, topic, types) = match View::of(app.log_dir()).topic(&options.topic) {
+    let ends = |topic: &str| Ends::inside_if(assembly.graph.output_ends_inside(topic));
+    let (mut view, topic, types, ends) = match View::of(app.log_dir()).topic(&options.topic) {
         Ok(topic) if name.is_none() => {
-            (View::of(app.log_dir()), topic, assembly.types_of(&options.topic))
+            let types = assembly.types_of(&options.topic);
+            (View::of(app.log_dir()), topic, types, ends(&options.topic))
         }
         looked @ (Ok(_) | Err(Error::UnknownTopic { .. })) => {
             let Some(found) = replay::find(app.log_dir(), app.id(), name, &options.topic)? else {
@@ -55,7 +57,7 @@ pub(super) fn tail(app: &App, options: &Tail) -> Result<Ended> {
             };
             let mut view = View::of(&found.dir);
             let topic = view.topic(&options.topic)?;
-            (view, topic, assembly.types_of(&found.original))
+            (view, topic, assembly.types_of(&found.original), ends(&found.original))
         }
         Err(error) => return Err(error),
     };
@@ -63,7 +65,7 @@ pub(super) fn tail(app: &App, options: &Tail) -> Result<Ended> {
     let spans = view.with(|log| spans(log, &topic, options.start))?;
     let parts = (0..).zip(spans).map(|(partition, span)| (topic.clone(), partition, span));
     let merged = Merged::new(Stretches::new(view, parts));
-    let mut reading = Reading { dir, options, types, topic, merged };
+    let mut reading = Reading { dir, options, types, ends, topic, merged };
     let ended = match options.start {
         Start::Last(count) => reading.print_last(count)?,
         Start::Offset(_) | Start::Time(_) => reading.print()?,
@@ -79,14 +81,15 @@ struct Reading<'a> {
     dir: PathBuf,
     options: &'a Tail,
     types: Option<&'a TopicTypes>,
+    ends: Ends,
     topic: Topic,
     merged: Merged,
 }
 
 impl Reading<'_> {
     fn next(&mut self) -> Result<Option<Shown>> {
-        let types = self.types;
-        self.merged.next(|partition, record| Shown::new(partition, record, types))
+        let (types, ends) = (self.types, self.ends);
+        self.merged.next(|partition, record| Shown::new(partition, record, types, ends))
     }
 
     /// The last records up to the end.

@@ -176,6 +176,19 @@ impl Graph {
         stores.next().filter(|_| stores.next().is_none())
     }
 
+    /// Whether the windowed keys of an output name the last moment of their window as its end.
+    pub(crate) fn output_ends_inside(&self, output: &str) -> bool {
+        self.only_windows_of(output).is_some_and(|store| self.store_ends_inside(store.as_str()))
+    }
+
+    /// The same for the rows of a store.
+    pub(crate) fn store_ends_inside(&self, name: &str) -> bool {
+        self.nodes.iter().any(|node| {
+            matches!(&node.kind, Kind::WindowAggregate { store, window, .. }
+                if store.as_str() == name && window.end_inside())
+        })
+    }
+
     fn lineages(&self) -> Vec<Lineage> {
         let mut all: Vec<Lineage> = Vec::with_capacity(self.nodes.len());
         // Inputs have lower numbers, and so has the writer of a repartition topic than its reader.

@@ -3,9 +3,9 @@
 //! Invariants
 //! * A difference is a rule with its reason; it is found by what happens, never by a case's name.
 
-use core_log::Error;
-use core_log::conformance::LayerOptions;
+use core_log::conformance::{LayerCompaction, LayerOptions};
 use core_log::segment::SegmentOptions;
+use core_log::{CleanupPolicy, Error, TimestampType};
 use serde_json::Value;
 
 use crate::json;
@@ -20,9 +20,6 @@ pub(super) enum Difference {
     OneBatchAtLeast,
     AbortedBehindTheRange,
     LookupBelowTheHighWatermark,
-    NoSnapshotAtTheEnd,
-    SnapshotLayout,
-    NoEpochCheckpointBeforeACut,
 }
 
 impl Difference {
@@ -46,19 +43,20 @@ impl Difference {
             Self::LookupBelowTheHighWatermark => {
                 "a lookup by time answers records that are as durable as promised"
             }
-            Self::NoSnapshotAtTheEnd => {
-                "a clean close leaves no snapshot at the log end: a start reads the last segment"
-            }
-            Self::SnapshotLayout => "a snapshot holds what the next start needs, checked apart",
-            Self::NoEpochCheckpointBeforeACut => {
-                "the file of leader epochs is written by the first cut that raises one"
-            }
         }
     }
 }
 
 /// Settings that are followed, or that change nothing here.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 20] = [
+    "cleanup.policy",
+    "message.timestamp.type",
+    "delete.retention.ms",
+    "min.compaction.lag.ms",
+    "max.compaction.lag.ms",
+    "min.cleanable.dirty.ratio",
+    "flush.messages",
+    "flush.ms",
     "internal.segment.bytes",
     "segment.bytes",
     "segment.ms",
@@ -76,12 +74,7 @@ const SETTINGS: [&str; 12] = [
 pub(super) fn check_config(config: &Value) -> Outcome {
     for (name, value) in config.as_object().into_iter().flatten() {
         match (name.as_str(), value.as_str()) {
-            ("cleanup.policy", Some("delete")) | ("message.timestamp.type", Some("CreateTime")) => {
-            }
-            ("cleanup.policy", _) => return Err(unsupported("compaction (cleanup.policy)")),
-            ("message.timestamp.type", _) => {
-                return Err(unsupported("LogAppendTime (timestamps are those of the records)"));
-            }
+            ("compression.type", Some("producer" | "uncompressed")) => {}
             (known, _) if SETTINGS.contains(&known) => {}
             (other, _) => return Err(unsupported(format!("setting {other}"))),
         }
@@ -91,6 +84,18 @@ pub(super) fn check_config(config: &Value) -> Outcome {
 
 pub(super) fn options(config: &Value) -> Outcome<LayerOptions> {
     let any = |name: &str| json::optional_number(config, name);
+    let policy = match config["cleanup.policy"].as_str() {
+        Some(text) => text.parse().map_err(|_| unsupported(format!("cleanup.policy={text}")))?,
+        None => CleanupPolicy::Delete,
+    };
+    let deletes = matches!(policy, CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete);
+    let compacts = matches!(policy, CleanupPolicy::Compact | CleanupPolicy::CompactAndDelete);
+    let timestamp_type = match config["message.timestamp.type"].as_str() {
+        Some(text) => {
+            text.parse().map_err(|_| unsupported(format!("message.timestamp.type={text}")))?
+        }
+        None => TimestampType::Create,
+    };
     let size =
         if config["segment.bytes"].is_null() { "internal.segment.bytes" } else { "segment.bytes" };
     Ok(LayerOptions {
@@ -100,10 +105,19 @@ pub(super) fn options(config: &Value) -> Outcome<LayerOptions> {
             index_interval_bytes: any("index.interval.bytes")
                 .map_or(Ok(4_096), |_| json::narrow(config, "index.interval.bytes"))?,
         },
-        retention_ms: any("retention.ms").filter(|ms| *ms >= 0),
-        retention_bytes: any("retention.bytes").and_then(|bytes| u64::try_from(bytes).ok()),
+        retention_ms: any("retention.ms").filter(|ms| *ms >= 0 && deletes),
+        retention_bytes: any("retention.bytes")
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .filter(|_| deletes),
         timestamp_before_max_ms: any("message.timestamp.before.max.ms").unwrap_or(i64::MAX),
         timestamp_after_max_ms: any("message.timestamp.after.max.ms").unwrap_or(i64::MAX),
+        max_batch_bytes: any("max.message.bytes")
+            .map_or(Ok(1_048_588), |_| json::narrow(config, "max.message.bytes"))?,
+        timestamp_type,
+        compaction: compacts.then(|| LayerCompaction {
+            delete_retention_ms: any("delete.retention.ms").unwrap_or(86_400_000),
+            min_lag_ms: any("min.compaction.lag.ms").unwrap_or(0),
+        }),
     })
 }
 
@@ -113,7 +127,9 @@ fn exception(error: &Error) -> &'static str {
         Error::OutOfOrderSequence { .. } => "OutOfOrderSequenceException",
         Error::ProducerFenced { .. } => "InvalidProducerEpochException",
         Error::InvalidTxnState { .. } => "InvalidTxnStateException",
-        Error::TimestampTooFarAhead { .. } => "RecordValidationException",
+        Error::TimestampTooFarAhead { .. } | Error::KeyMissing { .. } => {
+            "RecordValidationException"
+        }
         Error::OffsetOutOfRange { .. } => "OffsetOutOfRangeException",
         Error::BatchTooLarge { .. } => "RecordTooLargeException",
         _ => "no exception of Kafka's",

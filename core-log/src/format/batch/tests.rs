@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::{EndTransactionMarker, NO_HEADERS};
+use crate::format::header::LENGTH_END;
+use crate::format::{BatchBuilder, EndTransactionMarker, NO_HEADERS, Stamp};
+use crate::ids::{ProducerEpoch, ProducerId};
 
 type Header = (String, Option<Vec<u8>>);
 type Record = (Timestamp, Option<Vec<u8>>, Option<Vec<u8>>, Vec<Header>);

@@ -110,5 +110,5 @@ fn the_background_thread_ends_a_transaction_soon_after_its_time() {
         waits += 1;
         assert!(waits < 20, "it is still open");
     }
-    assert!(matches!(transaction.commit(&[]), Err(Error::ProducerFenced { .. })));
+    assert!(matches!(transaction.commit(&[]), Err(Error::TransactionTimedOut { .. })));
 }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::variants::{Variant, holds_unless};
 use super::{DIR, append, batch, committed, group, open, position, read};
+use crate::commit::Broken;
 use crate::config::{Durability, TopicSettings};
 use crate::error::Error;
 use crate::partition::FetchBound;
@@ -138,10 +140,9 @@ fn damage_in_front_of_a_marker_shows_no_records_of_its_transaction() {
     }
 }
 
-#[test]
-fn a_commit_marker_without_its_record_shows_that_the_commit_records_are_damaged() {
+fn lose_the_last_commit_record(variant: Variant) {
     let storage = MemoryStorage::new(1);
-    let log = open(&storage);
+    let log = variant.open(&storage);
     let topic = log.create_topic("t", TopicSettings::with_partitions(2)).unwrap();
     let mut producer = log.transactional_producer("job", Durability::Sync).unwrap();
     let transaction = producer.begin().unwrap();
@@ -155,7 +156,7 @@ fn a_commit_marker_without_its_record_shows_that_the_commit_records_are_damaged(
     let size = image.read_file(&path).unwrap().len();
     image.rot(&path, size - 5, 1).unwrap();
     for _ in 0..2 {
-        let log = open(&image);
+        let log = variant.open(&image);
         let report = log.recovery();
         assert!(report.commits_damage.is_some(), "{report}");
         assert!(report.aborted.is_empty() && report.markers_written.is_empty());
@@ -170,9 +171,14 @@ fn a_commit_marker_without_its_record_shows_that_the_commit_records_are_damaged(
 }
 
 #[test]
-fn rot_in_a_snapshot_of_the_commit_records_is_named_and_nothing_is_decided() {
+fn a_commit_marker_without_its_record_shows_that_the_commit_records_are_damaged() {
+    let wrong = Variant::Mistake(Broken::TakeDamageForTorn);
+    holds_unless(lose_the_last_commit_record, &[wrong]);
+}
+
+fn rot_in_a_snapshot(variant: Variant) {
     let storage = MemoryStorage::new(1);
-    let log = open(&storage);
+    let log = variant.open(&storage);
     let topic = log.create_topic("t", TopicSettings::default()).unwrap();
     let mut producer = log.transactional_producer("job", Durability::Sync).unwrap();
     let transaction = producer.begin().unwrap();
@@ -180,16 +186,20 @@ fn rot_in_a_snapshot_of_the_commit_records_is_named_and_nothing_is_decided() {
     transaction.commit(&[position(&topic, 1)]).unwrap();
     let image = storage.crash_image(Keep::All);
     image.rot(&log_file(&image, "__commits-0"), 70, 1).unwrap();
-    let log = open(&image);
+    let log = variant.open(&image);
     assert!(log.recovery().commits_damage.is_some());
     assert_eq!(committed(&log, &topic), ["a"]);
     assert!(matches!(log.committed(&group()), Err(Error::Damaged { .. })));
 }
 
 #[test]
-fn rot_in_a_block_of_producer_ids_gives_no_id_out_twice() {
+fn rot_in_a_snapshot_of_the_commit_records_is_named_and_nothing_is_decided() {
+    holds_unless(rot_in_a_snapshot, &[Variant::Mistake(Broken::TakeDamageForTorn)]);
+}
+
+fn rot_in_a_block_of_producer_ids(variant: Variant) {
     let storage = MemoryStorage::new(1);
-    let log = open(&storage);
+    let log = variant.open(&storage);
     let topic = log.create_topic("t", TopicSettings::default()).unwrap();
     let mut last = log.producer(Durability::Sync).unwrap();
     // The first block is in the snapshot; the second one has a record of its own.
@@ -201,8 +211,13 @@ fn rot_in_a_block_of_producer_ids_gives_no_id_out_twice() {
     let path = log_file(&image, "__commits-0");
     let size = image.read_file(&path).unwrap().len();
     image.rot(&path, size - 3, 1).unwrap();
-    let log = open(&image);
+    let log = variant.open(&image);
     assert!(log.producer(Durability::Sync).unwrap().producer_id() > last.producer_id());
+}
+
+#[test]
+fn rot_in_a_block_of_producer_ids_gives_no_id_out_twice() {
+    holds_unless(rot_in_a_block_of_producer_ids, &[Variant::Mistake(Broken::ForgetSeenIds)]);
 }
 
 #[test]

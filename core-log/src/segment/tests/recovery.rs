@@ -109,12 +109,41 @@ fn a_file_that_ends_in_front_of_the_witness_is_damaged() {
 }
 
 #[test]
-fn bodies_in_front_of_the_witness_are_not_read() {
-    let (fixture, _writer, ranges) = unsynced(4);
+fn bodies_in_front_of_the_witness_are_not_read_where_a_seal_proves_the_headers() {
+    let (fixture, mut writer, ranges) = unsynced(4);
+    writer.write_indexes().unwrap();
     fixture.memory.rot(&fixture.path(Kind::Log), HEADER_LEN + 8, 1).unwrap();
     let (writer, report) = recover(&fixture, ranges[3].1);
     assert_eq!(writer.segment().end_offset(), ranges[3].1);
     assert_eq!((report.rewritten_bytes, report.cut_bytes), (0, 0));
+    // The seal is gone with the first recovery.
+    drop(writer);
+    let damaged = try_recover(&fixture, ranges[3].1).unwrap();
+    assert!(matches!(damaged, Recovered::Damaged { damage, .. } if damage.offset == 0));
+}
+
+/// A number that is wrong in a header would fence its producer, or let it write twice. The leader epoch lies
+/// outside of the checksum.
+#[test]
+fn rot_in_any_header_in_front_of_the_witness_is_damage_with_a_seal_and_without() {
+    for is_sealed in [false, true] {
+        let (fixture, mut writer, ranges) = unsynced(4);
+        if is_sealed {
+            writer.write_indexes().unwrap();
+        }
+        let second = writer.segment().read(0, 0, ranges[0].1).unwrap().len();
+        let epoch = second + 12..second + 16;
+        for at in (second..second + HEADER_LEN).filter(|at| !epoch.contains(at)) {
+            let rotten = Fixture::on(fixture.memory.kill_image());
+            rotten.memory.rot(&rotten.path(Kind::Log), at, 0x10).unwrap();
+            match try_recover(&rotten, ranges[3].1).unwrap() {
+                Recovered::Damaged { damage, .. } => {
+                    assert_eq!(damage.offset, ranges[1].0, "{is_sealed} byte {at}: {damage:?}");
+                }
+                Recovered::Writable { .. } => panic!("{is_sealed}: byte {at} went unnoticed"),
+            }
+        }
+    }
 }
 
 #[test]

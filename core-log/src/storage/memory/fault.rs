@@ -121,6 +121,7 @@ impl Fault {
 pub(super) struct Faults {
     pub(super) operations: u64,
     pub(super) reads: u64,
+    pub(super) bytes_read: u64,
     pub(super) stop_after: Option<u64>,
     pub(super) space_left: Option<u64>,
     pub(super) plan: Vec<Fault>,

@@ -379,6 +379,14 @@ impl State {
         self.file_mut(node).handles -= 1;
     }
 
+    pub(super) fn open_files(&self) -> usize {
+        let handles = |node: &Node| match node {
+            Node::File(file) => file.handles,
+            Node::Dir(_) => 0,
+        };
+        self.nodes.values().map(handles).sum()
+    }
+
     pub(super) fn write(&mut self, node: NodeId, position: usize, bytes: &[u8]) {
         let change = Change::Write { position, bytes: bytes.to_owned() };
         self.change_file(node, change);

@@ -43,7 +43,7 @@ use crate::ids::StoreName;
 use crate::key::{Key, RecordKey};
 use crate::operator::{Ages, Kept, StoreLink, UsedStore};
 use crate::processor::{Shared, Stateful, Timed};
-use crate::store::{Direction, StoreError, Stored};
+use crate::store::{Direction, Places, StoreError, Stored};
 use crate::time::duration_ms;
 use crate::topology::{Kind, NodeId, changelog_topic};
 
@@ -165,6 +165,35 @@ impl<K, A: Data> Handle<K, A> {
         failed.map_or(Ok(()), Err)
     }
 
+    /// Calls `take` for rows of a key that has several; see [`Kept::each_of`].
+    fn each_of(
+        &self,
+        key: &K,
+        places: Places,
+        wanted: impl Fn(u128) -> bool,
+        mut take: impl FnMut(&[u8], Stored<A>) -> Result<()>,
+    ) -> Result<()>
+    where
+        K: Key,
+    {
+        let mut found = Vec::new();
+        self.at(member(key), |kept, group| {
+            kept.each_of(group, places, wanted, |key, row| {
+                found.push((Box::<[u8]>::from(key), row));
+                Ok(())
+            })
+        })?;
+        found.into_iter().try_for_each(|(key, row)| take(&key, row))
+    }
+
+    /// Which rows there are of a key that has several.
+    fn places(&self, key: &K, places: Places) -> Result<Vec<u128>>
+    where
+        K: Key,
+    {
+        self.at(member(key), |kept, group| kept.places(group, places))
+    }
+
     /// The typed key of a row.
     fn key_of<T: RecordKey>(&self, bytes: &[u8]) -> Result<T> {
         let why = match T::decode(Some(bytes)) {
@@ -175,6 +204,10 @@ impl<K, A: Data> Handle<K, A> {
         let reason = format!("the key {} of a row: {why}", bytes.escape_ascii());
         Err(StoreError::Corrupt { store: self.kept.borrow().store().clone(), reason }.into())
     }
+}
+
+fn member<K: Key>(key: &K) -> impl FnOnce(&mut Vec<u8>) + '_ {
+    |out| key.encode_member(out)
 }
 
 /// The smallest bytes behind all that begin with these; `None`: there are none.

@@ -10,7 +10,7 @@ use crate::codec::Data;
 use crate::error::Result;
 use crate::key::{Key, Windowed, encode_i64};
 use crate::operator::{StateStore, StoreLink};
-use crate::store::Direction;
+use crate::store::{Direction, Places, last_time_of, place_of};
 
 /// A store of a processor, from [`Topology::session_store`](crate::Topology::session_store): a value for each
 /// key, start and end of a session, both included.
@@ -168,14 +168,16 @@ impl<K: Key, V: Data> SessionStore<K, V> {
         latest_start: i64,
         direction: Direction,
     ) -> Result<Vec<(Windowed<K>, V)>> {
-        let (mut from, mut to) = (Vec::new(), Vec::new());
-        encoded(key, i64::MIN, earliest_end)(&mut from);
-        encoded(key, i64::MAX, i64::MAX)(&mut to);
-        to.push(0);
-        self.rows.collect((&from, Some(&to)), direction, |bytes, row| {
+        let first = place_of(&[earliest_end, i64::MIN]);
+        let places = Places { first, last: u128::MAX, direction, most: usize::MAX };
+        let touches = |place| last_time_of(place) <= latest_start;
+        let mut found = Vec::new();
+        self.rows.each_of(key, places, touches, |bytes, row| {
             let (key, end, start): (K, i64, i64) = self.rows.key_of(bytes)?;
-            Ok((start <= latest_start).then_some((Windowed { key, start, end }, row.value)))
-        })
+            found.push((Windowed { key, start, end }, row.value));
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// The same of a range of keys, in the order of (key, end, start).

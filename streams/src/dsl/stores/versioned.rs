@@ -4,14 +4,12 @@
 //!   (a, 10) 1   (a, 25) 2   (a, 40) none        as of 30: 2, which held from 25 until 40
 //! ```
 
-use std::ops::ControlFlow;
-
 use super::Handle;
 use crate::codec::Data;
 use crate::error::Result;
 use crate::key::{Key, encode_i64};
 use crate::operator::{StateStore, StoreLink};
-use crate::store::Direction;
+use crate::store::{Direction, Places, last_time_of, place_of};
 
 /// A store of a processor, from [`Topology::versioned_store`](crate::Topology::versioned_store): what a key
 /// was at any time of the last while.
@@ -98,7 +96,7 @@ impl<K: Key, V: Data> VersionedStore<K, V> {
     ///
     /// S026: the store failed; S018: the processor does not list it.
     pub fn put(&self, key: &K, value: Option<V>, from: i64) -> Result<VersionPut> {
-        let (row, last) = (encoded(key, from), encoded(key, i64::MAX));
+        let row = encoded(key, from);
         let is_too_old = self.rows.with(|rows| {
             let is_too_old = i128::from(from) < rows.horizon();
             if is_too_old {
@@ -111,8 +109,10 @@ impl<K: Key, V: Data> VersionedStore<K, V> {
         if is_too_old {
             return Ok(VersionPut::TooOld);
         }
-        let next = self.first((&[&row[..], &[0]].concat(), &last), Direction::Forward)?;
-        Ok(next.map_or(VersionPut::Latest, |(_, next)| VersionPut::Until(next)))
+        let first = place_of(&[from]).saturating_add(1);
+        let next = Places { first, last: u128::MAX, direction: Direction::Forward, most: 1 };
+        let next = self.rows.places(key, next)?.first().copied().map(last_time_of);
+        Ok(next.map_or(VersionPut::Latest, VersionPut::Until))
     }
 
     /// The latest value, and from when on it has held.
@@ -152,23 +152,18 @@ impl<K: Key, V: Data> VersionedStore<K, V> {
     }
 
     fn latest(&self, key: &K, at: i64) -> Result<Option<(V, i64)>> {
-        let mut to = encoded(key, at);
-        to.push(0);
-        let found = self.first((&encoded(key, i64::MIN), &to), Direction::Back)?;
-        Ok(found.and_then(|(value, from)| value.map(|value| (value, from))))
-    }
-
-    fn first(
-        &self,
-        (from, to): (&[u8], &[u8]),
-        direction: Direction,
-    ) -> Result<Option<(Option<V>, i64)>> {
+        let (direction, last) = (Direction::Back, place_of(&[at]));
         let mut found = None;
-        self.rows.visit((from, Some(to)), direction, |bytes, row| {
-            let (_, from): (K, i64) = self.rows.key_of(bytes)?;
-            found = Some((row.value, from));
-            Ok(ControlFlow::Break(()))
-        })?;
+        self.rows.each_of(
+            key,
+            Places { first: 0, last, direction, most: 1 },
+            |_| true,
+            |bytes, row| {
+                let (_, from): (K, i64) = self.rows.key_of(bytes)?;
+                found = row.value.map(|value| (value, from));
+                Ok(())
+            },
+        )?;
         Ok(found)
     }
 }

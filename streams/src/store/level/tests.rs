@@ -81,7 +81,42 @@ proptest! {
         let rows: Vec<Row> = keys.map(|key| Row { key, value: None }).collect();
         let mut expected: Vec<&Bytes> = rows.iter().map(|row| &row.key).collect();
         expected.sort_unstable();
-        prop_assert_eq!(sorted(&rows).map(|(key, _)| key).collect::<Vec<_>>(), expected);
+        prop_assert_eq!(sorted(rows.iter().collect()).map(|(key, _)| key).collect::<Vec<_>>(), expected);
+    }
+
+    /// Scans, first and later ones, between puts and levels that are taken over.
+    #[test]
+    fn scans_see_every_put_before_them(
+        steps in prop::collection::vec((0_u8..4, 0_u8..30, any::<bool>(), 0_u8..6), 0..120),
+    ) {
+        let (mut level, mut expected) = (Level::default(), BTreeMap::new());
+        for (n, (kind, key, is_there, step)) in (0_u32..).zip(steps) {
+            let row = (
+                Bytes::copy_from_slice(&[kind + 1, key]),
+                is_there.then(|| Bytes::copy_from_slice(&n.to_be_bytes())),
+            );
+            if step == 0 {
+                let mut newer = Level::default();
+                newer.put(row.0.clone(), row.1.clone());
+                newer.put_below(std::mem::replace(&mut level, Level::default()));
+                level = newer;
+            } else {
+                level.put(row.0.clone(), row.1.clone());
+            }
+            expected.insert(row.0, row.1);
+            let (from, to) = ([kind + 1, key / 2], [kind + 1 + step % 2, key]);
+            if step > 3 && from < to {
+                let found = level.range(&from, &to).map(|(key, row)| (key.clone(), row.cloned()));
+                let found: Vec<_> = found.collect();
+                let mut back: Vec<_> = level.range_back(&from, &to).collect();
+                back.reverse();
+                let within = Bytes::copy_from_slice(&from)..Bytes::copy_from_slice(&to);
+                let within = expected.range(within).map(|(key, row)| (key.clone(), row.clone()));
+                prop_assert_eq!(back.len(), found.len());
+                prop_assert!(back.iter().zip(&found).all(|(back, found)| back.0 == &found.0));
+                prop_assert_eq!(found, within.collect::<Vec<_>>());
+            }
+        }
     }
 
     /// Puts over older ones, taken back and put again: the level is that of a plain map each time.

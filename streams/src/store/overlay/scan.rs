@@ -1,7 +1,7 @@
 //! Ranges of an overlay: the rows of the running transaction over the committed ones, in key order.
 //!
 //! Why an order beside the hash table: nearly every access is to one key. The order is made by the first
-//! scan that a store sees, and kept from then on: who never scans pays nothing for it.
+//! scan that a store sees, and kept as long as each transaction scans: who never scans pays nothing for it.
 //!
 //! Invariants
 //! * a scan sees what `find` sees.
@@ -32,6 +32,7 @@ where
         if to.is_some_and(|to| from >= to) {
             return Ok(());
         }
+        self.was_scanned = true;
         let (rows, store) = (&self.rows, &self.store);
         let ordered = self.ordered.get_or_insert_with(|| in_order(rows));
         let upper = to.map_or(Bound::Unbounded, Bound::Excluded);

@@ -1,18 +1,30 @@
 //! Versions against what Kafka's store answered, and against a plain map.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::store::{Backend, CacheOptions, Flusher, MemoryBackend};
+use crate::store::{Backend, ByteStore, CacheOptions, Flusher, MemoryBackend};
+
+fn new_store() -> Arc<dyn ByteStore> {
+    let name = StoreName::new("s").unwrap();
+    MemoryBackend::new(0).open(std::slice::from_ref(&name)).unwrap().remove(0)
+}
 
 fn opened(history_ms: i64) -> Versions<String> {
-    let name = StoreName::new("s").unwrap();
-    let store = MemoryBackend::new(0).open(std::slice::from_ref(&name)).unwrap().remove(0);
-    let mut versions = Versions::new(name, history_ms);
-    let rows = RowCache::open(store, 0, CacheOptions::default(), Flusher::thread().unwrap());
+    opened_on(&new_store(), history_ms, CacheOptions::default())
+}
+
+fn opened_on(
+    store: &Arc<dyn ByteStore>,
+    history_ms: i64,
+    options: CacheOptions,
+) -> Versions<String> {
+    let mut versions = Versions::new(StoreName::new("s").unwrap(), history_ms);
+    let rows = RowCache::open(Arc::clone(store), 0, options, Flusher::thread().unwrap());
     versions.open(rows).unwrap();
     versions
 }
@@ -31,11 +43,11 @@ fn commit(versions: &mut Versions<String>, offset: i64) -> usize {
     logged
 }
 
-fn rows(versions: &Versions<String>) -> usize {
+fn rows(versions: &mut Versions<String>) -> usize {
     let mut count = 0;
     versions
         .rows
-        .scan(&[VERSION], None, &mut |_, _| {
+        .scan((&[VERSION], None), Direction::Forward, &mut |_, _| {
             count += 1;
             ControlFlow::Continue(())
         })
@@ -117,9 +129,12 @@ proptest! {
     fn it_answers_as_a_map_of_all_versions_does(
         ops in prop::collection::vec((0..4_usize, 0..400_i64, any::<bool>(), 0..400_i64), 1..80),
         history in 20..200_i64,
+        dirty_rows_max in prop_oneof![Just(2_usize), Just(1_000)],
     ) {
         let keys: [&[u8]; 4] = [b"", b"a", b"ab", &[b'a', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]];
-        let (mut versions, mut model) = (opened(history), Model { time: i64::MIN, ..Model::default() });
+        let (store, mut model) = (new_store(), Model { time: i64::MIN, ..Model::default() });
+        let options = CacheOptions { dirty_rows_max, ..CacheOptions::default() };
+        let mut versions = opened_on(&store, history, options);
         for (i, (key, timestamp, present, asked)) in (1..).zip(ops) {
             let (key, value) = (keys[key], present.then(|| format!("v{i}")));
             model.time = model.time.max(timestamp);
@@ -134,6 +149,13 @@ proptest! {
             }
             if i % 10 == 0 {
                 versions.behind().flush_all().unwrap();
+            }
+            if i % 11 == 0 {
+                // A restart: what was only known in memory is read again.
+                commit(&mut versions, i);
+                versions.behind().flush_all().unwrap();
+                drop(versions);
+                versions = opened_on(&store, history, options);
             }
             for key in keys {
                 let latest = model.at(key, i64::MAX);
@@ -157,12 +179,12 @@ fn history_does_not_grow_and_a_deleted_key_leaves_nothing() {
         if at % 10 == 0 {
             commit(&mut versions, at);
         }
-        assert!(rows(&versions) <= 160 + 2 * 10 + 1, "{} at {at}", rows(&versions));
+        assert!(rows(&mut versions) <= 160 + 2 * 10 + 1, "{} at {at}", rows(&mut versions));
     }
     versions.put(b"hot", 10_000, None).unwrap();
     versions.put(b"other", 20_000, Some("x".to_owned())).unwrap();
     commit(&mut versions, 20_000);
-    assert_eq!(rows(&versions), 1, "the latest of the other key");
+    assert_eq!(rows(&mut versions), 1, "the latest of the other key");
     assert_eq!(versions.get(b"hot").unwrap(), None);
 }
 
@@ -186,7 +208,7 @@ fn times_at_the_ends_of_the_range_are_times() {
         versions.put(b"k", at, Some(format!("{at}"))).unwrap();
         commit(&mut versions, 1);
     }
-    let at = |time| versions.get_as_of(b"k", time).unwrap().map(|row| row.timestamp);
+    let mut at = |time| versions.get_as_of(b"k", time).unwrap().map(|row| row.timestamp);
     assert_eq!([at(0), at(5), at(i64::MAX - 1)], [Some(0); 3]);
     assert_eq!(at(-1), None, "history has no more milliseconds than there are");
     assert_eq!(versions.get(b"k").unwrap().unwrap().timestamp, i64::MAX);
@@ -196,7 +218,7 @@ fn times_at_the_ends_of_the_range_are_times() {
 fn the_layout_is_what_the_header_shows() {
     assert_eq!(bucket_key(1, b"k"), [1, 0x80, 0, 0, 0, 0, 0, 0, 1, b'k']);
     let key = version_key(b"k", 2);
-    assert_eq!(key, [2, 0, 0, 0, 1, b'k', 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfd]);
+    assert_eq!(key, [2, 0, 0, 0, 1, b'k', 0x80, 0, 0, 0, 0, 0, 0, 2]);
     assert_eq!(split_version(&key), Some((&b"k"[..], 2)));
     assert_eq!(split_version(&bucket_key(1, b"k")), None);
 }

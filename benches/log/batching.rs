@@ -1,0 +1,80 @@
+//! Single records through a batching producer: how many it takes, and 64 senders that wait for the disk.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use core_log::{BatchingProducer, Durability, Log, ProducerSettings, Record, Topic};
+
+use crate::cost::{Cost, measured};
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let (mut future, mut context) = (pin!(future), Context::from_waker(&waker));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+fn producer(log: &Log, durability: Durability) -> BatchingProducer {
+    let linger = if durability == Durability::Sync { 0 } else { 5 };
+    let linger = Duration::from_millis(linger);
+    let settings = ProducerSettings { durability, linger, ..ProducerSettings::default() };
+    log.batching_producer(settings).expect("a producer")
+}
+
+/// Sends records of 100 bytes one by one, without waiting for each.
+pub(crate) fn send_all(log: &Log, topic: &Topic, records: u64) -> Cost {
+    let producer = producer(log, Durability::Os);
+    let value = [7; 100];
+    measured(|| {
+        for _ in 0..records {
+            producer.send(topic, Record::new(&value)).expect("room");
+        }
+        producer.flush().expect("all are written");
+    })
+}
+
+/// So many threads that each wait for the disk after each record.
+pub(crate) fn threads(log: &Log, topic: &Topic, senders: usize, each: u64) -> Cost {
+    let producer = producer(log, Durability::Sync);
+    measured(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..senders {
+                scope.spawn(|| {
+                    for _ in 0..each {
+                        let sent = producer.send(topic, Record::new(&[7; 100])).expect("room");
+                        sent.wait().expect("it is written");
+                    }
+                });
+            }
+        });
+    })
+}
+
+/// So many tasks on one thread that each await the disk after each record.
+pub(crate) fn tasks(log: &Log, topic: &Topic, senders: usize, each: u64) -> Cost {
+    let producer = producer(log, Durability::Sync);
+    let task = async || {
+        for _ in 0..each {
+            let sent = producer.send_async(topic, Record::new(&[7; 100])).await.expect("taken");
+            sent.await.expect("it is written");
+        }
+    };
+    measured(|| {
+        block_on(futures::future::join_all((0..senders).map(|_| task())));
+    })
+}

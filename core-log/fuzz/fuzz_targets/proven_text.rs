@@ -1,0 +1,5 @@
+//! Fuzzes `core_log::conformance::fuzz::proven_text`, whose documentation says what it reads.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| core_log::conformance::fuzz::proven_text(bytes));

@@ -1,0 +1,179 @@
+//! Records that are shared one by one.
+
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::error::{Error, GroupError};
+use crate::members::Acknowledge;
+use crate::storage::memory::Keep;
+
+fn settings(max_poll_records: usize) -> SharedSettings {
+    SharedSettings {
+        auto_offset_reset: OffsetReset::Earliest,
+        max_poll_records,
+        ..SharedSettings::default()
+    }
+}
+
+fn holder(log: &Log, most: usize) -> SharedConsumer {
+    log.group("g").unwrap().shared(&["t"], settings(most)).unwrap()
+}
+
+fn offsets(shared: &Shared) -> Vec<(Offset, u32)> {
+    let offset = |shared: Result<SharedRecord<'_>>| {
+        let shared = shared.unwrap();
+        (shared.record.offset, shared.deliveries)
+    };
+    shared.records().map(offset).collect()
+}
+
+/// Polls without waiting, says the same of all records, and commits.
+fn work(consumer: &mut SharedConsumer, what: Acknowledge) -> Vec<(Offset, u32)> {
+    let shared = consumer.poll(Duration::ZERO).unwrap();
+    shared.records().for_each(|record| consumer.acknowledge(&record.unwrap(), what));
+    consumer.commit().unwrap();
+    offsets(&shared)
+}
+
+#[test]
+fn each_record_goes_to_one_consumer_and_comes_again_until_it_is_done() {
+    let clock = clock();
+    let log = open(&MemoryStorage::new(1), &clock);
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &[0, 1, 2, 3, 4, 5], Durability::Sync);
+    let (mut a, mut b) = (holder(&log, 2), holder(&log, 2));
+    let of_a = a.poll(Duration::ZERO).unwrap();
+    assert_eq!(offsets(&of_a), [(0, 1), (1, 1)]);
+    assert_eq!(work(&mut b, Acknowledge::Release), [(2, 1), (3, 1)]);
+    assert_eq!(work(&mut b, Acknowledge::Accept), [(2, 2), (3, 2)]);
+    assert_eq!(committed_in(&log)[&0], 0, "the first two are not done");
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(work(&mut b, Acknowledge::Accept), [(0, 2), (1, 2)]);
+    assert_eq!(committed_in(&log)[&0], 4);
+    for record in of_a.records() {
+        a.acknowledge(&record.unwrap(), Acknowledge::Accept);
+    }
+    let late = a.commit();
+    assert!(matches!(late, Err(Error::Group(GroupError::NotHeld { offset: 0, .. }))), "{late:?}");
+    assert_eq!(work(&mut a, Acknowledge::Reject), [(4, 1), (5, 1)]);
+    assert!(work(&mut b, Acknowledge::Accept).is_empty());
+    assert_eq!(committed_in(&log)[&0], 6);
+}
+
+#[test]
+fn what_nobody_can_do_is_given_up_after_some_deliveries() {
+    let log = new_log();
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &[0, 1], Durability::Sync);
+    let mut consumer = holder(&log, 1);
+    for delivery in 1..=5 {
+        assert_eq!(work(&mut consumer, Acknowledge::Release), [(0, delivery)]);
+    }
+    assert_eq!(work(&mut consumer, Acknowledge::Accept), [(1, 1)]);
+    assert_eq!(committed_in(&log)[&0], 2);
+}
+
+#[test]
+fn what_was_committed_as_done_is_done_after_any_power_cut() {
+    let (storage, clock) = (MemoryStorage::new(1), clock());
+    let log = open(&storage, &clock);
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &(0..20).collect::<Vec<_>>(), Durability::Os);
+    let mut consumer = holder(&log, 20);
+    let shared = consumer.poll(Duration::ZERO).unwrap();
+    let mut done = BTreeSet::new();
+    for record in shared.records() {
+        let record = record.unwrap();
+        if record.record.offset % 3 == 1 {
+            consumer.acknowledge(&record, Acknowledge::Accept);
+            done.insert(record.record.offset);
+        }
+    }
+    consumer.commit().unwrap();
+    for keep in [Keep::None, Keep::All] {
+        let log = open(&storage.crash_image(keep), &clock);
+        let again = holder(&log, 20).poll(Duration::ZERO).unwrap();
+        let again: BTreeSet<_> = offsets(&again).into_iter().map(|(offset, _)| offset).collect();
+        assert!(again.is_disjoint(&done), "{again:?}");
+        // What was consumed was synced first: the log holds what the bitmap speaks of.
+        let end = log.offsets(t.id(), 0).unwrap().log_end_offset;
+        assert!(committed_in(&log)[&0] <= end);
+        if end == 20 {
+            assert_eq!(again.len() + done.len(), 20);
+        }
+    }
+}
+
+#[test]
+fn a_start_that_was_chosen_is_kept() {
+    let (storage, clock) = (MemoryStorage::new(1), clock());
+    let log = open(&storage, &clock);
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &[0, 1], Durability::Sync);
+    let latest = || SharedSettings { auto_offset_reset: OffsetReset::Latest, ..settings(9) };
+    let mut consumer = log.group("g").unwrap().shared(&["t"], latest()).unwrap();
+    write(&log, &t, 0, &[2], Durability::Sync);
+    assert_eq!(offsets(&consumer.poll(Duration::ZERO).unwrap()), [(2, 1)]);
+    let log = open(&storage.crash_image(Keep::None), &clock);
+    let mut consumer = log.group("g").unwrap().shared(&["t"], latest()).unwrap();
+    assert_eq!(offsets(&consumer.poll(Duration::ZERO).unwrap()), [(2, 1)], "not behind it");
+}
+
+#[test]
+fn a_group_shares_partitions_or_records() {
+    let log = new_log();
+    topic(&log, "t", 1);
+    let shared = holder(&log, 1);
+    let refused = log.group("g").unwrap().consumer(manual()).subscribe(&["t"]);
+    assert!(matches!(refused, Err(Error::Group(GroupError::OtherKind { .. }))), "{refused:?}");
+    drop(shared);
+    let member = member(&log, manual());
+    let refused = log.group("g").unwrap().shared(&["t"], settings(1));
+    assert!(matches!(refused, Err(Error::Group(GroupError::OtherKind { .. }))));
+    drop(member);
+    holder(&log, 1);
+}
+
+#[test]
+fn many_threads_do_each_record_once_and_a_dead_one_is_replaced() {
+    const RECORDS: usize = 600;
+    let log = LogOptions::new().storage(Arc::new(MemoryStorage::new(1))).open(DIR).unwrap();
+    let t = topic(&log, "t", 2);
+    for n in 0..RECORDS as i64 {
+        write(&log, &t, u32::try_from(n % 2).unwrap(), &[n], Durability::Os);
+    }
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (log, done) = (&log, &done);
+            scope.spawn(move || {
+                let mut consumer = holder(log, 7);
+                for round in 0.. {
+                    let shared = consumer.poll(Duration::from_millis(20)).unwrap();
+                    if done.lock().len() >= RECORDS {
+                        break;
+                    }
+                    if thread == 0 && round == 3 {
+                        // It dies with records in hand.
+                        consumer = holder(log, 7);
+                        continue;
+                    }
+                    let mut mine = Vec::new();
+                    for record in shared.records() {
+                        let record = record.unwrap();
+                        consumer.acknowledge(&record, Acknowledge::Accept);
+                        mine.push((record.record.partition, record.record.offset));
+                    }
+                    consumer.commit().unwrap();
+                    done.lock().extend(mine);
+                }
+            });
+        }
+    });
+    let all = done.into_inner();
+    assert_eq!(all.len(), RECORDS, "a record was done twice");
+    assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), RECORDS);
+    assert_eq!(committed_in(&log), BTreeMap::from([(0, 300), (1, 300)]));
+}

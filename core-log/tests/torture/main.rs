@@ -1,0 +1,18 @@
+//! A log that is ended in every way that a machine knows, at every operation, again and again: what was
+//! promised is there, nothing is there twice, and it goes on.
+//!
+//! ```text
+//!   seed -> workload -> end (power cut, kill, error, full disk) -> start -> compare -> more of it -> ..
+//! ```
+//!
+//! A short slice runs with the other tests. `make torture TIME=30m` runs the same suites until the time
+//! is up, with other seeds each minute; `TORTURE_SEED=n` repeats one.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod budget;
+mod ends;
+mod faults;
+mod model;
+mod random;
+mod world;
