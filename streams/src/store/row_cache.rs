@@ -48,9 +48,6 @@ use crate::ids::StoreName;
 
 mod scan;
 
-/// What the tails of keys may take for each row that may wait for a flush: 16 MiB by default.
-const TAIL_BYTES_A_ROW: usize = 128;
-
 /// How large a buffer is that copied rows share.
 const CHUNK_BYTES: usize = 32 * 1024;
 
@@ -179,7 +176,7 @@ impl RowCache {
 
     /// How much of the rows of keys that have several may be remembered.
     pub(crate) fn tail_bytes_max(&self) -> usize {
-        self.options.dirty_rows_max.saturating_mul(TAIL_BYTES_A_ROW)
+        self.options.dirty_rows_max.saturating_mul(super::tails::BYTES_A_ROW)
     }
 
     /// The store's name.
