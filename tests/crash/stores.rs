@@ -24,7 +24,11 @@ const KIND_CHECKPOINT: u8 = 0;
 const KIND_ROW: u8 = 1;
 const KIND_TIME_INDEX: u8 = 2;
 const KIND_LISTED: u8 = 3;
-const KIND_SLICE: u8 = 4;
+const KIND_FIRST: u8 = 4;
+const KIND_SLICE: u8 = 5;
+/// Flags of a row of a join: it has matched; it is a first row, and there are others.
+const MATCHED: u8 = 1;
+const CROWDED: u8 = 2;
 /// Where the offset lies in a checkpoint of version 1.
 const CHECKPOINT_OFFSET: usize = 37;
 /// Timestamp and sequence, at the end of a row's key in a join.
@@ -41,7 +45,7 @@ struct OnDisk {
     checkpoint: Option<i64>,
     rows: Rows,
     index: BTreeSet<Vec<u8>>,
-    /// Slices of a join: the rows that they name, or none.
+    /// Slices of a join: the rows that they name beside the first one, or none.
     slices: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -49,8 +53,9 @@ fn be_i64(bytes: &[u8]) -> i64 {
     i64::from_be_bytes(bytes[..8].try_into().unwrap())
 }
 
-/// What RocksDB has of a store, by partition; nothing if it was never opened.
-fn on_disk(dir: &Path, job: Job, store: &str) -> BTreeMap<u32, OnDisk> {
+/// What RocksDB has of a store, by partition; nothing if it was never opened. Rows of a join have their kind
+/// in their keys, as in the changelog.
+fn on_disk(dir: &Path, job: Job, store: &str, layout: Layout) -> BTreeMap<u32, OnDisk> {
     let mut found: BTreeMap<u32, OnDisk> = BTreeMap::new();
     let (state, options) = (dir.join("state").join(job.id()), Options::default());
     let Ok(families) = DB::list_cf(&options, &state) else { return found };
@@ -66,7 +71,9 @@ fn on_disk(dir: &Path, job: Job, store: &str) -> BTreeMap<u32, OnDisk> {
         let part = found.entry(partition).or_default();
         match kind {
             KIND_CHECKPOINT => part.checkpoint = Some(be_i64(&value[CHECKPOINT_OFFSET..])),
-            KIND_ROW | KIND_LISTED => {
+            KIND_ROW | KIND_LISTED | KIND_FIRST => {
+                let is_side = matches!(layout, Layout::Side(_));
+                let key = if is_side { [&[kind][..], &key].concat() } else { key };
                 drop(part.rows.insert(key, (be_i64(&value), value[8..].to_vec())))
             }
             KIND_TIME_INDEX => drop(part.index.insert(key)),
@@ -100,22 +107,28 @@ fn index_entry(key: &[u8]) -> Vec<u8> {
 /// The entries of the time index that rows imply: of windows all, of a join those that have not matched
 /// and will speak.
 fn implied_index(rows: &Rows, layout: Layout) -> BTreeSet<Vec<u8>> {
-    let entry = |(key, (_, value)): (&Vec<u8>, &(i64, Vec<u8>))| match layout {
+    let entry = |(key, (at, value)): (&Vec<u8>, &(i64, Vec<u8>))| match layout {
         Layout::Windowed => Some(index_entry(key)),
-        Layout::Side(true) if value[0] & 1 == 0 => {
-            let time = key.len() - JOIN_TAIL;
-            Some([&key[time..time + 8], key].concat())
+        Layout::Side(true) if value[0] & MATCHED == 0 => {
+            let at = (at ^ i64::MIN).to_be_bytes();
+            let row = match key[0] {
+                KIND_FIRST => [&key[9..], &at, &[0; 4]].concat(),
+                _ => key[1..].to_vec(),
+            };
+            Some([&at[..], &row].concat())
         }
         Layout::Plain | Layout::Side(_) => None,
     };
     rows.iter().filter_map(entry).collect()
 }
 
-/// Whether the slices of a join are those of its rows: each has some, and names all or none of them.
+/// Whether the slices of a join are those of its rows: each has some beside a first one that says so, and
+/// names all or none of them.
 fn slices_fit(rows: &Rows, slices: &BTreeMap<Vec<u8>, Vec<u8>>, layout: Layout) -> bool {
     let mut expected: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-    for key in rows.keys().filter(|_| matches!(layout, Layout::Side(_))) {
-        let (inner, tail) = key.split_at(key.len() - JOIN_TAIL);
+    let of_sides = || rows.iter().filter(|_| matches!(layout, Layout::Side(_)));
+    for (key, _) in of_sides().filter(|(key, _)| key[0] == KIND_LISTED) {
+        let (inner, tail) = key[1..].split_at(key.len() - 1 - JOIN_TAIL);
         let number = (be_i64(tail) ^ i64::MIN).div_euclid(SLICE_MS) ^ i64::MIN;
         let slice = [&number.to_be_bytes(), inner].concat();
         expected.entry(slice).or_default().extend_from_slice(tail);
@@ -123,7 +136,15 @@ fn slices_fit(rows: &Rows, slices: &BTreeMap<Vec<u8>, Vec<u8>>, layout: Layout) 
     let fits = |(key, named): (&Vec<u8>, &Vec<u8>)| {
         expected.get(key).is_some_and(|all| named.is_empty() || named == all)
     };
-    expected.len() == slices.len() && slices.iter().all(fits)
+    let firsts = of_sides().filter(|(key, _)| key[0] == KIND_FIRST);
+    let firsts: BTreeMap<&[u8], bool> =
+        firsts.map(|(key, (_, value))| (&key[1..], value[0] & CROWDED != 0)).collect();
+    let says_so = |slice: &Vec<u8>| firsts.get(&slice[..]) == Some(&true);
+    let crowded = firsts.values().filter(|crowded| **crowded).count();
+    expected.len() == slices.len()
+        && slices.iter().all(fits)
+        && expected.keys().all(says_so)
+        && crowded == expected.len()
 }
 
 /// What is wrong with the stores, and how many changelog records lie behind their checkpoints.
@@ -140,7 +161,7 @@ pub(crate) fn inspect(dir: &Path, log: &Log, job: Job) -> Inspection {
     let mut found = Inspection::default();
     for &(store, layout) in job.stores() {
         let changelog = read(log, &job.changelog(store));
-        let mut disk = on_disk(dir, job, store);
+        let mut disk = on_disk(dir, job, store, layout);
         for partition in 0..PARTITIONS {
             let part = disk.remove(&partition).unwrap_or_default();
             let of_partition = || changelog.iter().filter(|r| r.partition == partition);

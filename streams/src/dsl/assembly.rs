@@ -70,8 +70,12 @@ impl TopicTypes {
 }
 
 fn show_join_key<K: RecordKey>(bytes: Option<&[u8]>) -> Value {
-    let Some((key, (timestamp, _))) = bytes.and_then(join_row::split_row) else {
-        return show_key::<K>(bytes);
+    // The timestamp of the first row of a slice is no part of its key.
+    if let Some((slice, key)) = bytes.and_then(join_row::split_first) {
+        return serde_json::json!({ "key": show_key::<K>(Some(key)), "slice": slice });
+    }
+    let Some((key, (timestamp, _))) = bytes.and_then(join_row::split_listed) else {
+        return show_key::<Vec<u8>>(bytes);
     };
     serde_json::json!({ "key": show_key::<K>(Some(key)), "timestamp": timestamp })
 }

@@ -49,7 +49,7 @@ impl RowTypes {
         };
         Self {
             ids: || (TypeId::of::<JoinRowOf<K>>(), TypeId::of::<JoinRowOf<V>>()),
-            shape: || (shape_of::<K>() + " and time", shape_of::<V>()),
+            shape: || (shape_of::<K>() + " and slice or time", shape_of::<V>()),
             key: no_key,
             inner_key: no_key,
         }

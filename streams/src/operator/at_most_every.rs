@@ -33,7 +33,7 @@ use crate::codec::Data;
 use crate::error::Result;
 use crate::ids::StoreName;
 use crate::key::{Key, decode_i64, encode_i64};
-use crate::processor::{Changelog, Context, Process, Record, Shared, Stateful, Timed};
+use crate::processor::{Changelog, Context, Process, Record, RowKinds, Shared, Stateful, Timed};
 use crate::record::Headers;
 use crate::store::{Checkpoint, OrderedOverlay, RowCache, StoreError, Stored, View};
 use crate::time::TimeInputs;
@@ -204,8 +204,8 @@ impl<K: Key, V: Data> Stateful for AtMostEvery<K, V> {
         None
     }
 
-    fn row_kind(&self) -> u8 {
-        self.rows.borrow().kind()
+    fn row_kinds(&self) -> RowKinds {
+        RowKinds::One(self.rows.borrow().kind())
     }
 
     fn emit_updates(&mut self, _: &mut Context) -> Result<()> {

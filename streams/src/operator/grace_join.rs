@@ -28,7 +28,9 @@ use crate::codec::Data;
 use crate::error::Result;
 use crate::ids::StoreName;
 use crate::key::{Key, decode_i64, encode_i64};
-use crate::processor::{Changelog, Context, Next, Process, Record, Shared, Stateful, Timed};
+use crate::processor::{
+    Changelog, Context, Next, Process, Record, RowKinds, Shared, Stateful, Timed,
+};
 use crate::record::{Header, Headers};
 use crate::store::{Checkpoint, OrderedOverlay, RowCache, Stored, View};
 use crate::time::{TimeInputs, lagged};
@@ -227,8 +229,8 @@ impl<K: Key, V: Data, T, R> Stateful for GraceJoin<K, V, T, R> {
         None
     }
 
-    fn row_kind(&self) -> u8 {
-        self.rows.kind()
+    fn row_kinds(&self) -> RowKinds {
+        RowKinds::One(self.rows.kind())
     }
 
     fn emit_updates(&mut self, _: &mut Context) -> Result<()> {

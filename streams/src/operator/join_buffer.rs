@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Invariants
-//! * a slice names its rows, or says that they must be looked for; a slice that is not there has none.
+//! * the first row of a slice lies where the slice says, and says whether there are others. Those a slice
+//!   names, or says that they must be looked for. Without a first row there are none.
 //! * an entry of `unmatched` is there exactly for each row that has not matched, where those speak.
 //! * a row past its time stays until its slice goes, but meets nothing any more; a slice whose time is up
 //!   never gets another row.
@@ -17,12 +18,13 @@
 mod closing;
 mod kept;
 mod known;
+mod listed;
 mod upcoming;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
-use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::join_row::{self, Head, Tail};
@@ -35,8 +37,6 @@ use crate::time::{JoinSide, JoinWindow, Stamp};
 use known::KnownSlices;
 use upcoming::Upcoming;
 
-/// Rows that a slice names; more are looked for.
-const NAMED_MAX: usize = 32;
 /// The shortest slice: with a shorter one nearly every row would have its own.
 const SLICE_MS_MIN: i64 = 1_000;
 
@@ -50,7 +50,7 @@ struct Row<V> {
     committed: bool,
 }
 
-/// The rows of one key in one slice of time.
+/// The rows of one key in one slice of time, beside the first one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rows {
     None,
@@ -62,14 +62,34 @@ enum Rows {
 struct Slice<V> {
     number: i64,
     key: Box<[u8]>,
+    first: Option<Tail>,
+    /// The first row, as this transaction has found it.
+    loaded: Option<Bytes>,
     rows: Rows,
     /// In the order of their tails.
     ours: Vec<Row<V>>,
+    /// Whether the committed state names rows, or says that there are some.
     committed: bool,
+    /// Whether this transaction has changed which.
     changed: bool,
+    /// Its time is up.
+    dropped: bool,
 }
 
 impl<V> Slice<V> {
+    fn has_rows(&self) -> bool {
+        self.first.is_some() && !self.dropped
+    }
+
+    /// A row's key, as a row cache takes it.
+    fn row_key(&self, tail: Tail, out: &mut Vec<u8>) {
+        if self.first == Some(tail) {
+            join_row::first_key(self.number, &self.key, out);
+        } else {
+            join_row::listed_key(&self.key, tail, out);
+        }
+    }
+
     fn find(&self, tail: Tail) -> std::result::Result<usize, usize> {
         self.ours.binary_search_by_key(&tail, |row| row.tail)
     }
@@ -197,28 +217,37 @@ impl<V: Data> JoinBuffer<V> {
         if let Some(place) = self.place(hash, number, key) {
             return Ok(place);
         }
-        let known = if may_be_there {
-            let mut bytes = std::mem::take(&mut self.bytes);
-            join_row::slice_key(number, key, &mut bytes);
-            let known = self.behind_mut().get(&bytes)?;
-            self.bytes = bytes;
-            known
-        } else {
-            None
-        };
-        let rows = match &known {
-            None => Rows::None,
-            Some(bytes) => join_row::rows_of_slice(bytes).map_or(Rows::Many, Rows::Few),
-        };
-        let place = self.slices.len();
-        self.slices.push(Slice {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let mut slice = Slice {
             number,
             key: Box::from(key),
-            rows,
+            first: None,
+            loaded: None,
+            rows: Rows::None,
             ours: Vec::new(),
-            committed: known.is_some(),
+            committed: false,
             changed: false,
-        });
+            dropped: false,
+        };
+        if may_be_there {
+            join_row::first_key(number, key, &mut bytes);
+            slice.loaded = self.behind_mut().get(&bytes)?;
+        }
+        if let Some(row) = &slice.loaded {
+            let (timestamp, head, _) =
+                parsed(row).ok_or_else(|| self.corrupt("no row of a join:", &bytes))?;
+            slice.first = Some((timestamp, 0));
+            if head.crowded {
+                join_row::slice_key(number, key, &mut bytes);
+                let named = self.behind_mut().get(&bytes)?;
+                slice.committed = named.is_some();
+                let named = named.and_then(|named| join_row::rows_of_slice(&named));
+                slice.rows = named.map_or(Rows::Many, Rows::Few);
+            }
+        }
+        self.bytes = bytes;
+        let place = self.slices.len();
+        self.slices.push(slice);
         let (slices, hasher) = (&self.slices, &self.hasher);
         let rehash = |&place: &usize| hasher.hash_one((slices[place].number, &*slices[place].key));
         self.places.insert_unique(hash, place, rehash);
@@ -243,14 +272,7 @@ impl<V: Data> JoinBuffer<V> {
             let place = self.slice(hash, number, probe.key, true)?;
             let mut tails = std::mem::take(&mut self.tails);
             tails.clear();
-            match &self.slices[place].rows {
-                Rows::None => {}
-                Rows::Few(all) => tails.extend_from_slice(all),
-                Rows::Many => {
-                    let (first, last) = self.times_of(number);
-                    self.look_for(place, from.max(first), to.min(last), &mut tails)?;
-                }
-            }
+            self.tails_of(place, from, to, &mut tails)?;
             for &tail in tails.iter().filter(|tail| (from..=to).contains(&tail.0)) {
                 if i128::from(probe.stamp.source_time) < self.until(tail.0) {
                     self.meet_row(probe, place, tail, found)?;
@@ -317,12 +339,16 @@ impl<V: Data> JoinBuffer<V> {
     /// A committed row.
     fn load(&mut self, place: usize, tail: Tail) -> Result<Option<(Head, V)>> {
         let mut key = std::mem::take(&mut self.bytes);
-        join_row::listed_key(&self.slices[place].key, tail, &mut key);
-        let bytes = self.behind_mut().get(&key)?;
+        let slice = &self.slices[place];
+        slice.row_key(tail, &mut key);
+        let bytes = if slice.first == Some(tail) {
+            slice.loaded.clone()
+        } else {
+            self.behind_mut().get(&key)?
+        };
         let loaded = bytes.map(|bytes| {
-            let parsed = layout::decode_row(&bytes)
-                .and_then(|(timestamp, rest)| join_row::take_head(rest, timestamp));
-            let (head, value) = parsed.ok_or_else(|| self.corrupt("no row of a join:", &key))?;
+            let (_, head, value) =
+                parsed(&bytes).ok_or_else(|| self.corrupt("no row of a join:", &key))?;
             let value = Bincode::decode(value)
                 .map_err(|e| self.corrupt(&format!("the value of a row: {e}:"), &key))?;
             Ok((head, value))
@@ -339,62 +365,21 @@ impl<V: Data> JoinBuffer<V> {
         (clamp(first), clamp(last))
     }
 
-    /// The rows of a slice from one time to another, both included: the long way.
-    fn look_for(&self, place: usize, from: i64, to: i64, tails: &mut Vec<Tail>) -> Result<()> {
-        let slice = &self.slices[place];
-        let (mut first, mut last) = (Vec::new(), Vec::new());
-        join_row::listed_key(&slice.key, (from, 0), &mut first);
-        join_row::listed_key(&slice.key, (to, u32::MAX), &mut last);
-        // The end is exclusive.
-        last.push(0);
-        self.behind().scan(&first, &last, &mut |listed, _| {
-            // Rows of a longer key may lie between those of this one.
-            let split = join_row::split_row(&listed[1..]).filter(|(key, _)| *key == &*slice.key);
-            if let Some((_, tail)) = split
-                && slice.find(tail).is_err()
-            {
-                tails.push(tail);
-            }
-            ControlFlow::Continue(())
-        })?;
-        let ours = slice.ours.iter().filter(|row| row.value.is_some());
-        tails.extend(ours.map(|row| row.tail).filter(|tail| (from..=to).contains(&tail.0)));
-        tails.sort_unstable();
-        Ok(())
-    }
-
     /// Keeps a record.
     pub(super) fn put(&mut self, key: &[u8], stamp: Stamp, value: V, matched: bool) -> Result<()> {
         let timestamp = stamp.timestamp;
         let number = timestamp.div_euclid(self.slice_ms);
         let hash = self.hash(number, key);
         let place = self.slice(hash, number, key, self.known.may_have(number, hash))?;
-        if self.slices[place].rows == Rows::None {
+        let tail = if self.slices[place].has_rows() {
+            self.list(place, timestamp)?
+        } else {
             self.known.add(number, hash);
-        }
-        let mut same = Vec::new();
-        if self.slices[place].rows == Rows::Many {
-            self.look_for(place, timestamp, timestamp, &mut same)?;
-        }
-        let slice = &mut self.slices[place];
-        slice.changed = true;
-        let tail = match &mut slice.rows {
-            Rows::None => {
-                slice.rows = Rows::Few(vec![(timestamp, 0)]);
-                (timestamp, 0)
-            }
-            Rows::Few(tails) => {
-                let tail = next_tail(tails, timestamp);
-                let at = tails.partition_point(|other| *other < tail);
-                tails.insert(at, tail);
-                if tails.len() > NAMED_MAX {
-                    slice.rows = Rows::Many;
-                }
-                tail
-            }
-            Rows::Many => next_tail(&same, timestamp),
+            (timestamp, 0)
         };
-        let head = Head { matched, source_time: stamp.source_time };
+        let slice = &mut self.slices[place];
+        slice.first = slice.first.or(Some(tail));
+        let head = Head { matched, crowded: false, source_time: stamp.source_time };
         let row = Row { tail, value: Some(value), head, committed: false };
         let (Ok(at) | Err(at)) = slice.find(tail);
         if slice.ours.is_empty() {
@@ -414,12 +399,13 @@ impl<V: Data> JoinBuffer<V> {
     }
 }
 
-fn earlier(known: Option<i64>, time: i64) -> Option<i64> {
-    Some(known.map_or(time, |known| known.min(time)))
+/// Timestamp, head and encoded value of a row as the row cache has it.
+fn parsed(row: &[u8]) -> Option<(i64, Head, &[u8])> {
+    let (timestamp, rest) = layout::decode_row(row)?;
+    let (head, value) = join_row::take_head(rest, timestamp)?;
+    Some((timestamp, head, value))
 }
 
-/// The place of the next record of a timestamp behind those that are there.
-fn next_tail(tails: &[Tail], timestamp: i64) -> Tail {
-    let same = tails.iter().filter(|tail| tail.0 == timestamp);
-    (timestamp, same.map(|tail| tail.1).max().map_or(0, |last| last.saturating_add(1)))
+fn earlier(known: Option<i64>, time: i64) -> Option<i64> {
+    Some(known.map_or(time, |known| known.min(time)))
 }

@@ -1,33 +1,41 @@
 //! How the rows of a stream-stream join lie in its two stores. Pure.
 //!
 //! ```text
-//!   row key      encoded key | timestamp (8) | sequence (4)
+//!   first row    slice number (8) | encoded key                the first row of a key in a slice
+//!   listed row   encoded key | timestamp (8) | sequence (4)    each other one
 //!   row value    0       1
 //!                +-------+----------------------------------------+-------+
 //!                | flags | source time - timestamp, zigzag varint | value |    bit 0: it has matched
-//!                +-------+----------------------------------------+-------+
-//!
-//!   slice        slice number (8) | encoded key      value: its rows, timestamp (8) | sequence (4)
+//!                +-------+----------------------------------------+-------+    bit 1: it is a first row,
+//!                                                                             and there are listed ones
+//!   slice        slice number (8) | encoded key      value: its listed rows, timestamp (8) | sequence (4)
 //!                                                    each, or nothing: too many, or not known
-//!   unmatched    timestamp (8) | row key             value: nothing
+//!   unmatched    timestamp (8) | encoded key | timestamp (8) | sequence (4)      value: nothing
 //! ```
 //!
 //! Why slices: event time is cut into slices as long as a join reaches, so what one record can meet lies
-//! in at most two of them. Whether there is anything, and which rows, is one lookup of a key, which a
-//! back end answers from its filters; a range scan is paid for only where many rows come of it.
+//! in at most two of them. Whether there is anything is one lookup of a key, which a back end answers from
+//! its filters, and nearly always it answers with the only row there is; a range scan is paid for only
+//! where many rows come of it.
+//!
+//! A record of the changelog has its row's key with the kind in front: first and listed rows are told apart
+//! by it.
 //!
 //! Invariants
 //! * numbers are big-endian with the sign bit flipped, so rows of a key and slices lie in the order of
 //!   time.
-//! * a sequence tells records of one key and timestamp apart, in the order in which they came.
+//! * a sequence tells records of one key and timestamp apart, in the order in which they came. That of a
+//!   first row is 0.
+//! * there is a first row wherever there are listed ones.
 //! * slices and unmatched entries follow from the rows: the changelog does not carry them.
 
 use crate::key::{decode_i64, encode_i64};
 use crate::operator::envelope::{put_varint, take_varint, unzigzag, zigzag};
-use crate::store::layout::{KIND_LISTED, KIND_SLICE, KIND_TIME_INDEX};
+use crate::store::layout::{KIND_FIRST, KIND_LISTED, KIND_SLICE, KIND_TIME_INDEX};
 
 const TAIL_BYTES: usize = 12;
 const MATCHED: u8 = 1;
+const CROWDED: u8 = 2;
 
 /// What tells the rows of one key apart: timestamp and sequence.
 pub(crate) type Tail = (i64, u32);
@@ -36,6 +44,8 @@ pub(crate) type Tail = (i64, u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) matched: bool,
+    /// Whether there are listed rows beside a first one.
+    pub(crate) crowded: bool,
     pub(crate) source_time: i64,
 }
 
@@ -80,10 +90,21 @@ pub(super) fn slice_key(slice: i64, key: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(key);
 }
 
-/// The number and the encoded key of a slice.
-pub(super) fn split_slice(bytes: &[u8]) -> Option<(i64, &[u8])> {
-    let (slice, key) = bytes.strip_prefix(&[KIND_SLICE])?.split_first_chunk::<8>()?;
+/// The key of a first row, as a row cache takes it, in place of what `out` held.
+pub(super) fn first_key(slice: i64, key: &[u8], out: &mut Vec<u8>) {
+    slice_key(slice, key, out);
+    out[0] = KIND_FIRST;
+}
+
+/// The number of the slice and the encoded key of a first row.
+pub(crate) fn split_first(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let (slice, key) = bytes.strip_prefix(&[KIND_FIRST])?.split_first_chunk::<8>()?;
     Some((decode_i64(*slice), key))
+}
+
+/// The encoded key, the timestamp and the sequence of a listed row.
+pub(crate) fn split_listed(bytes: &[u8]) -> Option<(&[u8], Tail)> {
+    split_row(bytes.strip_prefix(&[KIND_LISTED])?)
 }
 
 /// The key of an unmatched entry, as a row cache takes it.
@@ -103,7 +124,8 @@ pub(super) fn split_unmatched(bytes: &[u8]) -> Option<(i64, &[u8])> {
 
 /// Starts a row's value; the encoded value follows.
 pub(super) fn put_head(head: Head, timestamp: i64, out: &mut Vec<u8>) {
-    out.push(if head.matched { MATCHED } else { 0 });
+    let matched = if head.matched { MATCHED } else { 0 };
+    out.push(matched | if head.crowded { CROWDED } else { 0 });
     put_varint(zigzag(head.source_time.wrapping_sub(timestamp)), out);
 }
 
@@ -111,11 +133,12 @@ pub(super) fn put_head(head: Head, timestamp: i64, out: &mut Vec<u8>) {
 pub(crate) fn take_head(mut bytes: &[u8], timestamp: i64) -> Option<(Head, &[u8])> {
     let (&flags, rest) = bytes.split_first()?;
     bytes = rest;
-    if flags & !MATCHED != 0 {
+    if flags & !(MATCHED | CROWDED) != 0 {
         return None;
     }
     let source_time = timestamp.wrapping_add(unzigzag(take_varint(&mut bytes).ok()?));
-    Some((Head { matched: flags == MATCHED, source_time }, bytes))
+    let (matched, crowded) = (flags & MATCHED != 0, flags & CROWDED != 0);
+    Some((Head { matched, crowded, source_time }, bytes))
 }
 
 /// The rows of a slice; `None`: look for them.
@@ -146,22 +169,32 @@ mod tests {
         assert_eq!(entry, b"\x02\x80\0\0\0\0\0\0\x01k\x80\0\0\0\0\0\0\x01\0\0\0\x02");
         assert_eq!(split_unmatched(&entry), Some((1, &out[..])));
         slice_key(-1, b"k", &mut out);
+        assert_eq!(out, b"\x05\x7f\xff\xff\xff\xff\xff\xff\xffk");
+        assert_eq!(split_first(&out), None);
+        first_key(-1, b"k", &mut out);
         assert_eq!(out, b"\x04\x7f\xff\xff\xff\xff\xff\xff\xffk");
-        assert_eq!(split_slice(&out), Some((-1, &b"k"[..])));
+        assert_eq!(split_first(&out), Some((-1, &b"k"[..])));
+        assert_eq!(split_listed(&out), None);
+        listed_key(b"k", (1, 2), &mut out);
+        assert_eq!(split_listed(&out), Some((&b"k"[..], (1, 2))));
         out.clear();
-        put_head(Head { matched: true, source_time: 12 }, 10, &mut out);
+        put_head(Head { matched: true, crowded: false, source_time: 12 }, 10, &mut out);
         assert_eq!(out, [1, 4]);
+        out.clear();
+        put_head(Head { matched: true, crowded: true, source_time: 12 }, 10, &mut out);
+        assert_eq!(out, [3, 4]);
     }
 
     proptest! {
         #[test]
         fn what_is_written_is_read_again(
-            matched: bool, source_time: i64, timestamp: i64, tails: Vec<(i64, u32)>, value: Vec<u8>,
+            matched: bool, crowded: bool, source_time: i64, timestamp: i64, tails: Vec<(i64, u32)>, value: Vec<u8>,
         ) {
             let mut out = Vec::new();
-            put_head(Head { matched, source_time }, timestamp, &mut out);
+            let head = Head { matched, crowded, source_time };
+            put_head(head, timestamp, &mut out);
             out.extend_from_slice(&value);
-            let expected = (Head { matched, source_time }, &value[..]);
+            let expected = (head, &value[..]);
             prop_assert_eq!(take_head(&out, timestamp), Some(expected));
             out.clear();
             put_rows_of_slice(&tails, &mut out);
@@ -172,7 +205,8 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>, timestamp: i64) {
             let _row = split_row(&bytes);
-            let _slice = split_slice(&bytes);
+            let _first = split_first(&bytes);
+            let _listed = split_listed(&bytes);
             let _entry = split_unmatched(&bytes);
             let _head = take_head(&bytes, timestamp);
             let _rows = rows_of_slice(&bytes);

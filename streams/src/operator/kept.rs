@@ -38,7 +38,7 @@ use crate::codec::Data;
 use crate::error::Result;
 use crate::ids::StoreName;
 use crate::key::decode_i64;
-use crate::processor::{Changelog, Context, Stateful, Timed};
+use crate::processor::{Changelog, Context, RowKinds, Stateful, Timed};
 use crate::store::{
     Checkpoint, Direction, Overlay, RowCache, StoreError, Stored, Tails, VisitRow, layout,
 };
@@ -389,8 +389,8 @@ impl<A: Data> Stateful for Kept<A> {
         None
     }
 
-    fn row_kind(&self) -> u8 {
-        self.rows.kind()
+    fn row_kinds(&self) -> RowKinds {
+        RowKinds::One(self.rows.kind())
     }
 
     fn implied_at(

@@ -99,7 +99,7 @@ impl<K: Key, V: Clone, A: Data, R: KeyWindows<V, A>> KeyedWindows<K, V, A, R> {
         late: Option<LateTo<V>>,
         next: Next<Windowed<K>, A>,
     ) -> Self {
-        let rows = Overlay::new(step.store.clone());
+        let rows = Overlay::new(step.store.clone()).forgetting();
         Self { step, folds, late, rows, index: TimeIndex::default(), said: Vec::new(), next }
     }
 
@@ -269,7 +269,8 @@ impl<K: Key, V: Clone, A: Data, R: KeyWindows<V, A>> Stateful for KeyedWindows<K
         if self.step.emit == Emit::OnClose {
             return Ok(());
         }
-        for place in 0..self.rows.len() {
+        for nth in 0..self.rows.len() {
+            let place = self.rows.touched(nth);
             let row = self.rows.at(place);
             if !row.take_unsent() {
                 continue;

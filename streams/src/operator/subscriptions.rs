@@ -25,7 +25,9 @@ use crate::codec::{Bincode, Codec, Data};
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::key::Key;
-use crate::processor::{Changelog, Context, Process, ProcessKeyed, Record, Shared, Stateful};
+use crate::processor::{
+    Changelog, Context, Process, ProcessKeyed, Record, RowKinds, Shared, Stateful,
+};
 use crate::record::Headers;
 use crate::store::{Checkpoint, OrderedOverlay, RowCache, Stored, View};
 use crate::time::Stamp;
@@ -190,8 +192,8 @@ impl Stateful for SubscriptionStore {
         None
     }
 
-    fn row_kind(&self) -> u8 {
-        self.rows.borrow().kind()
+    fn row_kinds(&self) -> RowKinds {
+        RowKinds::One(self.rows.borrow().kind())
     }
 
     fn emit_updates(&mut self, _: &mut Context) -> Result<()> {

@@ -162,7 +162,8 @@ impl<K: Key, V: Data> Stateful for TableStore<K, V> {
 
     fn emit_updates(&mut self, ctx: &mut Context) -> Result<()> {
         let rows = self.rows.borrow().len();
-        for place in 0..rows {
+        for nth in 0..rows {
+            let place = self.rows.borrow().touched(nth);
             // The rows are let go of first: what follows may look something up in this very table.
             if let Some(record) = self.update(place)? {
                 self.next.process(ctx, record)?;

@@ -24,7 +24,7 @@ use std::ops::ControlFlow;
 use crate::error::Result;
 use crate::ids::StoreName;
 use crate::key::{decode_i64, encode_i64};
-use crate::processor::{Changelog, Context, Stateful};
+use crate::processor::{Changelog, Context, RowKinds, Stateful};
 use crate::store::{Checkpoint, OrderedOverlay, RowCache, StoreError, Stored};
 
 /// How many due timers are listed at a time.
@@ -211,8 +211,8 @@ impl Stateful for TimerRows {
         None
     }
 
-    fn row_kind(&self) -> u8 {
-        self.rows.kind()
+    fn row_kinds(&self) -> RowKinds {
+        RowKinds::One(self.rows.kind())
     }
 
     fn emit_updates(&mut self, _: &mut Context) -> Result<()> {

@@ -18,7 +18,7 @@
 use crate::codec::Data;
 use crate::error::Result;
 use crate::ids::StoreName;
-use crate::processor::{Changelog, Context, ProcessKeyed, Shared, Stateful};
+use crate::processor::{Changelog, Context, ProcessKeyed, RowKinds, Shared, Stateful};
 use crate::store::{Checkpoint, Overlay, Put, RowCache, StoreError, Stored, Versions, View};
 use crate::time::Stamp;
 
@@ -104,8 +104,8 @@ impl<V: Data> Stateful for VersionStore<V> {
         None
     }
 
-    fn row_kind(&self) -> u8 {
-        self.versions.borrow().kind()
+    fn row_kinds(&self) -> RowKinds {
+        RowKinds::One(self.versions.borrow().kind())
     }
 
     fn emit_updates(&mut self, _: &mut Context) -> Result<()> {

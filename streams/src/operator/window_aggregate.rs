@@ -51,9 +51,10 @@ struct Pane {
     rows: Vec<Option<usize>>,
 }
 
-/// Finds panes by their windows and key.
+/// Finds panes by their windows and key. They stay as long as the rows that they know.
 #[derive(Default)]
 struct Panes {
+    cleared: u64,
     hasher: DefaultHashBuilder,
     places: HashTable<usize>,
     all: Vec<Pane>,
@@ -83,9 +84,13 @@ impl Panes {
         self.all.get_mut(place)
     }
 
-    fn clear(&mut self) {
-        self.places.clear();
-        self.all.clear();
+    /// Forgets all that is known if it is void, or more than the rows that there are.
+    fn settle(&mut self, (cleared, rows): (u64, usize)) {
+        if self.cleared != cleared || self.all.len() > rows {
+            self.cleared = cleared;
+            self.places.clear();
+            self.all.clear();
+        }
     }
 }
 
@@ -166,8 +171,9 @@ impl<K: Key, V: Clone, A: Data> WindowAggregate<K, V, A> {
     fn row(&mut self, key: &[u8], windows: &[Span], at: usize) -> Result<usize> {
         let pane = if windows.len() > 1 { self.panes.find(key, windows) } else { None };
         let known = pane.map(|pane| &mut pane.rows[at]);
-        if let Some(Some(place)) = known {
-            return Ok(*place);
+        if let Some(&mut Some(place)) = known {
+            self.rows.touch(place);
+            return Ok(place);
         }
         self.key.clear();
         windowed_key(key, windows[at].start, windows[at].end, &mut self.key);
@@ -299,26 +305,29 @@ impl<K: Key, V: Clone, A: Data> Stateful for WindowAggregate<K, V, A> {
         if self.step.emit == Emit::OnClose {
             return Ok(());
         }
-        for place in 0..self.rows.len() {
+        for nth in 0..self.rows.len() {
+            let place = self.rows.touched(nth);
             let row = self.rows.at(place);
             if !row.take_unsent() {
                 continue;
             }
-            let (key, timestamp) = (row.key().to_vec(), row.timestamp);
+            let timestamp = row.timestamp;
             // What never closes has no bound that its watermark could lag by: like a table, it passes
             // on the source time of what has come.
             let never = self.step.windows.never_close();
             let source_time = if never { row.source_time } else { timestamp };
-            if let Some(value) = row.value.clone() {
-                self.pass_on(ctx, &key, value, Stamp { timestamp, source_time })?;
-            }
+            let Some(value) = row.value.clone() else { continue };
+            let key = decode_key::<Windowed<K>>(&self.step.store, row.key())?;
+            let headers = Headers::none();
+            let record = Record { key, value: Some(value), timestamp, source_time, headers };
+            self.next.process(ctx, record)?;
         }
         Ok(())
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
-        self.panes.clear();
         self.rows.prepare(|timestamp, key, value| changelog.push(timestamp, key, value))?;
+        self.panes.settle(self.rows.kept());
         let rows = &mut self.rows;
         self.index.prepare(|entry, present| rows.prepare_derived(entry, present));
         Ok(())

@@ -34,7 +34,7 @@ pub use record::Record;
 use crate::error::Result;
 use crate::ids::StoreName;
 use crate::record::RawRecord;
-use crate::store::layout::KIND_ROW;
+use crate::store::layout::{self, KIND_ROW};
 use crate::store::{Checkpoint, RowCache};
 use crate::time::{OpenWindows, Stamp, TimeInputs};
 
@@ -83,6 +83,41 @@ pub(crate) trait Timed {
     }
 }
 
+/// How the rows of a store that a user sees lie among its others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowKinds {
+    /// All under one kind, which is no part of their keys.
+    One(u8),
+    /// Each key, also that of a changelog record, begins with its kind: first rows and listed ones.
+    InKeys,
+}
+
+impl RowKinds {
+    /// The key of a row, as a row cache takes it.
+    pub(crate) fn place(self, key: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::One(kind) => layout::key_of(kind, key, out),
+            Self::InKeys => out.extend_from_slice(key),
+        }
+    }
+
+    /// The key in what a row cache has.
+    pub(crate) fn key(self, place: &[u8]) -> &[u8] {
+        match self {
+            Self::One(_) => place.get(1..).unwrap_or_default(),
+            Self::InKeys => place,
+        }
+    }
+
+    /// The first place that a row may have, and that behind them all.
+    pub(crate) fn range(self) -> ([u8; 1], [u8; 1]) {
+        match self {
+            Self::One(kind) => ([kind], [kind + 1]),
+            Self::InKeys => ([layout::KIND_LISTED], [layout::KIND_FIRST + 1]),
+        }
+    }
+}
+
 /// An operator that owns a store partition.
 pub(crate) trait Stateful {
     /// The store's name.
@@ -92,8 +127,8 @@ pub(crate) trait Stateful {
     /// The row that a row's key implies beside it: an entry of the time index.
     fn index_entry(&self, key: &[u8]) -> Option<Vec<u8>>;
     /// The kind under which the store has its rows.
-    fn row_kind(&self) -> u8 {
-        KIND_ROW
+    fn row_kinds(&self) -> RowKinds {
+        RowKinds::One(KIND_ROW)
     }
     /// The rows that a changelog record implies beside its own: what a restart puts in place again.
     fn implied(&self, key: &[u8], value: Option<&[u8]>) -> Vec<(Vec<u8>, Option<Bytes>)> {

@@ -32,6 +32,7 @@ use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::ids::StoreName;
 use crate::key::split_windowed;
+use crate::processor::RowKinds;
 use crate::store::{Lookups, RowCache, StoreError, layout};
 
 /// Rows that one answer carries at most.
@@ -299,7 +300,7 @@ impl Task {
             if op.is_replicated() && self.id.partition > 0 {
                 continue;
             }
-            let (name, kind) = (op.store().clone(), op.row_kind());
+            let (name, kind) = (op.store().clone(), op.row_kinds());
             op.with_rows(&mut |rows| look(&name, self.id.partition, kind, rows, question, told))?;
         }
         Ok(())
@@ -310,7 +311,7 @@ impl Task {
 pub(crate) fn look(
     store: &StoreName,
     partition: u32,
-    kind: u8,
+    kind: RowKinds,
     rows: &mut RowCache,
     question: &Question,
     told: &mut Told,
@@ -327,13 +328,18 @@ pub(crate) fn look(
     Ok(())
 }
 
-fn select(rows: &mut RowCache, partition: u32, kind: u8, selection: &Selection) -> Result<Part> {
+fn select(
+    rows: &mut RowCache,
+    partition: u32,
+    kind: RowKinds,
+    selection: &Selection,
+) -> Result<Part> {
     let mut part = Part { partition, ..Part::default() };
     let limit = selection.limit.clamp(1, ROWS_MAX);
     let (from, to, only) = match &selection.select {
         Select::Key(key) => {
             let mut place = Vec::new();
-            layout::key_of(kind, key, &mut place);
+            kind.place(key, &mut place);
             if let Some(row) = rows.get(&place)? {
                 part.rows.push(found(rows, partition, key, &row)?);
             }
@@ -341,15 +347,17 @@ fn select(rows: &mut RowCache, partition: u32, kind: u8, selection: &Selection) 
         }
         Select::Range { from, to, only } => (from, to, only),
     };
-    let (mut start, mut end) = (Vec::new(), vec![kind + 1]);
-    layout::key_of(kind, from, &mut start);
+    let (first, behind) = kind.range();
+    let (mut start, mut end) = (Vec::new(), behind.to_vec());
+    kind.place(from, &mut start);
+    start = start.max(first.to_vec());
     if let Some(to) = to {
         end.clear();
-        layout::key_of(kind, to, &mut end);
+        kind.place(to, &mut end);
     }
     if let Some(after) = &selection.after {
         let mut behind = Vec::new();
-        layout::key_of(kind, &after.key, &mut behind);
+        kind.place(&after.key, &mut behind);
         if partition <= after.partition {
             behind.push(0);
         }
@@ -357,7 +365,7 @@ fn select(rows: &mut RowCache, partition: u32, kind: u8, selection: &Selection) 
     }
     let (mut looked_at, mut bytes, mut damaged) = (0, 0, None);
     rows.scan(&start, &end, &mut |place, row| {
-        let key = place.get(1..).unwrap_or_default();
+        let key = kind.key(place);
         looked_at += 1;
         if only.takes(key) {
             bytes += key.len() + row.len();
@@ -387,7 +395,12 @@ fn found(rows: &RowCache, partition: u32, key: &[u8], row: &[u8]) -> Result<Foun
     Ok(FoundRow { partition, key: key.to_vec(), timestamp, value: value.to_vec() })
 }
 
-fn report(store: &StoreName, partition: u32, kind: u8, rows: &mut RowCache) -> Result<StoreReport> {
+fn report(
+    store: &StoreName,
+    partition: u32,
+    kind: RowKinds,
+    rows: &mut RowCache,
+) -> Result<StoreReport> {
     let mut report = StoreReport {
         store: store.clone(),
         partition,
@@ -397,7 +410,8 @@ fn report(store: &StoreName, partition: u32, kind: u8, rows: &mut RowCache) -> R
         earliest_end: None,
         lookups: rows.lookups(),
     };
-    rows.scan(&[kind], &[kind + 1], &mut |key, row| {
+    let (first, behind) = kind.range();
+    rows.scan(&first, &behind, &mut |key, row| {
         if report.rows == u64::try_from(LOOKED_AT_MAX).unwrap_or(u64::MAX) {
             report.has_more = true;
             return ControlFlow::Break(());
@@ -407,7 +421,7 @@ fn report(store: &StoreName, partition: u32, kind: u8, rows: &mut RowCache) -> R
         ControlFlow::Continue(())
     })?;
     // The rows of a join have an index by time too: of those that have not matched yet.
-    if kind == layout::KIND_ROW {
+    if kind == RowKinds::One(layout::KIND_ROW) {
         rows.scan(&[layout::KIND_TIME_INDEX], &layout::TIME_INDEX_END, &mut |key, _| {
             report.earliest_end = layout::split_time_index(key).map(|(end, _)| end);
             ControlFlow::Break(())

@@ -120,8 +120,7 @@ fn push_row(
     out: &mut Vec<(Bytes, Option<Bytes>)>,
 ) {
     let mut row_key = Vec::with_capacity(1 + key.len());
-    row_key.push(op.row_kind());
-    row_key.extend_from_slice(key);
+    op.row_kinds().place(key, &mut row_key);
     let row = value.map(|value| {
         let mut row = Vec::new();
         layout::encode_row(timestamp, value, &mut row);

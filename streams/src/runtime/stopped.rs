@@ -14,6 +14,7 @@ use super::task::{OpenStores, Stores as _};
 use crate::broker::{Broker, TopicRef};
 use crate::error::Result;
 use crate::ids::StoreName;
+use crate::processor::RowKinds;
 use crate::store::RowCache;
 use crate::topology::changelog_topic;
 
@@ -26,7 +27,7 @@ struct Part {
     store: StoreName,
     partition: u32,
     /// The kind under which the store has its rows.
-    kind: u8,
+    kind: RowKinds,
     rows: RowCache,
 }
 
@@ -64,7 +65,7 @@ impl StoppedStores {
                 let origin = plan.origin(changelog, partition);
                 let place = ChangelogPlace { topic: changelog, partition, origin };
                 restore(broker, place, &*op, &mut rows)?;
-                let (store, kind) = (store.clone(), op.row_kind());
+                let (store, kind) = (store.clone(), op.row_kinds());
                 parts.push(Part { store, partition, kind, rows });
             }
         }

@@ -18,7 +18,7 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::level::Level;
+use super::level::{Level, Tag};
 
 pub(super) struct CleanRows {
     young: Level,
@@ -41,12 +41,12 @@ impl CleanRows {
     }
 
     /// `Some(None)`: the row is known to be absent.
-    pub(super) fn get(&mut self, key: &[u8]) -> Option<Option<Bytes>> {
-        if let Some(value) = self.young.get(key) {
+    pub(super) fn get(&mut self, tag: Tag, key: &[u8]) -> Option<Option<Bytes>> {
+        if let Some(value) = self.young.get(tag, key) {
             return Some(value.cloned());
         }
         // Copied, or else a row that stays would keep the buffer that it shares with others.
-        let value = self.old.get(key)?.map(|value| Bytes::copy_from_slice(value));
+        let value = self.old.get(tag, key)?.map(|value| Bytes::copy_from_slice(value));
         self.put(Bytes::copy_from_slice(key), value.clone());
         Some(value)
     }
@@ -63,7 +63,8 @@ impl CleanRows {
     }
 
     /// Remembers the rows of a finished flush.
-    pub(super) fn put_level(&mut self, flushed: Level) {
+    pub(super) fn put_level(&mut self, mut flushed: Level) {
+        flushed.forget_order();
         if flushed.bytes() > self.bytes_max {
             self.clear();
         } else if flushed.bytes() > self.bytes_max / 2 {
@@ -97,16 +98,17 @@ mod tests {
         clean.put(hot.clone(), Some(Bytes::from_static(b"v")));
         for cold in 0u32..100 {
             clean.put(Bytes::copy_from_slice(&cold.to_be_bytes()), None);
-            assert_eq!(clean.get(&hot), Some(Some(Bytes::from_static(b"v"))));
+            assert_eq!(clean.get(Tag::of(&hot), &hot), Some(Some(Bytes::from_static(b"v"))));
         }
-        assert_eq!(clean.get(&0u32.to_be_bytes()), None);
+        let cold = 0u32.to_be_bytes();
+        assert_eq!(clean.get(Tag::of(&cold), &cold), None);
     }
 
     #[test]
     fn without_room_nothing_is_kept() {
         let mut clean = CleanRows::new(0);
         clean.put(Bytes::from_static(b"\x01a"), None);
-        assert_eq!(clean.get(b"\x01a"), None);
+        assert_eq!(clean.get(Tag::of(b"\x01a"), b"\x01a"), None);
         assert_eq!(clean.bytes(), 0);
     }
 
@@ -128,7 +130,7 @@ mod tests {
                         level.put(key, value.clone());
                     } else {
                         let row = disk.get(&key).cloned().flatten();
-                        let known = clean.get(&key);
+                        let known = clean.get(Tag::of(&key), &key);
                         prop_assert!(known.is_none() || known == Some(row.clone()));
                         if known.is_none() {
                             clean.put(key, row);
@@ -138,7 +140,7 @@ mod tests {
                 clean.put_level(level);
                 prop_assert!(clean.bytes() <= BYTES_MAX);
                 for (key, row) in &disk {
-                    let known = clean.get(key);
+                    let known = clean.get(Tag::of(key), key);
                     prop_assert!(known.is_none() || known.as_ref() == Some(row));
                 }
             }

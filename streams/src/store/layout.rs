@@ -13,7 +13,8 @@
 //!                 1 row          the encoded key                   value: the row, below
 //!                 2 time index   end (8, i64) | the encoded key    value: empty
 //!                 3 listed row   as a row, for those that are looked up by range
-//!                 4 slice        which listed rows there are: see operator/join_row.rs
+//!                 4 first row    of a key in a slice of time: see operator/join_row.rs
+//!                 5 slice        which other rows, listed, it has there
 //!
 //!   checkpoint                                                row
 //!   0   1        17         33             37       45        0           8
@@ -52,8 +53,10 @@ pub(crate) const KIND_TIME_INDEX: u8 = 2;
 
 /// The kind of rows that are looked up by range while a job runs, and so are kept in order in memory.
 pub(crate) const KIND_LISTED: u8 = 3;
-/// The kind of the rows that say which listed rows there are.
-pub(crate) const KIND_SLICE: u8 = 4;
+/// The kind of the first row of a key in a slice of time.
+pub(crate) const KIND_FIRST: u8 = 4;
+/// The kind of the rows that say which listed rows there are beside the first one.
+pub(crate) const KIND_SLICE: u8 = 5;
 
 const KIND_LIMIT: u8 = 0xff;
 const VERSION: u8 = 1;

@@ -1,64 +1,110 @@
 //! Rows of one level of a row cache: found by hash, put in order when they are scanned.
 //!
-//! Why: nearly every access is a get or a put of one key, and a hash table does that in a fraction of what
-//! a tree needs. Rows that may be scanned while a job runs (the time index, and those of joins, timers,
-//! processors) get an order by their first scan, which is kept up from then on: who never scans pays
-//! nothing for it. A scan of other rows (rare: a query, slices whose time is up, a test) sorts what it finds.
+//! Why: nearly every access is a get or a put of one key, and a hash table does that in a fraction
+//! of what a tree needs. The time index and listed rows, which are scanned while a job runs, get an order by
+//! their first scan, which is kept up from then on: who never scans pays nothing for it. A scan of other
+//! rows (rare: a query, slices whose time is up, a test) sorts what it finds.
+//!
+//! ```text
+//!   places: tag, row --> rows, in the order in which they came: key, value
+//!   orders: key, row -->        (from the first scan on)
+//! ```
+//!
+//! Why tags: a table that grows moves them without a look at the keys, and a key is hashed once for all
+//! levels of a cache.
 //!
 //! Invariants
 //! * `bytes` is what the rows hold: keys, values and a fixed share for the tables themselves.
 //! * a row without a value is a delete that has not reached the level below.
-//! * an order has exactly the keys of its rows.
+//! * a row stays at its place; only an undo takes rows away, the last one first.
+//! * an order has all rows of its kind and no others.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::ops::Bound;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use hashbrown::{HashMap, hash_map};
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::layout::{
-    Checkpoint, KIND_CHECKPOINT, KIND_LISTED, KIND_SLICE, KIND_TIME_INDEX, PREFIX_BYTES,
+    Checkpoint, KIND_CHECKPOINT, KIND_FIRST, KIND_LISTED, KIND_TIME_INDEX, PREFIX_BYTES,
 };
 
 /// What a row costs besides its key and value: two handles, the table's slot and its slack, and the
 /// allocator's rounding.
 const ROW_OVERHEAD_BYTES: usize = 128;
 
-type Rows = HashMap<Bytes, Option<Bytes>>;
+/// Keys come from outside, so no two processes hash alike.
+static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
 
-/// Rows of one kind that may be scanned.
-#[derive(Clone, Default)]
-struct Listed {
-    rows: Rows,
-    /// The keys in order, from the first scan on.
-    order: OnceLock<BTreeSet<Bytes>>,
-}
+/// What a key is looked up by in every level.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag(u32);
 
-impl Listed {
-    fn order(&self) -> &BTreeSet<Bytes> {
-        self.order.get_or_init(|| self.rows.keys().cloned().collect())
+impl Tag {
+    pub(super) fn of(key: &[u8]) -> Self {
+        let hash = HASHER.hash_one(key);
+        Self(u32::try_from(hash >> 32).expect("half of the bits of a hash fit"))
     }
 
-    /// The rows with `from <= key < to` in the order of their keys.
-    fn between<'a>(
-        &'a self,
-        from: &'a [u8],
-        to: &'a [u8],
-    ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> {
-        let order = (!self.rows.is_empty()).then(|| self.order());
-        let range = (Bound::Included(from), Bound::Excluded(to));
-        let keys = order.into_iter().flat_map(move |order| order.range::<[u8], _>(range));
-        keys.filter_map(|key| self.rows.get_key_value(key))
+    /// A hash for the table, which looks at both of its ends.
+    fn spread(self) -> u64 {
+        u64::from(self.0) << 32 | u64::from(self.0)
     }
 }
+
+#[derive(Clone, Copy)]
+struct Place {
+    tag: Tag,
+    row: u32,
+}
+
+#[derive(Clone)]
+struct Row {
+    key: Bytes,
+    value: Option<Bytes>,
+}
+
+/// Kinds of rows that a batch tells apart; those beyond are sorted with the last one.
+const KINDS: usize = 6;
+
+/// Rows of one kind in the order of their keys.
+type Order = BTreeMap<Bytes, usize>;
+
+/// The kinds that may be scanned while a job runs, in order.
+const ORDERED: [u8; 2] = [KIND_TIME_INDEX, KIND_LISTED];
 
 #[derive(Clone, Default)]
 pub(super) struct Level {
-    hashed: Rows,
-    index: Listed,
-    listed: Listed,
+    places: HashTable<Place>,
+    rows: Vec<Row>,
+    orders: [OnceLock<Order>; ORDERED.len()],
     bytes: usize,
+}
+
+/// How a put can be taken back.
+pub(super) struct Undo {
+    place: usize,
+    /// `None`: there was no row.
+    before: Option<Option<Bytes>>,
+}
+
+impl Undo {
+    /// Whether the row was there before.
+    pub(super) fn is_change(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Bytes that are kept for it.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.before.as_ref().map_or(0, |value| value_bytes(value.as_ref()))
+    }
+}
+
+/// Which order a row is in.
+fn order_of(key: &[u8]) -> Option<usize> {
+    ORDERED.iter().position(|kind| key.first() == Some(kind))
 }
 
 fn value_bytes(value: Option<&Bytes>) -> usize {
@@ -67,101 +113,126 @@ fn value_bytes(value: Option<&Bytes>) -> usize {
 
 impl Level {
     pub(super) fn rows(&self) -> usize {
-        self.hashed.len() + self.index.rows.len() + self.listed.rows.len()
+        self.rows.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    fn rows_like(&self, key: &[u8]) -> &Rows {
-        match key.first() {
-            Some(&KIND_TIME_INDEX) => &self.index.rows,
-            Some(&KIND_LISTED) => &self.listed.rows,
-            _ => &self.hashed,
-        }
-    }
-
-    fn listed_like(&mut self, key: &[u8]) -> Option<&mut Listed> {
-        match key.first() {
-            Some(&KIND_TIME_INDEX) => Some(&mut self.index),
-            Some(&KIND_LISTED) => Some(&mut self.listed),
-            _ => None,
-        }
+    fn place(&self, tag: Tag, key: &[u8]) -> Option<usize> {
+        let is_it = |place: &Place| place.tag == tag && self.rows[index(place.row)].key == key;
+        self.places.find(tag.spread(), is_it).map(|place| index(place.row))
     }
 
     /// `Some(None)`: this level knows that the row is deleted.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Option<&Bytes>> {
-        self.rows_like(key).get(key).map(Option::as_ref)
+    pub(super) fn get(&self, tag: Tag, key: &[u8]) -> Option<Option<&Bytes>> {
+        self.place(tag, key).map(|place| self.rows[place].value.as_ref())
     }
 
     pub(super) fn put(&mut self, key: Bytes, value: Option<Bytes>) {
-        let key_bytes = key.len();
-        self.bytes += value_bytes(value.as_ref());
-        let before = match self.listed_like(&key) {
-            None => self.hashed.insert(key, value),
-            Some(listed) => {
-                // A key that is there already stays what the order shares with the rows.
-                match listed.rows.entry(key) {
-                    hash_map::Entry::Occupied(mut row) => Some(row.insert(value)),
-                    hash_map::Entry::Vacant(place) => {
-                        let key = listed.order.get_mut().map(|order| (order, place.key().clone()));
-                        place.insert(value);
-                        if let Some((order, key)) = key {
-                            order.insert(key);
-                        }
-                        None
-                    }
-                }
-            }
+        self.put_undoably(key, value);
+    }
+
+    /// The same, in a way that can be taken back.
+    pub(super) fn put_undoably(&mut self, key: Bytes, value: Option<Bytes>) -> Undo {
+        let tag = Tag::of(&key);
+        let known = self.place(tag, &key);
+        self.put_at(known, (tag, key), value)
+    }
+
+    /// The same of a row whose key is copied if it is not there.
+    pub(super) fn put_copy_undoably(&mut self, key: &[u8], value: Option<Bytes>) -> Undo {
+        let tag = Tag::of(key);
+        let known = self.place(tag, key);
+        let key = match known {
+            Some(place) => std::mem::take(&mut self.rows[place].key),
+            None => Bytes::copy_from_slice(key),
         };
-        match before {
+        self.put_at(known, (tag, key), value)
+    }
+
+    /// The key is replaced too: it shares a buffer with its value, and the older one should go.
+    fn put_at(
+        &mut self,
+        known: Option<usize>,
+        (tag, key): (Tag, Bytes),
+        value: Option<Bytes>,
+    ) -> Undo {
+        self.bytes += value_bytes(value.as_ref());
+        let (key_bytes, row) = (key.len(), Row { key, value });
+        let (place, before) = match known {
+            Some(place) => (place, Some(std::mem::replace(&mut self.rows[place], row).value)),
+            None => (self.add(tag, row), None),
+        };
+        match &before {
             Some(value) => self.bytes -= value_bytes(value.as_ref()),
             None => self.bytes += key_bytes + ROW_OVERHEAD_BYTES,
         }
+        Undo { place, before }
     }
 
-    /// How many rows there are of each kind.
-    pub(super) fn sizes(&self) -> Sizes {
-        [self.hashed.len(), self.index.rows.len(), self.listed.rows.len()]
+    fn add(&mut self, tag: Tag, row: Row) -> usize {
+        let place = self.rows.len();
+        let number = u32::try_from(place).expect("a level is flushed long before so many rows");
+        self.places.insert_unique(tag.spread(), Place { tag, row: number }, |p| p.tag.spread());
+        if let Some(order) = self.order_with(&row.key) {
+            order.insert(row.key.clone(), place);
+        }
+        self.rows.push(row);
+        place
     }
 
-    /// Makes room for so many more rows of each kind.
-    pub(super) fn reserve(&mut self, [hashed, index, listed]: Sizes) {
-        self.hashed.reserve(hashed);
-        self.index.rows.reserve(index);
-        self.listed.rows.reserve(listed);
+    /// The order that has to know of a row.
+    fn order_with(&mut self, key: &[u8]) -> Option<&mut Order> {
+        self.orders[order_of(key)?].get_mut()
     }
 
-    /// Takes over rows that are newer than this level's own.
-    pub(super) fn put_above(&mut self, newer: Level) {
-        if self.rows() == 0 {
-            *self = newer;
-            return;
+    /// For rows that are not scanned any more.
+    pub(super) fn forget_order(&mut self) {
+        self.orders = <[OnceLock<Order>; ORDERED.len()]>::default();
+    }
+
+    /// Takes back a put, the last one first; answers what it had put.
+    pub(super) fn undo(&mut self, Undo { place, before }: Undo) -> (Bytes, Option<Bytes>) {
+        let (key, value) = if let Some(before) = &before {
+            let row = &mut self.rows[place];
+            (row.key.clone(), std::mem::replace(&mut row.value, before.clone()))
+        } else {
+            let row = self.rows.pop().expect("rows that were added are there");
+            assert_eq!(place, self.rows.len(), "rows go in the reverse order");
+            let is_it = |p: &Place| index(p.row) == place;
+            if let Ok(found) = self.places.find_entry(Tag::of(&row.key).spread(), is_it) {
+                found.remove();
+            }
+            if let Some(order) = self.order_with(&row.key) {
+                order.remove(&row.key);
+            }
+            (row.key, row.value)
+        };
+        self.bytes -= value_bytes(value.as_ref());
+        match before {
+            Some(before) => self.bytes += value_bytes(before.as_ref()),
+            None => self.bytes -= key.len() + ROW_OVERHEAD_BYTES,
         }
-        if newer.rows() > self.rows() {
-            let older = std::mem::replace(self, newer);
-            return self.put_below(older);
-        }
-        self.reserve(newer.sizes());
-        for (key, value) in newer.into_rows() {
-            self.put(key, value);
-        }
+        (key, value)
     }
 
     /// Takes over rows that are older than this level's own: they show only where it has none.
     pub(super) fn put_below(&mut self, older: Level) {
-        self.reserve(older.sizes());
         for (key, value) in older.into_rows() {
-            if self.get(&key).is_none() {
-                self.put(key, value);
+            let row_bytes = key.len() + value_bytes(value.as_ref()) + ROW_OVERHEAD_BYTES;
+            let tag = Tag::of(&key);
+            if self.place(tag, &key).is_none() {
+                self.add(tag, Row { key, value });
+                self.bytes += row_bytes;
             }
         }
     }
 
     /// All rows, in no order.
     pub(super) fn into_rows(self) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
-        self.hashed.into_iter().chain(self.index.rows).chain(self.listed.rows)
+        self.rows.into_iter().map(|row| (row.key, row.value))
     }
 
     /// The rows with `from <= key < to` in the order of their keys. `from < to`.
@@ -177,7 +248,7 @@ impl Level {
             (Some(_), None) => hashed.next(),
             _ => ordered.next(),
         })
-        .map(|(key, value)| (key, value.as_ref()))
+        .map(|(_, row)| (&row.key, row.value.as_ref()))
     }
 
     /// The same, the last key first.
@@ -193,30 +264,41 @@ impl Level {
             (Some(_), None) => hashed.next(),
             _ => ordered.next(),
         })
-        .map(|(key, value)| (key, value.as_ref()))
+        .map(|(_, row)| (&row.key, row.value.as_ref()))
     }
 
-    /// Rows that are found by hash, sorted; none where the range holds none of their kinds.
-    fn hashed_between(&self, from: &[u8], to: &[u8]) -> Vec<(&Bytes, &Option<Bytes>)> {
-        if from >= &[KIND_TIME_INDEX][..] && to <= &[KIND_SLICE][..] {
+    /// Rows that have no order, sorted; none where the range holds none of their kinds.
+    fn hashed_between(&self, from: &[u8], to: &[u8]) -> Vec<(&[u8], &Row)> {
+        if order_of(from).is_some() && to <= &[KIND_FIRST][..] {
             return Vec::new();
         }
-        let rows = self.hashed.iter();
-        let mut rows: Vec<_> = rows.filter(|(key, _)| from <= &key[..] && &key[..] < to).collect();
+        let rows = self.rows.iter().map(|row| (&row.key[..], row));
+        let rows = rows.filter(|(key, _)| order_of(key).is_none());
+        let mut rows: Vec<_> = rows.filter(|(key, _)| from <= *key && *key < to).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
         rows
     }
 
-    /// Rows of the kinds that are kept in order, where the range reaches them.
+    /// Rows of the kinds that have an order, which is made where the range reaches them.
     fn ordered_between<'a>(
         &'a self,
         from: &'a [u8],
         to: &'a [u8],
-    ) -> impl DoubleEndedIterator<Item = (&'a Bytes, &'a Option<Bytes>)> {
-        let reached = |kind: u8| from < &[kind + 1][..] && to > &[kind][..];
-        let index = reached(KIND_TIME_INDEX).then(|| self.index.between(from, to));
-        let listed = reached(KIND_LISTED).then(|| self.listed.between(from, to));
-        index.into_iter().flatten().chain(listed.into_iter().flatten())
+    ) -> impl DoubleEndedIterator<Item = (&'a [u8], &'a Row)> {
+        let reached = move |kind: u8| from < &[kind + 1][..] && to > &[kind][..];
+        let kinds = ORDERED.iter().zip(&self.orders).filter(move |&(kind, _)| reached(*kind));
+        // A level without rows has nothing to put in order yet.
+        let kinds = kinds.filter(|_| !self.rows.is_empty());
+        let orders = kinds.map(|(&kind, order)| order.get_or_init(|| self.in_order(kind)));
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        let found = orders.flat_map(move |order| order.range::<[u8], _>(range));
+        found.map(|(key, &place)| (&key[..], &self.rows[place]))
+    }
+
+    fn in_order(&self, kind: u8) -> Order {
+        let rows = self.rows.iter().enumerate();
+        let rows = rows.filter(|(_, row)| row.key.first() == Some(&kind));
+        rows.map(|(place, row)| (row.key.clone(), place)).collect()
     }
 
     /// One batch for the store: these rows, sorted, and the checkpoint that they reach.
@@ -227,10 +309,14 @@ impl Level {
     ) -> Vec<(Bytes, Option<Bytes>)> {
         let checkpoint_key = Bytes::from_static(&[KIND_CHECKPOINT]);
         let checkpoint = Some(Bytes::copy_from_slice(&checkpoint.encode()));
+        // Kind by kind: what their keys share is then longer.
+        let mut kinds = [const { Vec::new() }; KINDS];
+        for row in &self.rows {
+            let kind = row.key.first().map_or(0, |&kind| usize::from(kind));
+            kinds[kind.min(KINDS - 1)].push(row);
+        }
         let rows = std::iter::once((&checkpoint_key, &checkpoint))
-            .chain(sorted(&self.hashed))
-            .chain(sorted(&self.index.rows))
-            .chain(sorted(&self.listed.rows));
+            .chain(kinds.into_iter().flat_map(sorted));
 
         // The prefixed keys share one buffer: one allocation for the batch, not one for each row.
         let mut keys = BytesMut::with_capacity(self.keys_bytes());
@@ -244,26 +330,27 @@ impl Level {
     }
 
     fn keys_bytes(&self) -> usize {
-        let listed = self.index.rows.keys().chain(self.listed.rows.keys());
-        let keys = self.hashed.keys().chain(listed);
-        keys.map(|key| PREFIX_BYTES + key.len()).sum::<usize>() + PREFIX_BYTES + 1
+        let keys = self.rows.iter().map(|row| PREFIX_BYTES + row.key.len());
+        keys.sum::<usize>() + PREFIX_BYTES + 1
     }
 }
 
-/// How many rows there are of each kind: those that are only found by hash, the time index, listed rows.
-pub(super) type Sizes = [usize; 3];
-
 /// The rows in the order of their keys. What follows where keys begin to differ tells nearly all of them
 /// apart, and lies side by side here: hardly a comparison goes to the keys.
-fn sorted(rows: &Rows) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
-    let first = rows.keys().next().map_or(&[][..], |key| &key[..]);
-    let shared = rows.keys().fold(first.len(), |shared, key| {
-        first[..shared].iter().zip(key).take_while(|(a, b)| a == b).count()
+fn sorted<'a>(rows: Vec<&'a Row>) -> impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> {
+    let first = rows.first().map_or(&[][..], |row| &row.key[..]);
+    let shared = rows.iter().fold(first.len(), |shared, row| {
+        first[..shared].iter().zip(&row.key).take_while(|(a, b)| a == b).count()
     });
-    let mut rows: Vec<_> =
-        rows.iter().map(|(key, value)| (leading(&key[shared..]), key, value)).collect();
-    rows.sort_unstable_by(|(a, key_a, _), (b, key_b, _)| a.cmp(b).then_with(|| key_a.cmp(key_b)));
-    rows.into_iter().map(|(_, key, value)| (key, value))
+    let mut rows: Vec<_> = rows.into_iter().map(|row| (leading(&row.key[shared..]), row)).collect();
+    rows.sort_unstable_by(|(a, row_a), (b, row_b)| {
+        a.cmp(b).then_with(|| row_a.key.cmp(&row_b.key))
+    });
+    rows.into_iter().map(|(_, row)| (&row.key, &row.value))
+}
+
+fn index(row: u32) -> usize {
+    usize::try_from(row).expect("32 bits fit a usize")
 }
 
 /// A number that is in the order of the bytes, where it is not the same for both.
@@ -312,143 +399,4 @@ fn merged_by<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::mem;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn bytes(text: &str) -> Bytes {
-        Bytes::copy_from_slice(text.as_bytes())
-    }
-
-    #[test]
-    fn bytes_are_counted_through_puts_of_the_same_key() {
-        let mut level = Level::default();
-        level.put(bytes("\x01key"), Some(bytes("value")));
-        assert_eq!(level.bytes(), 4 + 5 + ROW_OVERHEAD_BYTES);
-        level.put(bytes("\x01key"), Some(bytes("v")));
-        assert_eq!(level.bytes(), 4 + 1 + ROW_OVERHEAD_BYTES);
-        level.put(bytes("\x01key"), None);
-        assert_eq!(level.bytes(), 4 + ROW_OVERHEAD_BYTES);
-        level.put(bytes("\x02index"), Some(Bytes::new()));
-        assert_eq!(level.bytes(), 4 + 6 + 2 * ROW_OVERHEAD_BYTES);
-        assert_eq!(level.rows(), 2);
-    }
-
-    #[test]
-    fn a_range_is_sorted_across_rows_and_index() {
-        let mut level = Level::default();
-        for key in ["\x02b", "\x01c", "\x04a", "\x01a", "\x02a", "\x03a", "\x01b"] {
-            level.put(bytes(key), Some(bytes(key)));
-        }
-        let keys = |from: &str, to: &str| {
-            let range = level.range(from.as_bytes(), to.as_bytes());
-            range.map(|(key, _)| key.to_vec()).collect::<Vec<_>>()
-        };
-        assert_eq!(keys("\x01b", "\x02b"), [b"\x01b", b"\x01c", b"\x02a"]);
-        assert_eq!(keys("\x02a", "\x03"), [b"\x02a", b"\x02b"]);
-        assert_eq!(keys("\x01", "\x01b"), [b"\x01a"]);
-        assert_eq!(keys("\x02b", "\x7f"), [b"\x02b", b"\x03a", b"\x04a"], "hashed rows behind");
-        assert_eq!(keys("\x03", "\x04"), [b"\x03a"]);
-    }
-
-    #[test]
-    fn older_rows_show_only_where_there_are_none() {
-        let (mut newer, mut older) = (Level::default(), Level::default());
-        newer.put(bytes("\x01a"), None);
-        older.put(bytes("\x01a"), Some(bytes("old")));
-        older.put(bytes("\x01b"), Some(bytes("old")));
-        newer.put_below(older);
-        assert_eq!(newer.get(b"\x01a"), Some(None));
-        assert_eq!(newer.get(b"\x01b"), Some(Some(&bytes("old"))));
-        assert_eq!(newer.get(b"\x01c"), None);
-    }
-
-    #[test]
-    fn newer_rows_win_whichever_are_more() {
-        let keys =
-            |count: usize| ["\x01a", "\x02a", "\x03a", "\x04a", "\x01b"].into_iter().take(count);
-        for (older, newer) in [(5, 2), (2, 5), (3, 3), (0, 4), (4, 0)] {
-            let mut level = Level::default();
-            keys(older).for_each(|key| level.put(bytes(key), Some(bytes("older"))));
-            let mut above = Level::default();
-            keys(newer).for_each(|key| above.put(bytes(key), Some(bytes("new"))));
-            level.put_above(above);
-            let mut expected = Level::default();
-            keys(older).for_each(|key| expected.put(bytes(key), Some(bytes("older"))));
-            keys(newer).for_each(|key| expected.put(bytes(key), Some(bytes("new"))));
-            let rows = |level: &Level| {
-                let rows =
-                    level.range(b"\x01", b"\x7f").map(|(key, value)| (key.clone(), value.cloned()));
-                rows.collect::<Vec<_>>()
-            };
-            assert_eq!(rows(&level), rows(&expected), "{older} under {newer}");
-            assert_eq!((level.rows(), level.bytes()), (expected.rows(), expected.bytes()));
-        }
-    }
-
-    #[test]
-    fn a_batch_is_sorted_prefixed_and_carries_its_checkpoint() {
-        let checkpoint =
-            Checkpoint { log_id: [1; 16], topic_id: [2; 16], leader_epoch: 0, offset: 9 };
-        let mut level = Level::default();
-        for key in ["\x02a", "\x01b", "\x01a"] {
-            level.put(bytes(key), Some(bytes("v")));
-        }
-        let batch = level.to_batch(3, &checkpoint);
-        let keys: Vec<&[u8]> = batch.iter().map(|(key, _)| &key[..]).collect();
-        let expected: [&[u8]; 4] =
-            [b"\0\0\0\x03\0", b"\0\0\0\x03\x01a", b"\0\0\0\x03\x01b", b"\0\0\0\x03\x02a"];
-        assert_eq!(keys, expected);
-        let value = batch[0].1.as_ref().expect("a checkpoint has a value");
-        assert_eq!(Checkpoint::decode(value), Some(checkpoint));
-    }
-
-    proptest! {
-        /// Scans, first and later ones, between puts and levels that are taken over.
-        #[test]
-        fn scans_see_every_put_before_them(
-            steps in prop::collection::vec((0_u8..4, 0_u8..30, any::<bool>(), 0_u8..6), 0..120),
-        ) {
-            let (mut level, mut newer) = (Level::default(), Level::default());
-            let (mut expected, mut above) = (BTreeMap::new(), BTreeMap::new());
-            for (n, (kind, key, is_there, step)) in (0_u32..).zip(steps) {
-                let row = (Bytes::copy_from_slice(&[kind + 1, key]),
-                    is_there.then(|| Bytes::copy_from_slice(&n.to_be_bytes())));
-                above.insert(row.0.clone(), row.1.clone());
-                newer.put(row.0, row.1);
-                let (from, to) = ([kind + 1, key / 2], [kind + 1 + step % 2, key]);
-                if step < 2 {
-                    level.put_above(mem::take(&mut newer));
-                    expected.append(&mut above);
-                }
-                if step > 3 && from < to {
-                    let found = level.range(&from, &to).map(|(key, row)| (key.clone(), row.cloned()));
-                    let found: Vec<_> = found.collect();
-                    let mut back: Vec<_> = level.range_back(&from, &to).collect();
-                    back.reverse();
-                    let within = expected.range(Bytes::copy_from_slice(&from)..Bytes::copy_from_slice(&to));
-                    let within: Vec<_> = within.map(|(key, row)| (key.clone(), row.clone())).collect();
-                    prop_assert_eq!(back.len(), within.len());
-                    prop_assert!(back.iter().zip(&found).all(|(back, found)| back.0 == &found.0));
-                    prop_assert_eq!(found, within);
-                }
-            }
-        }
-
-        #[test]
-        fn hashed_rows_are_sorted_whatever_their_keys_share(
-            shared in prop::collection::vec(any::<u8>(), 0..20),
-            keys in prop::collection::vec(prop::collection::vec(0_u8..3, 0..24), 0..60),
-        ) {
-            let keys = keys.iter().map(|key| Bytes::from([&shared[..], key].concat()));
-            let rows: HashMap<Bytes, Option<Bytes>> = keys.map(|key| (key, None)).collect();
-            let mut expected: Vec<&Bytes> = rows.keys().collect();
-            expected.sort_unstable();
-            prop_assert_eq!(sorted(&rows).map(|(key, _)| key).collect::<Vec<_>>(), expected);
-        }
-    }
-}
+mod tests;

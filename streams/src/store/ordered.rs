@@ -55,7 +55,7 @@ where
         &self.store
     }
 
-    /// The kind under which the rows lie; see `Stateful::row_kind`.
+    /// The kind under which the rows lie; see `Stateful::row_kinds`.
     pub(crate) fn kind(&self) -> u8 {
         self.kind
     }

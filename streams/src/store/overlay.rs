@@ -8,11 +8,15 @@
 //!   commit:  overlay -> changelog batch, undecided rows -> (commit point) -> committed rows
 //! ```
 //!
+//! Why rows stay when their transaction is prepared: a hot row is wanted again by the next one, which
+//! then neither looks for it nor decodes it. They go all at once when they are too many.
+//!
 //! Invariants
 //! * rows are visited in the order in which the transaction first touched them: the same input gives
 //!   the same changelog.
 //! * what `prepare` hands on is undecided until `committed`; the next transaction reads and changes it
-//!   meanwhile, in rows of its own.
+//!   meanwhile, here.
+//! * a row that the transaction has not touched is as it would be loaded.
 //!
 //! On crash: gone; the changelog's tail and the input after the committed offsets bring it back.
 
@@ -49,9 +53,16 @@ pub(crate) struct Row<A> {
     pub(crate) source_time: i64,
     /// Whether the state before this transaction has it.
     committed: bool,
+    /// Whether this transaction has asked for it.
+    touched: bool,
     changed: bool,
     unsent: bool,
+    /// Bytes of the row behind it.
+    bytes: usize,
 }
+
+/// What a row that is kept costs beside its bytes: its handles, and the same once more decoded.
+const KEPT_OVERHEAD_BYTES: usize = 192;
 
 impl<A> Row<A> {
     fn absent(key: &[u8]) -> Self {
@@ -63,9 +74,27 @@ impl<A> Row<A> {
             timestamp: i64::MIN,
             source_time: i64::MIN,
             committed: false,
+            touched: false,
             changed: false,
             unsent: false,
+            bytes: 0,
         }
+    }
+
+    fn kept_bytes(&self) -> usize {
+        KEPT_OVERHEAD_BYTES + self.key.len() + self.bytes
+    }
+
+    /// As the next transaction finds it.
+    fn settle(&mut self) {
+        self.old = None;
+        self.old_timestamp = i64::MIN;
+        if self.value.is_none() {
+            self.timestamp = i64::MIN;
+        }
+        self.source_time = i64::MIN;
+        self.committed = self.value.is_some();
+        (self.touched, self.changed, self.unsent) = (false, false, false);
     }
 
     pub(crate) fn key(&self) -> &[u8] {
@@ -172,9 +201,17 @@ pub(crate) struct Overlay<A> {
     hasher: DefaultHashBuilder,
     places: HashTable<usize>,
     rows: Vec<Row<A>>,
+    /// Those that the running transaction has touched, the first one first.
+    touched: Vec<usize>,
+    /// What all rows cost.
+    kept_bytes: usize,
+    /// How often all rows have gone.
+    cleared: u64,
+    /// Whether rows go with their transaction.
+    forgets: bool,
     /// The same rows in the order of their keys, from the first scan on.
     ordered: Option<BTreeMap<Box<[u8]>, usize>>,
-    /// Whether this transaction has scanned.
+    /// Whether there was a scan since all rows last went.
     was_scanned: bool,
     behind: Option<RowCache>,
     keeps_old: Option<fn(&A) -> A>,
@@ -192,6 +229,10 @@ where
             hasher: DefaultHashBuilder::default(),
             places: HashTable::new(),
             rows: Vec::new(),
+            touched: Vec::new(),
+            kept_bytes: 0,
+            cleared: 0,
+            forgets: false,
             ordered: None,
             was_scanned: false,
             behind: None,
@@ -205,11 +246,17 @@ where
         Self { kind: layout::KIND_LISTED, ..Self::new(store) }
     }
 
+    /// Rows with values that are more than what is encoded of them: the next transaction has the latter,
+    /// as one after a crash would.
+    pub(crate) fn forgetting(self) -> Self {
+        Self { forgets: true, ..self }
+    }
+
     pub(crate) fn store(&self) -> &StoreName {
         &self.store
     }
 
-    /// The kind under which the rows lie; see `Stateful::row_kind`.
+    /// The kind under which the rows lie; see `Stateful::row_kinds`.
     pub(crate) fn kind(&self) -> u8 {
         self.kind
     }
@@ -232,17 +279,28 @@ where
 
     /// Rows that the running transaction has touched.
     pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+        self.touched.len()
+    }
+
+    /// The places of these rows, the first one that was touched first.
+    pub(crate) fn touched(&self, nth: usize) -> usize {
+        self.touched[nth]
     }
 
     pub(crate) fn at(&mut self, place: usize) -> &mut Row<A> {
         &mut self.rows[place]
     }
 
+    /// How often places have become void, and how many rows there are.
+    pub(crate) fn kept(&self) -> (u64, usize) {
+        (self.cleared, self.rows.len())
+    }
+
     /// The place of a row, which is loaded if this transaction has not seen it yet.
     pub(crate) fn find(&mut self, key: &[u8]) -> Result<usize, StoreError> {
         let hash = self.hasher.hash_one(key);
         if let Some(&place) = self.places.find(hash, |&place| *self.rows[place].key == *key) {
+            self.touch(place);
             return Ok(place);
         }
         let row = self.load(key)?;
@@ -254,7 +312,10 @@ where
     pub(crate) fn find_absent(&mut self, key: &[u8]) -> usize {
         let hash = self.hasher.hash_one(key);
         match self.places.find(hash, |&place| *self.rows[place].key == *key) {
-            Some(&place) => place,
+            Some(&place) => {
+                self.touch(place);
+                place
+            }
             None => self.add(hash, Row::absent(key)),
         }
     }
@@ -264,10 +325,22 @@ where
         if let Some(ordered) = &mut self.ordered {
             ordered.insert(row.key.clone(), place);
         }
+        self.kept_bytes += row.kept_bytes();
         self.rows.push(row);
+        self.touch(place);
         let (rows, hasher) = (&self.rows, &self.hasher);
         self.places.insert_unique(hash, place, |&place| hasher.hash_one(&*rows[place].key));
         place
+    }
+
+    /// Finds a row again by its place, which is good until those of [`kept`](Self::kept) are void.
+    pub(crate) fn touch(&mut self, place: usize) {
+        let row = &mut self.rows[place];
+        if !std::mem::replace(&mut row.touched, true) {
+            row.old = self.keeps_old.and_then(|clone| row.value.as_ref().map(clone));
+            row.old_timestamp = row.timestamp;
+            self.touched.push(place);
+        }
     }
 
     fn load(&mut self, key: &[u8]) -> Result<Row<A>, StoreError> {
@@ -277,39 +350,51 @@ where
         let mut row = Row::absent(key);
         if let Some(bytes) = behind.get(&self.scratch)? {
             let Stored { timestamp, value } = decode(&self.store, key, &bytes)?;
-            row.old = self.keeps_old.map(|clone| clone(&value));
-            row.value = Some(value);
-            (row.timestamp, row.old_timestamp) = (timestamp, timestamp);
-            row.committed = true;
+            (row.value, row.timestamp) = (Some(value), timestamp);
+            (row.committed, row.bytes) = (true, bytes.len());
         }
         Ok(row)
     }
 
     /// Encodes each changed row once: for the changelog, which takes (timestamp, key, value), and for
-    /// the row cache, where it stays undecided. The transaction's own rows are gone afterwards.
+    /// the row cache, where it stays undecided. Rows that are too many go, all at once.
     pub(crate) fn prepare<E: From<StoreError>>(
         &mut self,
         mut changelog: impl FnMut(i64, &[u8], Option<&[u8]>) -> Result<(), E>,
     ) -> Result<(), E> {
         let behind = self.behind.as_mut().expect("a store is opened before its first record");
-        for row in self.rows.iter().filter(|row| row.changed) {
-            let mut key = Vec::with_capacity(row.key.len() + 1);
-            layout::key_of(self.kind, &row.key, &mut key);
-            if let Some(value) = &row.value {
-                let head = encode(&self.store, row.timestamp, value, &mut self.scratch)?;
-                changelog(row.timestamp, &row.key, Some(&self.scratch[head..]))?;
-                behind.prepare(key.into(), Some(Bytes::copy_from_slice(&self.scratch)));
-            } else if row.committed {
-                changelog(row.timestamp, &row.key, None)?;
-                behind.prepare(key.into(), None);
+        let mut key = Vec::new();
+        for &place in &self.touched {
+            let row = &mut self.rows[place];
+            if row.changed {
+                key.clear();
+                layout::key_of(self.kind, &row.key, &mut key);
+                self.kept_bytes -= row.bytes;
+                row.bytes = 0;
+                if let Some(value) = &row.value {
+                    let head = encode(&self.store, row.timestamp, value, &mut self.scratch)?;
+                    changelog(row.timestamp, &row.key, Some(&self.scratch[head..]))?;
+                    behind.prepare_row(&key, Some(&self.scratch));
+                    row.bytes = self.scratch.len();
+                } else if row.committed {
+                    changelog(row.timestamp, &row.key, None)?;
+                    behind.prepare_row(&key, None);
+                }
+                self.kept_bytes += row.bytes;
             }
+            row.settle();
         }
-        self.rows.clear();
-        self.places.clear();
-        match &mut self.ordered {
-            Some(ordered) if std::mem::take(&mut self.was_scanned) => ordered.clear(),
-            // Who scans seldom has no order kept meanwhile.
-            ordered => *ordered = None,
+        self.touched.clear();
+        if self.forgets || self.kept_bytes > behind.kept_bytes_max() {
+            self.kept_bytes = 0;
+            self.cleared += 1;
+            self.rows.clear();
+            self.places.clear();
+            match &mut self.ordered {
+                Some(ordered) if std::mem::take(&mut self.was_scanned) => ordered.clear(),
+                // Who scans seldom has no order kept meanwhile.
+                ordered => *ordered = None,
+            }
         }
         Ok(())
     }
@@ -359,3 +444,6 @@ where
         .map_err(|e| StoreError::Encode { store: store.clone(), reason: e.to_string() })?;
     Ok(head)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,28 +2,31 @@
 //!
 //! Why: a commit must not wait for RocksDB, and RocksDB must never see a row whose commit is not
 //! decided. So committed rows wait here, and go down in large batches beside the work; and rows whose
-//! commit is on its way lie in front of them, where the next transaction finds them.
+//! commit is on its way lie among them, where the next transaction finds them.
 //!
 //! ```text
-//!   prepare() -> undecided
-//!                    | decided()
-//!                    v
+//!   prepare() -> dirty, and in `undecided` what was there before
+//!                  |  decided(): that is forgotten; a flush or a question before: it is put back meanwhile
+//!                  v
 //!   commit() --> dirty ------ step() starts a flush ------> flushing ---- done ----> clean
 //!                  ^                                           |                       ^
 //!                  +---------------- failed -------------------+        get() ---------+
 //!                                                              |                       |
 //!                                                              v                       |
 //!                                    ByteStore: rows as of commit N + checkpoint N ----+
-//!   get:   undecided -> dirty -> flushing -> clean -> store
-//!   scan:  undecided over dirty over flushing over store
+//!   get:   dirty -> flushing -> clean -> store
+//!   scan:  dirty over flushing over store
 //! ```
+//!
+//! Why undecided rows lie among the dirty ones: nearly all transactions commit, and a row is then put
+//! into one table, once. Those that do not are dropped with everything here.
 //!
 //! Invariants
 //! * a flush is one atomic write: the rows as of commit N and the checkpoint of commit N. A row that
 //!   a later commit changes is dirty again, beside its older self in the flush.
 //! * one flush at a time; it ends before the cache is cleared, flushed out or dropped, or else an
 //!   older row could win over a newer one.
-//! * what is not decided is never flushed, so an abort has nothing to undo: it drops all of this.
+//! * what is not decided is never flushed and never told, so an abort drops all of this.
 //! * there is one undecided transaction at most.
 //! * `dirty` holds less than twice its limits plus one commit: beyond that, step() waits.
 //!
@@ -39,17 +42,14 @@ use bytes::{Bytes, BytesMut};
 use super::clean::CleanRows;
 use super::flusher::{FlushJob, Flusher, Ticket};
 use super::layout::{Checkpoint, KIND_CHECKPOINT, PREFIX_BYTES, partition_range, store_key};
-use super::level::{Level, Sizes};
+use super::level::{Level, Tag, Undo};
 use super::{ByteStore, StoreError};
 use crate::ids::StoreName;
 
 mod scan;
 
-/// What the tails of keys may take for each row that may wait for a flush: 16 MiB by default.
-const TAIL_BYTES_A_ROW: usize = 128;
-
 /// How large a buffer is that copied rows share.
-const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
 
 /// The limits of one store partition in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,8 @@ pub(crate) struct CacheOptions {
     pub dirty_rows_max: usize,
     /// Bytes that may wait before a flush starts, tables included. Default 32 MiB.
     pub dirty_bytes_max: usize,
-    /// Bytes of rows that are on disk too. Default 32 MiB; 0 keeps none.
+    /// Bytes of rows that are on disk too. Default 32 MiB; 0 keeps none. Half as many again are kept
+    /// decoded, in front of this cache.
     pub clean_bytes_max: usize,
     /// How long a row may wait before a flush starts, in milliseconds. Default 30 000.
     pub flush_every_ms: i64,
@@ -121,9 +122,8 @@ pub(crate) struct RowCache {
     partition: u32,
     options: CacheOptions,
     flusher: Flusher,
-    undecided: Level,
-    /// The rows of the last transaction: the next will have about as many.
-    last_rows: Sizes,
+    /// How to take back the rows that are not decided, in the order in which they were prepared.
+    undecided: Vec<Undo>,
     dirty: Dirty,
     flushing: Option<Flushing>,
     clean: CleanRows,
@@ -158,8 +158,7 @@ impl RowCache {
             partition,
             options,
             flusher,
-            undecided: Level::default(),
-            last_rows: Sizes::default(),
+            undecided: Vec::new(),
             dirty: Dirty::default(),
             flushing: None,
             clean: CleanRows::new(options.clean_bytes_max),
@@ -177,7 +176,7 @@ impl RowCache {
 
     /// How much of the rows of keys that have several may be remembered.
     pub(crate) fn tail_bytes_max(&self) -> usize {
-        self.options.dirty_rows_max.saturating_mul(TAIL_BYTES_A_ROW)
+        self.options.dirty_rows_max.saturating_mul(super::tails::BYTES_A_ROW)
     }
 
     /// The store's name.
@@ -214,7 +213,7 @@ impl RowCache {
         if let Err(error) = self.wait_for_flush() {
             tracing::warn!(store = %self.store.name(), %error, "a flush failed before a rebuild");
         }
-        self.undecided = Level::default();
+        self.undecided.clear();
         self.dirty = Dirty::default();
         self.clean.clear();
         self.committed = None;
@@ -243,25 +242,38 @@ impl RowCache {
 
     /// `Some(None)`: the row is known to be absent.
     fn in_memory(&mut self, key: &[u8]) -> Option<Option<Bytes>> {
-        if let Some(value) = self.undecided.get(key) {
+        let tag = Tag::of(key);
+        if let Some(value) = self.dirty.level.get(tag, key) {
             return Some(value.cloned());
         }
-        if let Some(value) = self.dirty.level.get(key) {
+        let flushing = self.flushing.as_ref();
+        if let Some(value) = flushing.and_then(|flushing| flushing.level.get(tag, key)) {
             return Some(value.cloned());
         }
-        if let Some(value) = self.flushing.as_ref().and_then(|flushing| flushing.level.get(key)) {
-            return Some(value.cloned());
-        }
-        self.clean.get(key)
+        self.clean.get(tag, key)
     }
 
     /// Takes a row of a transaction whose commit is not decided yet; `None` deletes.
     pub(crate) fn prepare(&mut self, key: Bytes, value: Option<Bytes>) {
-        if self.undecided.rows() == 0 {
-            // A table that grows from nothing moves its rows many times.
-            self.undecided.reserve(self.last_rows);
-        }
-        self.undecided.put(key, value);
+        self.undecided.push(self.dirty.level.put_undoably(key, value));
+    }
+
+    /// Takes such a row, which is likely to be there already: then only its value is copied.
+    pub(crate) fn prepare_row(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let value = value.map(Bytes::copy_from_slice);
+        self.undecided.push(self.dirty.level.put_copy_undoably(key, value));
+    }
+
+    /// Takes back what is not decided, to be prepared again.
+    fn take_back(&mut self) -> Vec<(Bytes, Option<Bytes>)> {
+        let undone = self.undecided.drain(..).rev();
+        let mut rows: Vec<_> = undone.map(|undo| self.dirty.level.undo(undo)).collect();
+        rows.reverse();
+        rows
+    }
+
+    fn prepare_again(&mut self, rows: Vec<(Bytes, Option<Bytes>)>) {
+        rows.into_iter().for_each(|(key, value)| self.prepare(key, value));
     }
 
     /// Takes a copy of such a row. Many rows share a buffer, which costs far less than two of its own
@@ -286,13 +298,11 @@ impl RowCache {
     /// rows; `None` where there is none: what there is then only follows from rows that are older, and
     /// waits for the next flush. A restart without it makes it again.
     pub(crate) fn decided(&mut self, checkpoint: Option<Checkpoint>, now_ms: i64) {
-        let rows = mem::take(&mut self.undecided);
-        self.last_rows = rows.sizes();
         let is_new = checkpoint.is_some_and(|checkpoint| self.committed != Some(checkpoint));
-        if rows.rows() == 0 && !is_new {
+        if self.undecided.is_empty() && !is_new {
             return;
         }
-        self.dirty.level.put_above(rows);
+        self.undecided.clear();
         if let Some(checkpoint) = checkpoint.or(self.committed) {
             self.reach(checkpoint, now_ms);
         }
@@ -300,9 +310,9 @@ impl RowCache {
 
     /// Calls `look` with the undecided rows out of its sight: everything that it finds is committed.
     pub(crate) fn committed_only<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
-        let undecided = mem::take(&mut self.undecided);
+        let undecided = self.take_back();
         let seen = look(self);
-        self.undecided = undecided;
+        self.prepare_again(undecided);
         seen
     }
 
@@ -365,7 +375,13 @@ impl RowCache {
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         let flushing = self.flushing.as_ref().map_or(0, |flushing| flushing.level.bytes());
-        self.undecided.bytes() + self.dirty.level.bytes() + flushing + self.clean.bytes()
+        let undecided: usize = self.undecided.iter().map(Undo::bytes).sum();
+        undecided + self.dirty.level.bytes() + flushing + self.clean.bytes()
+    }
+
+    /// Bytes of rows that whoever reads them may keep decoded.
+    pub(super) fn kept_bytes_max(&self) -> usize {
+        self.options.clean_bytes_max / 2
     }
 
     /// Whether it makes this mistake.
@@ -377,7 +393,8 @@ impl RowCache {
     #[must_use]
     pub(crate) fn dirty_rows(&self) -> usize {
         let flushing = self.flushing.as_ref().map_or(0, |flushing| flushing.level.rows());
-        self.dirty.level.rows() + flushing
+        let undecided = self.undecided.iter().filter(|undo| !undo.is_change()).count();
+        self.dirty.level.rows() - undecided + flushing
     }
 
     fn is_over(&self, times: usize) -> bool {
@@ -400,10 +417,12 @@ impl RowCache {
         let Some(reached) = self.dirty.reached.take() else {
             return;
         };
+        let undecided = self.take_back();
         let mut level = mem::take(&mut self.dirty.level);
         if self.makes(BrokenFlush::Undecided) {
-            level.put_above(self.undecided.clone());
+            undecided.iter().for_each(|(key, value)| level.put(key.clone(), value.clone()));
         }
+        self.prepare_again(undecided);
         let level = Arc::new(level);
         let ticket = self.flusher.submit(FlushJob {
             store: Arc::clone(&self.store),
@@ -442,7 +461,9 @@ impl RowCache {
         if result.is_ok() {
             self.clean.put_level(level);
         } else {
+            let undecided = self.take_back();
             self.dirty.level.put_below(level);
+            self.prepare_again(undecided);
             let checkpoint = self.dirty.reached.map_or(reached.checkpoint, |r| r.checkpoint);
             let since_ms = reached.since_ms;
             self.dirty.reached = Some(Reached { checkpoint, since_ms });

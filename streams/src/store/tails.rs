@@ -37,6 +37,8 @@ const PLACES_READ: usize = 8;
 /// What a tail costs besides its key and its places.
 const TAIL_OVERHEAD_BYTES: usize = 128;
 const PLACE_BYTES: usize = size_of::<u128>();
+/// What tails may take for each row that may wait for a flush: 16 MiB by default.
+pub(super) const BYTES_A_ROW: usize = 128;
 
 /// Rows of a group that are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -90,7 +90,7 @@ impl<V: Data> Versions<V> {
         self.history_ms
     }
 
-    /// The kind under which the rows lie; see `Stateful::row_kind`.
+    /// The kind under which the rows lie; see `Stateful::row_kinds`.
     pub(crate) fn kind(&self) -> u8 {
         self.rows.kind()
     }

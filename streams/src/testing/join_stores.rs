@@ -75,3 +75,30 @@ fn when_all_has_been_said_nothing_is_left_whatever_crashes_there_were() {
         }
     }
 }
+
+#[test]
+fn rows_of_one_key_are_met_wherever_they_lie_and_whatever_was_restored() {
+    for topology in [outer, inner] {
+        // The first row of a slice, those beside it that it names, and those that must be looked for: some
+        // on disk, some only in the changelog.
+        for (on_disk, behind) in [(1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (40, 0), (40, 2), (2, 40)]
+        {
+            let mut d = TestDriver::new(topology);
+            let at = |i: u64| 100 + i64::try_from(i % 3).unwrap();
+            for i in 0..on_disk {
+                d.send_at(LEFT, "k".to_owned(), i, at(i));
+            }
+            d.stop();
+            for i in on_disk..on_disk + behind {
+                d.send_at(LEFT, "k".to_owned(), i, at(i));
+            }
+            d.run().unwrap();
+            d.crash();
+            d.send_at(RIGHT, "k".to_owned(), 1_000, 150);
+            let mut met: Vec<u64> = d.read(OUT).iter().map(|(_, sum)| *sum).collect();
+            met.sort_unstable();
+            let all: Vec<u64> = (1_000..1_000 + on_disk + behind).collect();
+            assert_eq!(met, all, "{on_disk} rows on disk, {behind} in the changelog");
+        }
+    }
+}

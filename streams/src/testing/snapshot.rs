@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::ids::StoreName;
+use crate::processor::RowKinds;
 use crate::runtime::Control;
 use crate::runtime::query::{FoundRow, Query, Told, look};
 use crate::store::layout::{self, KIND_ROW};
@@ -60,7 +61,7 @@ impl Snapshot {
         query.answer_whole(0, |question| {
             let mut told = Told::default();
             for (partition, rows) in self.parts.lock().iter_mut() {
-                look(&self.store, *partition, KIND_ROW, rows, question, &mut told)?;
+                look(&self.store, *partition, RowKinds::One(KIND_ROW), rows, question, &mut told)?;
             }
             Ok(told)
         });

@@ -11,7 +11,7 @@ use super::upcoming::UPCOMING_MAX;
 use super::{Due, JoinBuffer, Row, Rows};
 use crate::codec::Data;
 use crate::error::Result;
-use crate::store::layout::{KIND_SLICE, KIND_TIME_INDEX};
+use crate::store::layout::{KIND_FIRST, KIND_TIME_INDEX};
 
 /// Slices that are read in one go when their time is up, and those that are dropped in one go.
 const EXPIRING_MAX: usize = 16 * 1_024;
@@ -38,16 +38,16 @@ impl<V: Data> JoinBuffer<V> {
     /// Slices from a number on, in the order of their numbers.
     pub(super) fn slices_from(&self, number: i64, limit: usize) -> Result<Vec<(i64, Box<[u8]>)>> {
         let (mut from, mut found) = (Vec::new(), Vec::new());
-        join_row::slice_key(number, &[], &mut from);
-        self.behind().scan(&from, &[KIND_SLICE + 1], &mut |bytes, _| {
-            if let Some((number, key)) = join_row::split_slice(bytes)
+        join_row::first_key(number, &[], &mut from);
+        self.behind().scan(&from, &[KIND_FIRST + 1], &mut |bytes, _| {
+            if let Some((number, key)) = join_row::split_first(bytes)
                 && self.place(self.hash(number, key), number, key).is_none()
             {
                 found.push((number, Box::from(key)));
             }
             if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        let ours = self.slices.iter().filter(|slice| slice.rows != Rows::None);
+        let ours = self.slices.iter().filter(|slice| slice.has_rows());
         let ours = ours.filter(|slice| slice.number >= number);
         found.extend(ours.map(|slice| (slice.number, slice.key.clone())));
         found.sort_unstable();
@@ -148,22 +148,16 @@ impl<V: Data> JoinBuffer<V> {
     fn drop_slice(&mut self, number: i64, key: &[u8]) -> Result<()> {
         let place = self.slice(self.hash(number, key), number, key, true)?;
         let mut tails = Vec::new();
-        match &self.slices[place].rows {
-            Rows::None => {}
-            Rows::Few(all) => tails.extend_from_slice(all),
-            Rows::Many => {
-                let (first, last) = self.times_of(number);
-                self.look_for(place, first, last, &mut tails)?;
-            }
-        }
+        self.tails_of(place, i64::MIN, i64::MAX, &mut tails)?;
         let slice = &mut self.slices[place];
-        (slice.rows, slice.changed) = (Rows::None, true);
+        (slice.changed, slice.dropped) = (slice.rows != Rows::None, true);
+        slice.rows = Rows::None;
         for tail in tails {
             match slice.find(tail) {
                 Ok(at) if slice.ours[at].committed => slice.ours[at].value = None,
                 Ok(at) => drop(slice.ours.remove(at)),
                 Err(at) => {
-                    let head = Head { matched: true, source_time: tail.0 };
+                    let head = Head { matched: true, crowded: false, source_time: tail.0 };
                     slice.ours.insert(at, Row { tail, value: None, head, committed: true });
                     self.changed += 1;
                 }

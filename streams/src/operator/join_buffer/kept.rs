@@ -1,7 +1,7 @@
 //! The store behind one side of a stream-stream join: restore, changelog, commit.
 //!
 //! Invariants
-//! * a restart knows of a slice that it has rows, not which: it names none of them.
+//! * a restart knows of a slice that it has listed rows, not which: it names none of them.
 //! * rows go with their slice, all in one transaction, so one tombstone stands for it.
 
 use bytes::Bytes;
@@ -12,8 +12,8 @@ use super::{JoinBuffer, Rows};
 use crate::codec::{Bincode, Codec, Data};
 use crate::error::Result;
 use crate::ids::StoreName;
-use crate::processor::{Changelog, Context, Stateful};
-use crate::store::layout::{self, KIND_LISTED, KIND_TIME_INDEX};
+use crate::processor::{Changelog, Context, RowKinds, Stateful};
+use crate::store::layout::{self, KIND_TIME_INDEX};
 use crate::store::{Checkpoint, RowCache, StoreError};
 
 impl<V: Data> Stateful for JoinBuffer<V> {
@@ -37,24 +37,38 @@ impl<V: Data> Stateful for JoinBuffer<V> {
         Ok(())
     }
 
-    fn row_kind(&self) -> u8 {
-        KIND_LISTED
+    fn row_kinds(&self) -> RowKinds {
+        RowKinds::InKeys
     }
 
     fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
         None
     }
 
-    fn implied(&self, key: &[u8], value: Option<&[u8]>) -> Vec<(Vec<u8>, Option<Bytes>)> {
-        let Some((inner, (timestamp, _))) = join_row::split_row(key) else { return Vec::new() };
-        let mut slice = Vec::new();
-        join_row::slice_key(timestamp.div_euclid(self.slice_ms), inner, &mut slice);
-        // Rows go with their slice, all at once. Which others there are is not known here.
-        let mut implied = vec![(slice, value.map(|_| Bytes::new()))];
+    fn implied_at(
+        &self,
+        key: &[u8],
+        timestamp: i64,
+        value: Option<&[u8]>,
+    ) -> Vec<(Vec<u8>, Option<Bytes>)> {
+        let mut implied = Vec::new();
+        let (inner, tail) = if let Some((_, inner)) = join_row::split_first(key) {
+            (inner, (timestamp, 0))
+        } else if let Some((inner, tail)) = join_row::split_listed(key) {
+            let mut slice = Vec::new();
+            join_row::slice_key(tail.0.div_euclid(self.slice_ms), inner, &mut slice);
+            // Rows go with their slice, all at once. Which others there are is not known here.
+            implied.push((slice, value.map(|_| Bytes::new())));
+            (inner, tail)
+        } else {
+            return implied;
+        };
         if self.speaks {
             let head = value.and_then(|value| join_row::take_head(value, timestamp));
             let waits = head.is_some_and(|(head, _)| !head.matched);
-            let entry = join_row::unmatched_key(timestamp, key);
+            let mut row = Vec::new();
+            join_row::row_key(inner, tail, &mut row);
+            let entry = join_row::unmatched_key(tail.0, &row);
             implied.push((entry, waits.then(Bytes::new)));
         }
         implied
@@ -70,9 +84,9 @@ impl<V: Data> Stateful for JoinBuffer<V> {
         self.changed = 0;
         for slice in std::mem::take(&mut self.slices) {
             for row in &slice.ours {
-                join_row::listed_key(&slice.key, row.tail, &mut key);
+                slice.row_key(row.tail, &mut key);
                 let Some(value) = &row.value else {
-                    changelog.push(row.tail.0, &key[1..], None)?;
+                    changelog.push(row.tail.0, &key, None)?;
                     self.behind_mut().prepare_copy(&key, None);
                     continue;
                 };
@@ -84,7 +98,7 @@ impl<V: Data> Stateful for JoinBuffer<V> {
                     store: self.store.clone(),
                     reason: e.to_string(),
                 })?;
-                changelog.push(row.tail.0, &key[1..], Some(&bytes[start..]))?;
+                changelog.push(row.tail.0, &key, Some(&bytes[start..]))?;
                 self.behind_mut().prepare_copy(&key, Some(&bytes));
             }
             if slice.changed && (slice.committed || slice.rows != Rows::None) {

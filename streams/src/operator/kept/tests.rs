@@ -63,8 +63,8 @@ impl Tested {
         self.store = new_store();
         let mut rows = cache(self.dirty_rows_max, &self.store);
         for (timestamp, key, value) in &self.changelog {
-            let mut row = vec![self.kept.row_kind()];
-            row.extend_from_slice(key);
+            let mut row = Vec::new();
+            self.kept.row_kinds().place(key, &mut row);
             let stored = value.as_ref().map(|value| {
                 let mut stored = Vec::new();
                 layout::encode_row(*timestamp, value, &mut stored);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::processor::RowKinds;
 use crate::store::{Backend, CacheOptions, Checkpoint, Flusher, MemoryBackend};
 
 fn cache(partition: u32, rows: &[(Vec<u8>, u64)]) -> RowCache {
@@ -31,7 +32,7 @@ impl Asked for Caches {
     fn ask(&self, question: &Question) -> Result<(Told, Option<u64>)> {
         let mut told = Told::default();
         for (partition, cache) in (0..).zip(self.0.borrow_mut().iter_mut()) {
-            look(&name(), partition, layout::KIND_ROW, cache, question, &mut told)?;
+            look(&name(), partition, RowKinds::One(layout::KIND_ROW), cache, question, &mut told)?;
         }
         Ok((told, None))
     }

@@ -1,7 +1,7 @@
 //! Ranges of an overlay: the rows of the running transaction over the committed ones, in key order.
 //!
 //! Why an order beside the hash table: nearly every access is to one key. The order is made by the first
-//! scan that a store sees, and kept as long as each transaction scans: who never scans pays nothing for it.
+//! scan that a store sees, and goes with the rows unless there was another one: who never scans pays nothing.
 //!
 //! Invariants
 //! * a scan sees what `find` sees.

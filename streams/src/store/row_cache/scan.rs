@@ -28,8 +28,7 @@ impl RowCache {
             return Ok(());
         }
         let flushing = self.flushing.iter().flat_map(|flushing| flushing.level.range(from, to));
-        let committed = merged(self.dirty.level.range(from, to), flushing);
-        let memory = merged(self.undecided.range(from, to), committed);
+        let memory = merged(self.dirty.level.range(from, to), flushing);
         self.over_the_store((from, to), Direction::Forward, memory, visit)
     }
 
@@ -49,8 +48,7 @@ impl RowCache {
         }
         let flushing =
             self.flushing.iter().flat_map(|flushing| flushing.level.range_back(from, to));
-        let committed = merged_back(self.dirty.level.range_back(from, to), flushing);
-        let memory = merged_back(self.undecided.range_back(from, to), committed);
+        let memory = merged_back(self.dirty.level.range_back(from, to), flushing);
         self.over_the_store((from, to), Direction::Back, memory, visit)
     }
 

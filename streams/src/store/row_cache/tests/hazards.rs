@@ -270,3 +270,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn questions_and_failed_flushes_do_not_mistake_undecided_rows_for_committed_ones() {
+    let mut bench = Bench::new(1);
+    bench.commit(vec![put("a", "1"), put("b", "1")]);
+    bench.step();
+    bench.prepare(vec![put("a", "2"), put("c", "2"), put("a", "3")]);
+    let committed = bench.cache.committed_only(|cache| rows_of(cache));
+    assert_eq!(&committed, bench.history.latest());
+    assert!(bench.held.lose_next(), "the flush of the first commit");
+    bench.cache.step(0).expect_err("a lost flush is told");
+    let committed = bench.cache.committed_only(|cache| rows_of(cache));
+    assert_eq!(&committed, bench.history.latest(), "its rows are dirty again, below the others");
+    let (a, c) = (get(&mut bench.cache, "a"), get(&mut bench.cache, "c"));
+    assert_eq!((a.as_deref(), c.as_deref()), (Some("3"), Some("2")));
+    assert_eq!(bench.cache.dirty_rows(), 2, "committed ones");
+    bench.cache.flush_all().expect("flushes");
+    assert_eq!(bench.on_disk(), 1);
+    bench.decide();
+    bench.cache.flush_all().expect("flushes");
+    assert_eq!(bench.on_disk(), 2);
+}
