@@ -337,7 +337,7 @@ impl Level {
 
 /// The rows in the order of their keys. What follows where keys begin to differ tells nearly all of them
 /// apart, and lies side by side here: hardly a comparison goes to the keys.
-fn sorted<'a>(rows: Vec<&'a Row>) -> impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> {
+fn sorted(rows: Vec<&Row>) -> impl Iterator<Item = (&Bytes, &Option<Bytes>)> {
     let first = rows.first().map_or(&[][..], |row| &row.key[..]);
     let shared = rows.iter().fold(first.len(), |shared, row| {
         first[..shared].iter().zip(&row.key).take_while(|(a, b)| a == b).count()

@@ -98,7 +98,7 @@ proptest! {
             if step == 0 {
                 let mut newer = Level::default();
                 newer.put(row.0.clone(), row.1.clone());
-                newer.put_below(std::mem::replace(&mut level, Level::default()));
+                newer.put_below(std::mem::take(&mut level));
                 level = newer;
             } else {
                 level.put(row.0.clone(), row.1.clone());
