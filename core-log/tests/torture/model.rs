@@ -164,7 +164,7 @@ impl Model {
         let mut visible = Vec::new();
         for (part, seen) in shown.parts.iter().enumerate() {
             self.check_bounds(part, seen, end)?;
-            visible.extend(self.check_part(part, seen)?);
+            visible.extend(self.check_part(part, seen, end)?);
         }
         self.check_txns(&visible, shown, end)?;
         self.check_positions(shown, end)?;
@@ -190,7 +190,12 @@ impl Model {
 
     /// Each visible record is one that was written here, in the order of writing, and none is missing.
     /// Answers the batches that are visible, with their first offset.
-    fn check_part(&self, part: usize, seen: &Seen) -> Result<Vec<(usize, Offset)>, String> {
+    fn check_part(
+        &self,
+        part: usize,
+        seen: &Seen,
+        end: End,
+    ) -> Result<Vec<(usize, Offset)>, String> {
         let name = name(part);
         let mut rest = seen.records.iter().peekable();
         let mut visible = Vec::new();
@@ -201,7 +206,11 @@ impl Model {
                 .and_then(|value| batch.values.iter().position(|wanted| wanted == value));
             let Some(skipped) = skipped else {
                 let is_in_log = batch.end().is_some_and(|end| end <= seen.end && end > seen.start);
-                if is_in_log && batch.txn.is_none() {
+                // A tail without promise goes with the power, and a marker of the start may take its place.
+                let may_be_lost = end == End::PowerCut
+                    && first_value.is_none()
+                    && batch.end().is_some_and(|end| end > self.floor[part]);
+                if is_in_log && batch.txn.is_none() && !may_be_lost {
                     return Err(format!("{name}: {batch:?} is gone, next is {first_value:?}"));
                 }
                 continue;
