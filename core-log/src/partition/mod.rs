@@ -32,6 +32,7 @@ pub(crate) mod open_transactions;
 pub(crate) mod producer_state;
 pub(crate) mod promises;
 pub(crate) mod recovery;
+mod replay;
 pub(crate) mod reserve;
 pub(crate) mod retention;
 pub(crate) mod snapshot;

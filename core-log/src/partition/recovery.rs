@@ -28,21 +28,18 @@ use crate::locks::{Mutex, RwLock};
 
 use super::first_files;
 use super::leader_epochs::{self, LeaderEpochs};
-use super::open_transactions::aborted_entry;
-use super::producer_state::{Claim, ProducerState};
 use super::promises::Promises;
+use super::replay::Replay;
 use super::sync_group::SyncGroup;
 use super::text_file::{self, Text};
 use super::trim::{LOG_START_FILE, parse_log_start};
 use super::upkeep::Upkeep;
 use super::{Partition, PartitionOptions, Shared, Writer, snapshot};
 use crate::error::{Error, Result};
-use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
-use crate::ids::{Offset, Timestamp, TopicPartition};
+use crate::ids::{Offset, TopicPartition};
 use crate::segment::cleaned;
 use crate::segment::{
-    AbortedTransaction, Damage, Place, Recovered, Segment, SegmentWriter, TailReport, WITNESS_LOST,
-    recover_active,
+    Damage, Place, Recovered, Segment, SegmentWriter, TailReport, WITNESS_LOST, recover_active,
 };
 
 /// What opening a partition needs to know.
@@ -173,107 +170,6 @@ fn read_epochs(shared: &Shared, request: &OpenRequest) -> Result<Option<LeaderEp
         return Ok(request.is_new.then(LeaderEpochs::default));
     };
     Ok(std::str::from_utf8(&bytes).ok().and_then(LeaderEpochs::parse))
-}
-
-/// What the batches say, in order.
-#[derive(Debug)]
-struct Replay {
-    now: Timestamp,
-    producers: ProducerState,
-    aborted: Vec<AbortedTransaction>,
-    epochs: LeaderEpochs,
-    epochs_lost: bool,
-    adopted_below: Offset,
-    producer_id_max: i64,
-    commit_claim: i32,
-}
-
-impl Replay {
-    fn new(now: Timestamp, epochs: Option<LeaderEpochs>) -> Self {
-        Self {
-            now,
-            producers: ProducerState::default(),
-            aborted: Vec::new(),
-            epochs_lost: epochs.is_none(),
-            epochs: epochs.unwrap_or_default(),
-            adopted_below: 0,
-            producer_id_max: -1,
-            commit_claim: 0,
-        }
-    }
-
-    fn start_from(&mut self, producers: ProducerState) {
-        let largest = producers.iter().map(|(id, _)| id.0).max();
-        self.producer_id_max = self.producer_id_max.max(largest.unwrap_or(-1));
-        self.producers = producers;
-    }
-
-    /// Whoever wrote what was adopted never writes here; this log may use the same ids.
-    fn forget_adopted(&mut self, end: Offset) {
-        if self.adopted_below > 0 && end >= self.adopted_below {
-            self.adopted_below = 0;
-            self.producers = ProducerState::default();
-        }
-    }
-
-    fn visit(&mut self, header: &BatchHeader, marker: Option<EndTransactionMarker>) {
-        self.epochs.observe(header.leader_epoch, header.base_offset);
-        self.forget_adopted(header.base_offset);
-        if !header.has_producer_id() {
-            return;
-        }
-        let id = header.producer_id;
-        self.producer_id_max = self.producer_id_max.max(id.0);
-        let Some(marker) = marker else {
-            if !header.is_control() {
-                let claim = claim_of(header);
-                self.producers.apply_batch(
-                    &claim,
-                    header.base_offset,
-                    header.last_offset(),
-                    self.now,
-                );
-            }
-            return;
-        };
-        let (epoch, coordinator_epoch) = (header.producer_epoch, marker.coordinator_epoch);
-        let ended = self.producers.apply_marker(id, epoch, coordinator_epoch, self.now);
-        match (marker.control_type, ended) {
-            (ControlType::Commit, _) if self.adopted_below > 0 => {}
-            (ControlType::Commit, _) => {
-                self.commit_claim = self.commit_claim.max(coordinator_epoch)
-            }
-            (ControlType::Abort, Some(span)) => {
-                let first_open = self.producers.first_open_offset();
-                self.aborted.push(aborted_entry(id, span, header.base_offset, first_open));
-            }
-            (ControlType::Abort, None) => {}
-        }
-    }
-
-    /// Replays a sealed segment up to its end, or to damage; answers what was aborted in it.
-    fn segment(&mut self, segment: &Segment) -> Result<(Vec<AbortedTransaction>, Option<Damage>)> {
-        let base_offset = segment.base_offset();
-        let visited = segment.visit(base_offset, &mut |header, marker| self.visit(header, marker));
-        let damage = match visited {
-            Ok(()) => None,
-            Err(Error::Damaged { path, position, offset, reason, .. }) => {
-                Some(Damage { path, position, offset, reason })
-            }
-            Err(error) => return Err(error),
-        };
-        Ok((std::mem::take(&mut self.aborted), damage))
-    }
-}
-
-fn claim_of(header: &BatchHeader) -> Claim {
-    Claim {
-        producer_id: header.producer_id,
-        producer_epoch: header.producer_epoch,
-        first_sequence: header.base_sequence,
-        record_count: header.last_offset_delta.saturating_add(1),
-        is_transactional: header.is_transactional(),
-    }
 }
 
 /// What is there.
