@@ -75,7 +75,9 @@ pub use ids::{
     GroupId, LogId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
     TopicPartition, TransactionalId,
 };
-pub use log::{AdoptedTopic, EndedTransaction, Log, PartitionRecovery, RecoveryReport};
+pub use log::{
+    AdoptedTopic, EndedTransaction, Log, PartitionRecovery, RecoveryReport, UnrecordedCommit,
+};
 pub use members::{Acknowledge, Assignor, PartitionName, Subscriber, assign};
 pub use operators::{
     AbortOutcome, ProducerInfo, TransactionInfo, TransactionPartition, TransactionState,

@@ -34,7 +34,9 @@ use std::time::Duration;
 
 use crate::locks::{Mutex, RwLock};
 
-pub use report::{AdoptedTopic, EndedTransaction, PartitionRecovery, RecoveryReport};
+pub use report::{
+    AdoptedTopic, EndedTransaction, PartitionRecovery, RecoveryReport, UnrecordedCommit,
+};
 
 use crate::clock::Clock;
 use crate::commit::OffsetCommit;

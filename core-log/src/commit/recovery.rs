@@ -39,6 +39,7 @@ use crate::error::Result;
 use crate::format::{ControlType, EndTransactionMarker};
 use crate::ids::{GroupId, Offset, ProducerEpoch, ProducerId, TopicPartition, TransactionalId};
 use crate::partition::sync_group::SyncGroup;
+use crate::partition::unrecorded::Recorded;
 use crate::partition::{Partition, Shared};
 use crate::storage::Storage;
 
@@ -109,6 +110,12 @@ impl Loaded {
             *known = (*known).max(*offset);
         }
         witnesses
+    }
+
+    /// The commits that have a record.
+    pub(crate) fn recorded(&self) -> Recorded {
+        let commits = self.live.values();
+        Arc::new(commits.map(|commit| (commit.producer_id, commit.producer_epoch)).collect())
     }
 
     /// The start of the machine in which the log was last recovered or closed.

@@ -121,6 +121,7 @@ impl Engine {
             let (commits, decisions) =
                 recovery::decide(&shared, commit_settings, &commits_dir, &table, loaded, largest)?;
             table.report(&mut report, decisions);
+            report.unrecorded = opened.unrecorded;
             Ok(commits)
         };
         Ok(Self {

@@ -13,11 +13,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::directory::{self, CleanShutdown};
-use super::report::{PartitionRecovery, RecoveryReport};
+use super::report::{PartitionRecovery, RecoveryReport, UnrecordedCommit};
 use crate::commit::recovery::Loaded;
 use crate::error::{Error, Result};
 use crate::ids::{Offset, TopicPartition};
 use crate::partition::recovery::{OpenRequest, Opened, open as open_partition};
+use crate::partition::unrecorded::Recorded;
 use crate::partition::{Partition, Shared};
 use crate::segment::{Place, WITNESS_LOST};
 use crate::topic::Topic;
@@ -29,6 +30,7 @@ pub(crate) struct Before {
     /// The witness of a partition that has none.
     otherwise: Offset,
     may_have_lost: bool,
+    recorded: Option<Recorded>,
 }
 
 impl Before {
@@ -52,7 +54,8 @@ impl Before {
             *known = (*known).max(offset);
         }
         let may_have_lost = !is_damaged && !report.was_closed && report.was_rebooted;
-        Self { witnesses, otherwise, may_have_lost }
+        let recorded = (!is_damaged).then(|| loaded.recorded());
+        Self { witnesses, otherwise, may_have_lost, recorded }
     }
 
     pub(crate) fn witness(&self, partition: TopicPartition) -> Offset {
@@ -73,6 +76,7 @@ pub(super) struct OpenedPartitions {
     pub(super) partitions: Vec<Vec<Arc<Partition>>>,
     pub(super) evidence: Evidence,
     pub(super) report: Vec<PartitionRecovery>,
+    pub(super) unrecorded: Vec<UnrecordedCommit>,
 }
 
 /// Opens all partitions of `topics`, at most `lanes` at the same time.
@@ -90,7 +94,9 @@ pub(super) fn open_partitions(
         let own = all.iter().skip(lane).step_by(lanes);
         own.map(|(topic, number)| {
             let witness = before.witness(topic.partition(*number));
-            open_partition(shared, request(dir, topic, *number, witness, before.may_have_lost))
+            let request = request(dir, topic, *number, witness, before.may_have_lost);
+            let recorded = before.recorded.clone();
+            open_partition(shared, OpenRequest { recorded, ..request })
         })
         .collect()
     };
@@ -112,6 +118,7 @@ pub(super) fn open_partitions(
         partitions: topics.iter().map(|_| Vec::new()).collect(),
         evidence: Evidence { producer_id_max: -1, commit_claim: 0 },
         report: Vec::new(),
+        unrecorded: Vec::new(),
     };
     let mut lane_of_next = (0..lanes).cycle();
     for (index, topic) in topics.iter().enumerate() {
@@ -123,6 +130,7 @@ pub(super) fn open_partitions(
                 found.evidence.producer_id_max.max(next.producer_id_max);
             found.evidence.commit_claim = found.evidence.commit_claim.max(next.commit_claim);
             found.report.extend(partition_report(topic, &next));
+            found.unrecorded.extend(unrecorded(topic, &next));
             found.partitions[index].push(Arc::new(next.partition));
         }
     }
@@ -155,7 +163,21 @@ pub(super) fn request(
             .ok()
             .and_then(|index| topic.adopted_below().get(index).copied())
             .unwrap_or(0),
+        recorded: None,
     }
+}
+
+/// The commit markers of a partition that have no commit record.
+fn unrecorded(topic: &Topic, opened: &Opened) -> Option<UnrecordedCommit> {
+    let markers = opened.unrecorded?;
+    Some(UnrecordedCommit {
+        topic: topic.name().clone(),
+        partition: opened.partition.id().partition,
+        producer_id: markers.producer_id,
+        producer_epoch: markers.producer_epoch,
+        marker_offset: markers.offset,
+        others: markers.others,
+    })
 }
 
 /// What happened to a partition, if anything did.

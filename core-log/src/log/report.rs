@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::commit::recovery::RolledBack;
-use crate::ids::{Offset, ProducerId, TopicName};
+use crate::ids::{Offset, ProducerEpoch, ProducerId, TopicName};
 use crate::topic::Topic;
 
 /// What was done to one partition.
@@ -45,6 +45,27 @@ pub struct EndedTransaction {
     pub producer_id: ProducerId,
 }
 
+/// Commits in one partition that lost their commit record: they did not promise to survive a power cut
+/// (`Os`, `Interval`), and the disk kept their markers here and not their records in `__commits`.
+///
+/// What they wrote to this partition stays committed. In other partitions it may have been lost or
+/// rolled back, and the positions that they committed are not in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnrecordedCommit {
+    /// The partition's topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub partition: u32,
+    /// Whose transaction the first one was.
+    pub producer_id: ProducerId,
+    /// The epoch of that transaction.
+    pub producer_epoch: ProducerEpoch,
+    /// Where its commit marker lies.
+    pub marker_offset: Offset,
+    /// How many more there are behind it.
+    pub others: u64,
+}
+
 /// A topic whose partitions another log had written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdoptedTopic {
@@ -78,6 +99,8 @@ pub struct RecoveryReport {
     pub aborted: Vec<EndedTransaction>,
     /// Commits that did not promise to survive a power cut, and did not.
     pub rolled_back: Vec<RolledBack>,
+    /// Commits of the same kind of which only a part has survived.
+    pub unrecorded: Vec<UnrecordedCommit>,
 }
 
 impl RecoveryReport {
@@ -151,6 +174,23 @@ impl fmt::Display for RecoveryReport {
             }
             writeln!(f, "; groups back at their last whole commit: {groups}")?;
         }
-        Ok(())
+        self.unrecorded.iter().try_for_each(|commit| write_unrecorded(f, commit))
     }
+}
+
+fn write_unrecorded(f: &mut fmt::Formatter<'_>, commit: &UnrecordedCommit) -> fmt::Result {
+    let UnrecordedCommit { topic, partition, producer_id, producer_epoch, .. } = commit;
+    write!(
+        f,
+        "{topic}-{partition}: producer {producer_id}, epoch {producer_epoch}: a commit without sync \
+         survived the power cut here, its marker is at offset {}, and its commit record did not",
+        commit.marker_offset
+    )?;
+    if commit.others > 0 {
+        write!(f, " (nor did those of {} more behind it)", commit.others)?;
+    }
+    writeln!(
+        f,
+        "; what it wrote to other partitions may be missing there, its group positions are not in force"
+    )
 }

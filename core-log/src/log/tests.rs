@@ -22,6 +22,7 @@ mod operators;
 mod power_cut;
 mod settings;
 mod threads;
+mod told;
 mod variants;
 
 use std::path::Path;

@@ -192,6 +192,7 @@ impl PartitionLayer {
             may_have_lost: false,
             is_new: true,
             adopted_below: 0,
+            recorded: None,
         };
         Ok(Self { partition: open(&shared, request)?.partition, dir: dir.to_owned() })
     }
@@ -395,6 +396,7 @@ impl PartitionLayer {
             may_have_lost: false,
             is_new: true,
             adopted_below: 0,
+            recorded: None,
         };
         self.partition = open(&shared, request)?.partition;
         Ok(())

@@ -39,6 +39,7 @@ pub(crate) mod snapshot;
 pub(crate) mod sync_group;
 pub(crate) mod text_file;
 pub(crate) mod trim;
+pub(crate) mod unrecorded;
 pub(crate) mod upkeep;
 
 use std::sync::Arc;

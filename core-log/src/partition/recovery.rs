@@ -33,6 +33,7 @@ use super::replay::Replay;
 use super::sync_group::SyncGroup;
 use super::text_file::{self, Text};
 use super::trim::{LOG_START_FILE, parse_log_start};
+use super::unrecorded::{Recorded, Search, UnrecordedMarkers};
 use super::upkeep::Upkeep;
 use super::{Partition, PartitionOptions, Shared, Writer, snapshot};
 use crate::error::{Error, Result};
@@ -57,6 +58,8 @@ pub(crate) struct OpenRequest {
     /// Below this offset another log wrote it: its producers are not those of this log, and what its
     /// markers say is about its own commits.
     pub(crate) adopted_below: Offset,
+    /// The commits that have a record; `None` when nobody knows, or nobody asks.
+    pub(crate) recorded: Option<Recorded>,
 }
 
 /// What opening a partition found.
@@ -70,6 +73,8 @@ pub(crate) struct Opened {
     pub(crate) producer_id_max: i64,
     /// The largest claim of a commit marker that a commit record was synced; see `commit`.
     pub(crate) commit_claim: i32,
+    /// Commit markers that no witness covers and that have no commit record.
+    pub(crate) unrecorded: Option<UnrecordedMarkers>,
 }
 
 /// Opens, and recovers if needed, one partition.
@@ -106,6 +111,7 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     let log_start_lost = stored.is_none();
     let mut found = Found { log_start, log_start_lost, ..Found::default() };
     let witness = request.witness.max(log_start);
+    replay.search = Search::new(request.recorded.clone(), witness.max(request.adopted_below));
     let upkeep = Upkeep::open(shared, &request.place, request.options.compaction.is_some())?;
     if let Some(&first) = bases.first().filter(|first| **first > log_start) {
         // Must not be taken for a later start: that is written down before a segment goes.
@@ -267,6 +273,9 @@ impl Found {
         for index in 0..self.segments.len() {
             let segment = Arc::clone(&self.segments[index]);
             if segment.base_offset() < from {
+                if request.may_have_lost {
+                    replay.search_sealed(&segment)?;
+                }
                 continue;
             }
             if index > 0 {
@@ -383,6 +392,7 @@ impl Found {
             log_start_lost: self.log_start_lost,
             producer_id_max: replay.producer_id_max,
             commit_claim: replay.commit_claim,
+            unrecorded: replay.search.found(),
         })
     }
 }

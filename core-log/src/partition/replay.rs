@@ -11,6 +11,7 @@
 use super::leader_epochs::LeaderEpochs;
 use super::open_transactions::aborted_entry;
 use super::producer_state::{Claim, ProducerState};
+use super::unrecorded::Search;
 use crate::error::{Error, Result};
 use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
 use crate::ids::{Offset, Timestamp};
@@ -27,6 +28,8 @@ pub(super) struct Replay {
     pub(super) adopted_below: Offset,
     pub(super) producer_id_max: i64,
     pub(super) commit_claim: i32,
+    /// For commit markers without a commit record.
+    pub(super) search: Search,
 }
 
 impl Replay {
@@ -40,6 +43,7 @@ impl Replay {
             adopted_below: 0,
             producer_id_max: -1,
             commit_claim: 0,
+            search: Search::default(),
         }
     }
 
@@ -77,6 +81,7 @@ impl Replay {
             }
             return;
         };
+        self.search.visit(header, marker);
         let (epoch, coordinator_epoch) = (header.producer_epoch, marker.coordinator_epoch);
         let ended = self.producers.apply_marker(id, epoch, coordinator_epoch, self.now);
         match (marker.control_type, ended) {
@@ -89,6 +94,23 @@ impl Replay {
                 self.aborted.push(aborted_entry(id, span, header.base_offset, first_open));
             }
             (ControlType::Abort, None) => {}
+        }
+    }
+
+    /// Looks for commit markers without a record in a sealed segment whose producers are known. Without
+    /// a producer that ended a transaction there are none.
+    pub(super) fn search_sealed(&mut self, segment: &Segment) -> Result<()> {
+        let Some(from) = self.search.from() else { return Ok(()) };
+        if !self.producers.iter().any(|(_, producer)| producer.coordinator_epoch >= 0) {
+            return Ok(());
+        }
+        let mut visitor = |header: &BatchHeader, marker: Option<EndTransactionMarker>| {
+            marker.into_iter().for_each(|marker| self.search.visit(header, marker));
+        };
+        match segment.visit(from.max(segment.base_offset()), &mut visitor) {
+            // Whoever reads there is told; opening does not depend on it.
+            Ok(()) | Err(Error::Damaged { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

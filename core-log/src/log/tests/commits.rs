@@ -66,6 +66,76 @@ fn an_unsynced_commit_that_a_power_cut_left_incomplete_is_rolled_back_and_named(
     assert_eq!(again.committed(&group()).unwrap(), [position(&topic, 1)]);
 }
 
+/// A marker reaches the disk with the sync of another writer, its commit record does not: what the
+/// transaction wrote here stays, what it wrote elsewhere and its positions are gone. That is said.
+#[test]
+fn a_commit_marker_whose_record_a_power_cut_took_is_named() {
+    for segment_bytes in [1 << 20, 256] {
+        let storage = MemoryStorage::new(1);
+        let log = open(&storage);
+        let settings = TopicSettings { segment_bytes, ..TopicSettings::default() };
+        let kept = log.create_topic("kept", settings).unwrap();
+        let lost = log.create_topic("lost", TopicSettings::default()).unwrap();
+        let mut synced = log.transactional_producer("synced", Durability::Sync).unwrap();
+        let whole = synced.begin().unwrap();
+        append(&whole, &kept, &["whole"]);
+        whole.commit(&[]).unwrap();
+        let mut lazy = log.transactional_producer("lazy", Durability::Os).unwrap();
+        let mut torn = Vec::new();
+        for value in ["torn", "torn again"] {
+            let transaction = lazy.begin().unwrap();
+            torn.push((transaction.producer_id(), transaction.producer_epoch()));
+            append(&transaction, &kept, &[value]);
+            append(&transaction, &lost, &[value]);
+            transaction.commit(&[position(&kept, 1)]).unwrap();
+        }
+        // Makes the markers durable, and not the commit records.
+        let mut plain = log.producer(Durability::Sync).unwrap();
+        plain.append(&kept, 0, &mut batch(&["plain"])).unwrap();
+        let killed = open(&storage.kill_image());
+        assert!(killed.recovery().unrecorded.is_empty(), "{}", killed.recovery());
+        let image = storage.crash_image(Keep::None);
+        let log = open(&image);
+        assert_eq!(committed(&log, &kept), ["whole", "torn", "torn again", "plain"]);
+        assert!(committed(&log, &lost).is_empty() && log.committed(&group()).unwrap().is_empty());
+        let report = log.recovery();
+        let [found] = &report.unrecorded[..] else { panic!("{report}") };
+        assert_eq!((found.topic.as_str(), found.partition), ("kept", 0), "{report}");
+        assert_eq!((found.producer_id, found.producer_epoch), torn[0], "{report}");
+        assert_eq!((found.marker_offset, found.others), (3, 1), "{report}");
+        let line = report.to_string();
+        let names = format!("kept-0: producer {}, epoch {}", torn[0].0, torn[0].1);
+        assert!(line.contains(&names) && line.contains("at offset 3"), "{line}");
+        // Said once: from now on the partition is witnessed as it is.
+        let again = open(&image.crash_image(Keep::None));
+        assert!(again.recovery().unrecorded.is_empty(), "{}", again.recovery());
+    }
+}
+
+/// Markers outlive their commit records: those that a snapshot has dropped were on the disk by then.
+#[test]
+fn markers_of_commits_that_a_snapshot_has_dropped_are_not_named() {
+    let storage = MemoryStorage::new(1);
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let options = LogOptions::new().storage(Arc::new(storage.clone())).background(false);
+    let log = options.clock(clock).commits_bytes_max(0).open(DIR).unwrap();
+    let small = TopicSettings { segment_bytes: 300, ..TopicSettings::default() };
+    let topics = ["t", "u"].map(|name| log.create_topic(name, small.clone()).unwrap());
+    for promise in [Durability::Os, Durability::Sync] {
+        let mut producer = log.transactional_producer("job", promise).unwrap();
+        for n in 0..6 {
+            let transaction = producer.begin().unwrap();
+            topics.iter().take(1 + n % 2).for_each(|topic| append(&transaction, topic, &["a"]));
+            transaction.commit(&[]).unwrap();
+        }
+    }
+    for seed in 0..30 {
+        let log = open(&storage.crash_image(Keep::Random(seed)));
+        assert!(log.recovery().unrecorded.is_empty(), "seed {seed}: {}", log.recovery());
+        assert_eq!(committed(&log, &topics[0]).len(), 12, "seed {seed}");
+    }
+}
+
 #[test]
 fn an_empty_commit_writes_nothing_and_the_next_transaction_goes_on() {
     let storage = MemoryStorage::new(1);

@@ -25,7 +25,7 @@ use crate::storage::memory::{Keep, MemoryStorage};
 use crate::topic::Topic;
 
 /// Reads of a partition, by offset.
-type Values = BTreeMap<Offset, String>;
+pub(super) type Values = BTreeMap<Offset, String>;
 
 /// What the writers were told.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +36,8 @@ pub(super) struct Model {
     unsynced: Vec<(&'static str, u32, Offset, String)>,
     /// What group `idle` has committed without sync, in the order of its commits.
     idle_positions: Vec<Offset>,
-    /// The same, and those whose commit was tried.
-    idle_tried: Vec<Offset>,
+    /// The same with the record of each, and those whose commit was tried.
+    pub(super) idle_tried: Vec<(String, Offset)>,
     /// Producer ids that were handed out.
     pub(super) producer_ids: Vec<ProducerId>,
     /// Transactions of the job in the order of their commits.
@@ -56,7 +56,7 @@ struct Attempt {
     acknowledged: bool,
 }
 
-fn open(storage: &MemoryStorage, broken: Option<Broken>) -> Result<Log> {
+pub(super) fn open(storage: &MemoryStorage, broken: Option<Broken>) -> Result<Log> {
     let mut options = LogOptions::new()
         .storage(Arc::new(storage.clone()))
         .clock(Arc::new(ManualClock::new(1_000_000)))
@@ -143,7 +143,7 @@ impl Workload {
             let end = self.log.offsets(self.input.id(), 1)?.log_end_offset;
             let group = GroupId::new("idle")?;
             let read = OffsetCommit { group, partition: 1, ..position(&self.input, end) };
-            model.idle_tried.push(end);
+            model.idle_tried.push((value.clone(), end));
             transaction.commit(&[read])?;
             model.unsynced.push(("out", 1, at, value));
             model.idle_positions.push(end);
@@ -197,7 +197,7 @@ fn run(storage: &MemoryStorage, broken: Option<Broken>) -> Model {
 }
 
 /// What a reader of committed records sees, and the log start.
-fn read(log: &Log, topic: &Topic, partition: u32) -> Result<(Values, Offset)> {
+pub(super) fn read(log: &Log, topic: &Topic, partition: u32) -> Result<(Values, Offset)> {
     let start = log.offsets(topic.id(), partition)?.log_start_offset;
     let mut reader =
         PartitionReader::new(log.clone(), topic, partition, start, FetchBound::LastStable);
@@ -265,7 +265,8 @@ fn check_records(seen: &Seen, model: &Model) -> Result<(), String> {
 /// Positions without sync may go back, to one that was committed.
 fn check_idle(log: &Log, model: &Model) -> Result<(), String> {
     let idle = log.committed(&GroupId::new("idle").unwrap()).map_err(|e| e.to_string())?;
-    let unknown = idle.iter().find(|found| !model.idle_tried.contains(&found.offset));
+    let is_known = |offset| model.idle_tried.iter().any(|(_, tried)| *tried == offset);
+    let unknown = idle.iter().find(|found| !is_known(found.offset));
     unknown.map_or(Ok(()), |found| Err(format!("position {} was never committed", found.offset)))
 }
 
@@ -378,7 +379,7 @@ pub(super) fn keeps(cut: u64) -> [Keep; 5] {
 }
 
 /// Pulls the plug after operation `cut`; answers the image and what was acknowledged.
-fn pull_plug(cut: u64, broken: Option<Broken>) -> (MemoryStorage, Model) {
+pub(super) fn pull_plug(cut: u64, broken: Option<Broken>) -> (MemoryStorage, Model) {
     let storage = MemoryStorage::new(9);
     storage.stop_after(cut);
     let model = run(&storage, broken);
