@@ -135,13 +135,13 @@ impl Lane {
         Ok(offsets.end(self.bound))
     }
 
-    /// Takes as much as it may; answers what is left of the budget.
+    /// Takes as much as it may. What it took stands, and counts, also when an error ends it.
     pub(super) fn take(
         &mut self,
         reset: OffsetReset,
-        mut budget: Budget,
+        budget: &mut Budget,
         out: &mut Vec<PolledBatch>,
-    ) -> Result<Budget> {
+    ) -> Result<()> {
         self.resolve(reset)?;
         self.go_back_if_cut()?;
         let mut left = budget.partition_bytes.min(budget.bytes);
@@ -162,7 +162,7 @@ impl Lane {
                 out.push(taken);
             }
         }
-        Ok(budget)
+        Ok(())
     }
 
     /// The next batch with records; the position follows where there is none.

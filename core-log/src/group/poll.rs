@@ -234,11 +234,9 @@ impl Consumer {
                 continue;
             };
             let before = polled.batches.len();
-            match lane.take(self.settings.auto_offset_reset, budget, &mut polled.batches) {
-                Ok(left) => budget = left,
-                Err(error) => {
-                    failed.get_or_insert(error);
-                }
+            let reset = self.settings.auto_offset_reset;
+            if let Err(error) = lane.take(reset, &mut budget, &mut polled.batches) {
+                failed.get_or_insert(error);
             }
             if polled.batches.len() > before {
                 self.served = Some(name);

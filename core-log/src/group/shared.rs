@@ -13,6 +13,8 @@
 //! Invariants
 //! * A record that is committed as done is never handed out again, whatever crashes.
 //! * All others are: at least once. After a start deliveries count from none.
+//! * An error of one partition comes only when no other has records, and again at the next poll: what was
+//!   taken would else be held, and at last given up, without ever having been handed out.
 //! * Windows are committed one after the other, each with all that was said before: a later record of the
 //!   commits never takes something back.
 //!
@@ -182,7 +184,8 @@ impl SharedConsumer {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`], [`Error::Decode`], [`Error::LogCrashed`], [`Error::Closed`].
+    /// [`Error::Damaged`], [`Error::Decode`]: of one partition, when no other has records.
+    /// [`Error::LogCrashed`], [`Error::Closed`].
     pub fn poll(&mut self, timeout: Duration) -> Result<Shared> {
         let deadline = self.now().saturating_add(timeout);
         loop {
@@ -212,22 +215,29 @@ impl SharedConsumer {
         let names: Vec<_> = self.readers.keys().cloned().collect();
         let mut shared = Shared::default();
         let mut left = self.settings.max_poll_records.max(1);
-        for n in 0..names.len() {
-            let name = &names[(self.turn + n) % names.len()];
+        let mut failed = None;
+        let first = self.turn;
+        for n in (first..first + names.len()).map(|n| n % names.len()) {
             while left > 0 {
                 let before = left;
-                if !self.take_batch(name, &mut left, &mut shared)? {
-                    break;
-                }
-                if left < before {
-                    self.turn = (self.turn + n + 1) % names.len();
+                match self.take_batch(&names[n], &mut left, &mut shared) {
+                    Ok(true) if left < before => self.turn = (n + 1) % names.len(),
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                        break;
+                    }
                 }
             }
             if left == 0 {
                 break;
             }
         }
-        Ok(shared)
+        match failed {
+            Some(error) if shared.is_empty() => Err(error),
+            _ => Ok(shared),
+        }
     }
 
     /// Takes what is free of one batch; false: there is nothing more to look at.

@@ -54,6 +54,14 @@ fn write(log: &Log, topic: &Topic, partition: u32, values: &[i64], durability: D
     log.producer(durability).unwrap().append(topic, partition, &mut batch).unwrap();
 }
 
+/// The last byte of a partition is not what was written.
+fn rot_last_byte(storage: &MemoryStorage, partition: u32) {
+    let path = format!("{DIR}/t-{partition}/00000000000000000000.log");
+    let path = std::path::Path::new(&path);
+    let size = storage.read_file(path).unwrap().len();
+    storage.rot(path, size - 1, 0x40).unwrap();
+}
+
 fn manual() -> ConsumerSettings {
     ConsumerSettings {
         auto_offset_reset: OffsetReset::Earliest,

@@ -130,9 +130,9 @@ fn a_position_behind_a_cut_goes_back_to_it_and_skips_nothing() {
     for (offset, first) in [(1, 1), (3, 13), (5, 13), (7, 13), (99, 13)] {
         let start = Some(Handed { offset, leader_epoch: 0 });
         let mut lane = Lane::new(&log, &t, 0, FetchBound::LastStable, start);
-        let budget = Budget { records: 100, bytes: 1 << 20, partition_bytes: 1 << 20 };
+        let mut budget = Budget { records: 100, bytes: 1 << 20, partition_bytes: 1 << 20 };
         let mut batches = Vec::new();
-        lane.take(OffsetReset::Earliest, budget, &mut batches).unwrap();
+        lane.take(OffsetReset::Earliest, &mut budget, &mut batches).unwrap();
         let polled = values(&Polled { batches }).remove(&0).unwrap();
         assert_eq!((polled[0], polled[polled.len() - 1]), (first, 16), "from {offset}");
         assert_eq!(lane.position().unwrap().offset, 7);

@@ -34,6 +34,22 @@ fn a_poll_hands_out_whole_batches_and_not_more_than_it_may() {
 }
 
 #[test]
+fn what_comes_in_front_of_an_error_counts_as_handed_out() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage, &clock());
+    let t = topic(&log, "t", 2);
+    write(&log, &t, 0, &[0, 1, 2], Durability::Sync);
+    write(&log, &t, 0, &[3, 4], Durability::Sync);
+    write(&log, &t, 1, &[5, 6, 7], Durability::Sync);
+    rot_last_byte(&storage, 0);
+    let mut consumer = member(&log, ConsumerSettings { max_poll_records: 4, ..manual() });
+    assert_eq!(poll(&mut consumer), BTreeMap::from([(0, vec![0, 1, 2]), (1, vec![5])]));
+    assert_eq!(poll(&mut consumer), BTreeMap::from([(1, vec![6, 7])]));
+    let failed = consumer.poll(Duration::ZERO);
+    assert!(matches!(failed, Err(Error::Decode(_))), "{failed:?}");
+}
+
+#[test]
 fn members_share_partitions_and_hand_them_over_where_they_are() {
     let log = new_log();
     let t = topic(&log, "t", 2);

@@ -62,6 +62,31 @@ fn each_record_goes_to_one_consumer_and_comes_again_until_it_is_done() {
     assert_eq!(committed_in(&log)[&0], 6);
 }
 
+/// Records that were taken beside a partition that cannot be read would be held, freed, and at last given
+/// up as done, without ever having been handed out.
+#[test]
+fn a_partition_that_cannot_be_read_takes_no_records_of_the_others_with_it() {
+    let storage = MemoryStorage::new(1);
+    let log = open(&storage, &clock());
+    let t = topic(&log, "t", 3);
+    for partition in 0..3 {
+        write(&log, &t, partition, &[1, 2], Durability::Sync);
+    }
+    rot_last_byte(&storage, 1);
+    let mut consumer = holder(&log, 100);
+    let mut seen = 0;
+    for _ in 0..2 {
+        let shared = consumer.poll(Duration::ZERO).unwrap();
+        seen += shared.count();
+        if seen == 4 {
+            break;
+        }
+    }
+    assert_eq!(seen, 4);
+    let failed = consumer.poll(Duration::ZERO);
+    assert!(matches!(failed, Err(Error::Decode(_))), "{failed:?}");
+}
+
 #[test]
 fn what_nobody_can_do_is_given_up_after_some_deliveries() {
     let log = new_log();
