@@ -105,8 +105,8 @@ pub(super) struct Seat {
     pub(super) name: String,
     /// The generation at its last poll.
     pub(super) generation: u64,
-    /// Whether a call is running: a stream that waits.
-    pub(super) is_waiting: bool,
+    /// Whether a poll is running.
+    pub(super) is_polling: bool,
 }
 
 /// What it reads.
@@ -143,7 +143,7 @@ impl Consumer {
             member: None,
             name: String::new(),
             generation: 0,
-            is_waiting: false,
+            is_polling: false,
         });
         let auto_committed = log.inner.clock().monotonic();
         Self {
@@ -316,7 +316,7 @@ impl Consumer {
         if let Some(seat) = &mut self.seat
             && let Some(member) = seat.member.take()
         {
-            seat.is_waiting = false;
+            seat.is_polling = false;
             seat.group.membership.lock().leave(member, positions);
             self.log.inner.changes().notify();
         }

@@ -26,6 +26,7 @@ use super::polled::Polled;
 use super::settings::AutoCommit;
 use crate::error::{GroupError, Result};
 use crate::members::PartitionName;
+use crate::members::table::{MemberId, Membership};
 
 impl Consumer {
     /// Records, as soon as there are any; none when `timeout` has passed. It may answer early with none.
@@ -77,13 +78,22 @@ impl Consumer {
 
     /// Says that the call is over: from now on it counts how long this member is silent.
     pub(super) fn end_call(&mut self) {
+        self.end_poll(Membership::end_call);
+    }
+
+    /// Says that a stream waits: it is to come by when it is woken.
+    pub(super) fn begin_wait(&mut self) {
+        self.end_poll(Membership::begin_wait);
+    }
+
+    fn end_poll(&mut self, end: impl Fn(&mut Membership, MemberId, Duration)) {
         let now = self.log.inner.clock().monotonic();
         if let Some(seat) = &mut self.seat
-            && seat.is_waiting
+            && seat.is_polling
         {
-            seat.is_waiting = false;
+            seat.is_polling = false;
             if let Some(member) = seat.member {
-                seat.group.membership.lock().end_call(member, now);
+                end(&mut seat.group.membership.lock(), member, now);
             }
         }
     }
@@ -112,12 +122,12 @@ impl Consumer {
         }
         let Some(seat) = &mut self.seat else { return Ok(()) };
         let Some(member) = seat.member else { return Ok(()) };
-        if !seat.is_waiting {
-            if !seat.group.membership.lock().begin_call(member, now) {
+        if !seat.is_polling {
+            if !seat.group.membership.lock().begin_poll(member, now) {
                 self.join_again()?;
                 return self.follow_group();
             }
-            seat.is_waiting = true;
+            seat.is_polling = true;
         }
         let revoked = {
             let membership = seat.group.membership.lock();

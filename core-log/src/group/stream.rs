@@ -7,7 +7,9 @@
 //! * The counter is read before the log is looked at, and the waker is left only if it has not moved: no
 //!   wake-up is lost.
 //! * The stream never ends; after an error it may be polled again.
-//! * While it waits it is not silent; its waker is gone when it is dropped, and it leaves its group.
+//! * While it waits it is not silent. It is woken when it has waited for half of `max.poll.interval.ms`, and
+//!   from then on has all of that to come by: a task that was dropped keeps no partition from others.
+//! * When the consumer is dropped its waker is gone, and it leaves its group.
 //!
 //! Reading from the disk happens inside `poll_next`, without a thread in between.
 
@@ -60,6 +62,7 @@ impl Stream for Consumer {
             }
             consumer.ask_to_be_woken();
             if changes.wake(place, seen, context.waker()) {
+                consumer.begin_wait();
                 return Poll::Pending;
             }
         }

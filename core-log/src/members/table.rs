@@ -16,6 +16,7 @@
 //! * A position that was handed over is given to exactly one member. It is kept only while some member is
 //!   meant to have the partition: a group that was left by all begins at its committed offsets.
 //! * A member that died gives back what it was handed, unless it has committed since.
+//! * A stream that waits is no silent member, but one that does not come when it is woken is.
 //!
 //! On crash: nothing is kept.
 //! Reference: KIP-429 (cooperative rebalancing); Kafka `GroupMetadata`.
@@ -49,8 +50,19 @@ struct Member {
     heard: Duration,
     /// Calls of its that are running.
     calls: u32,
+    waits: Waits,
     /// When it wants to be woken.
     wake_at: Option<Duration>,
+}
+
+/// Whether a stream of a member has left its waker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    No,
+    /// It is not silent: it says nothing because there is nothing.
+    Asleep,
+    /// It was woken to see whether it comes by.
+    Woken(Duration),
 }
 
 #[derive(Debug)]
@@ -101,6 +113,7 @@ impl Membership {
             patience,
             heard: now,
             calls: 0,
+            waits: Waits::No,
             wake_at: None,
         };
         let id = MemberId(self.joined);
@@ -164,8 +177,16 @@ impl Membership {
         let Some(known) = self.members.get_mut(&member) else { return false };
         known.calls += 1;
         known.heard = now;
-        known.wake_at = None;
         true
+    }
+
+    /// A member polls: a call that also ends what it waited for.
+    pub(crate) fn begin_poll(&mut self, member: MemberId, now: Duration) -> bool {
+        if let Some(known) = self.members.get_mut(&member) {
+            known.waits = Waits::No;
+            known.wake_at = None;
+        }
+        self.begin_call(member, now)
     }
 
     /// A call of a member ends.
@@ -173,7 +194,15 @@ impl Membership {
         if let Some(known) = self.members.get_mut(&member) {
             known.calls = known.calls.saturating_sub(1);
             known.heard = now;
-            known.wake_at = None;
+        }
+    }
+
+    /// A poll ends without anything, and the member waits to be woken. The waker may lead to a task that is
+    /// not there any more, so it is tried now and then.
+    pub(crate) fn begin_wait(&mut self, member: MemberId, now: Duration) {
+        self.end_call(member, now);
+        if let Some(known) = self.members.get_mut(&member) {
+            known.waits = Waits::Asleep;
         }
     }
 
@@ -279,7 +308,12 @@ impl Membership {
     /// woken.
     pub(crate) fn expire(&mut self, now: Duration) -> (Vec<String>, bool) {
         let is_late = |member: &Member| {
-            member.calls == 0 && now.saturating_sub(member.heard) > member.patience
+            let since = match member.waits {
+                Waits::No => member.heard,
+                Waits::Asleep => return false,
+                Waits::Woken(at) => at,
+            };
+            member.calls == 0 && now.saturating_sub(since) > member.patience
         };
         let late: Vec<_> =
             self.members.iter().filter(|(_, member)| is_late(member)).map(|(id, _)| *id).collect();
@@ -290,6 +324,11 @@ impl Membership {
         }
         let mut is_due = !names.is_empty();
         for member in self.members.values_mut() {
+            let is_quiet = now.saturating_sub(member.heard) > member.patience / 2;
+            if member.waits == Waits::Asleep && is_quiet {
+                member.waits = Waits::Woken(now);
+                is_due = true;
+            }
             if member.wake_at.is_some_and(|at| at <= now) {
                 member.wake_at = None;
                 is_due = true;

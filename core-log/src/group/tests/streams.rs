@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use futures::{Stream, StreamExt};
 
 use super::*;
+use crate::error::{Error, GroupError};
 
 struct Woken(AtomicUsize);
 
@@ -55,6 +56,41 @@ fn a_task_that_waits_is_woken_by_an_append_and_no_thread_is_needed() {
     write(&log, &t, 0, &[8], Durability::Sync);
     assert_eq!(woken.0.load(Ordering::SeqCst), before, "who is gone is not woken");
     assert!(log.group("g").unwrap().members().is_empty());
+}
+
+/// Whoever drops `next()` and does something else leaves a waker that leads nowhere.
+#[test]
+fn a_stream_that_does_not_come_when_it_is_woken_loses_its_partitions() {
+    let clock = clock();
+    let log = open(&MemoryStorage::new(1), &clock);
+    let t = topic(&log, "t", 1);
+    let patience = Duration::from_secs(10);
+    let settings = ConsumerSettings { max_poll_interval: patience, ..manual() };
+    let (mut stuck, mut other) = (member(&log, settings.clone()), member(&log, settings));
+    let woken = Arc::new(Woken(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    let mut look = |consumer: &mut Consumer| Pin::new(consumer).poll_next(&mut context);
+    let tick = Duration::from_millis(1);
+    assert!(look(&mut stuck).is_pending());
+    for n in 1..=3 {
+        clock.advance(patience / 2);
+        assert!(poll(&mut other).is_empty());
+        assert_eq!(woken.0.load(Ordering::SeqCst), n - 1, "it has not waited for long");
+        clock.advance(tick);
+        assert!(poll(&mut other).is_empty());
+        assert_eq!(woken.0.load(Ordering::SeqCst), n);
+        assert!(look(&mut stuck).is_pending());
+    }
+    write(&log, &t, 0, &[1], Durability::Sync);
+    clock.advance(patience / 2 + tick);
+    assert!(poll(&mut other).is_empty());
+    clock.advance(patience);
+    assert!(poll(&mut other).is_empty(), "it has all of its time to come by");
+    clock.advance(tick);
+    assert_eq!(poll(&mut other)[&0], [1]);
+    let fenced = stuck.commit();
+    assert!(matches!(fenced, Err(Error::Group(GroupError::Fenced { .. }))), "{fenced:?}");
 }
 
 #[test]
