@@ -12,7 +12,7 @@
 //! Invariants
 //! * Commits of one consumer are done in the order in which they were asked for.
 //! * A member commits only partitions that it owns; a consumer with partitions of its own choice only
-//!   while nobody subscribes in the group.
+//!   while nobody subscribes in the group, or shares records.
 //! * Partitions are handed over only when no commit of theirs is on its way.
 //!
 //! On crash: what was acknowledged is as durable as the settings promise; the rest may be there or not.
@@ -28,6 +28,7 @@ use crate::locks::{Condvar, Mutex};
 use bytes::Bytes;
 
 use super::consumer::Consumer;
+use super::shared;
 use crate::commit::{METADATA_BYTES_MAX, OffsetCommit};
 use crate::config::Durability;
 use crate::error::{Error, GroupError, Result};
@@ -97,6 +98,10 @@ impl Who {
         let mut membership = self.group.membership.lock();
         let Some(member) = self.member else {
             let (group, members) = (self.group.id.clone(), membership.count());
+            if self.group.shares.lock().count > 0 {
+                let (inside, outside) = (shared::SHARE_RECORDS, shared::SHARE_PARTITIONS);
+                return Err(GroupError::OtherKind { group, inside, outside }.into());
+            }
             let refused = (members > 0).then_some(GroupError::Subscribed { group, members });
             return refused.map_or(Ok(()), |refused| Err(refused.into()));
         };
@@ -285,7 +290,8 @@ impl Consumer {
     /// # Errors
     ///
     /// * [`GroupError::Fenced`]: it lost a partition, as it did not poll for too long; nothing is committed.
-    /// * [`GroupError::NoGroup`], [`GroupError::Subscribed`]: nothing is committed.
+    /// * [`GroupError::NoGroup`], [`GroupError::Subscribed`], [`GroupError::OtherKind`]: nothing is
+    ///   committed.
     /// * [`Error::LogCrashed`] and what the disk says: recovery decides; commit again.
     pub fn commit(&mut self) -> Result<()> {
         self.commit_lanes(|_all| true)

@@ -153,6 +153,12 @@ fn a_group_shares_partitions_or_records() {
     let shared = holder(&log, 1);
     let refused = log.group("g").unwrap().consumer(manual()).subscribe(&["t"]);
     assert!(matches!(refused, Err(Error::Group(GroupError::OtherKind { .. }))), "{refused:?}");
+    // Who chose its partitions itself would overwrite what is done beside the committed offset.
+    let mut chooser = log.group("g").unwrap().consumer(manual());
+    chooser.assign(&[("t", 0)]).unwrap();
+    assert!(poll(&mut chooser).is_empty());
+    let refused = chooser.commit();
+    assert!(matches!(refused, Err(Error::Group(GroupError::OtherKind { .. }))), "{refused:?}");
     drop(shared);
     let member = member(&log, manual());
     let refused = log.group("g").unwrap().shared(&["t"], settings(1));
