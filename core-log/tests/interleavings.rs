@@ -1,5 +1,5 @@
-//! Threads that append, roll, fetch, commit, maintain and fail, in orders that a seed chooses: between any
-//! two takings of a lock another thread may go on.
+//! Threads that append, roll, fetch, commit, maintain, hand over and fail, in orders that a seed chooses:
+//! between any two takings of a lock another thread may go on.
 //!
 //! ```console
 //! $ cargo test -p core-log --features test-util,shuttle --test interleavings
@@ -11,11 +11,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use core_log::storage::Storage;
+use core_log::storage::careless::{CarelessStorage, Neglect};
 use core_log::storage::memory::{At, Call, Effect, Fault, Keep, MemoryStorage};
 use core_log::{
-    BatchBuilder, Cleanup, CleanupPolicy, Durability, Error, FetchBound, GroupId, Log, LogOptions,
-    ManualClock, NO_HEADERS, Offset, OffsetCommit, PartitionReader, Ratio, Topic, TopicSettings,
+    BatchBuilder, Broken, Cleanup, CleanupPolicy, Consumer, ConsumerSettings, Durability, Error,
+    FetchBound, GroupId, Log, LogOptions, ManualClock, NO_HEADERS, Offset, OffsetCommit,
+    OffsetReset, PartitionReader, Polled, ProducerSettings, Ratio, Record, Topic, TopicSettings,
 };
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, thread};
@@ -39,13 +43,13 @@ fn explore(body: impl Fn() + Send + Sync + 'static) {
     Runner::new(PctScheduler::new(3, schedules), config()).run(move || body());
 }
 
+fn options(storage: impl Storage) -> LogOptions {
+    let clock = Arc::new(ManualClock::new(NOW));
+    LogOptions::new().storage(Arc::new(storage)).clock(clock).background(false)
+}
+
 fn open(storage: &MemoryStorage) -> Log {
-    LogOptions::new()
-        .storage(Arc::new(storage.clone()))
-        .clock(Arc::new(ManualClock::new(NOW)))
-        .background(false)
-        .open("/data")
-        .unwrap()
+    options(storage.clone()).open("/data").unwrap()
 }
 
 fn small(log: &Log, name: &str) -> Topic {
@@ -275,6 +279,180 @@ fn compaction_among_writers_and_readers() {
             assert!(read(&log, &rows, 0).len() < 8, "nothing was compacted");
         }
     });
+}
+
+/// How a member goes away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    InOrder,
+    WithoutAWord,
+}
+
+fn member(log: &Log) -> Consumer {
+    let settings = ConsumerSettings {
+        auto_offset_reset: OffsetReset::Earliest,
+        enable_auto_commit: false,
+        max_poll_records: 1,
+        ..ConsumerSettings::default()
+    };
+    let mut member = log.group("g").unwrap().consumer(settings);
+    member.subscribe(&["t"]).unwrap();
+    member
+}
+
+fn places(polled: &Polled) -> impl Iterator<Item = (u32, Offset)> + '_ {
+    polled.records().map(|record| record.map(|record| (record.partition, record.offset)).unwrap())
+}
+
+/// Two partitions are written while one member reads and another one comes, reads some, and goes. What
+/// the guest has read counts if it was committed, or if it went in order.
+fn hand_over(goes: Goes, broken: Option<Broken>) {
+    const RECORDS: usize = 6;
+    explore(move || {
+        let storage = MemoryStorage::new(1);
+        let options = options(storage.clone());
+        let log = broken.map_or(options.clone(), |broken| options.broken(broken));
+        let log = log.open("/data").unwrap();
+        let topic = small(&log, "t");
+        let mut stays = member(&log);
+        let wakeup = stays.wakeup();
+        let seen = Arc::new(shuttle::sync::Mutex::new(Vec::new()));
+        let writer = {
+            let (log, topic) = (log.clone(), topic.clone());
+            thread::spawn(move || {
+                let mut producer = log.producer(Durability::Os).unwrap();
+                for n in 0..RECORDS {
+                    let partition = u32::from(n % 2 == 1);
+                    producer.append(&topic, partition, &mut batch(&n.to_string())).unwrap();
+                }
+            })
+        };
+        let guest = {
+            let (log, seen) = (log.clone(), Arc::clone(&seen));
+            thread::spawn(move || {
+                let mut guest = member(&log);
+                let mut doubtful = Vec::new();
+                for n in 0..4 {
+                    doubtful.extend(places(&guest.poll(Duration::ZERO).unwrap()));
+                    if n == 1 {
+                        guest.commit().unwrap();
+                        seen.lock().unwrap().append(&mut doubtful);
+                    }
+                }
+                if goes == Goes::InOrder {
+                    seen.lock().unwrap().append(&mut doubtful);
+                    guest.close().unwrap();
+                } else {
+                    drop(guest);
+                }
+                wakeup.wake();
+            })
+        };
+        let mut polls = 0;
+        while seen.lock().unwrap().len() < RECORDS {
+            // No time passes: a wake-up that is lost, or a record that is skipped, stops everything.
+            let polled = stays.poll(Duration::from_secs(3_600)).unwrap();
+            seen.lock().unwrap().extend(places(&polled));
+            polls += 1;
+            if polls % 2 == 0 {
+                stays.commit().unwrap();
+            }
+        }
+        writer.join().unwrap();
+        guest.join().unwrap();
+        assert!(stays.poll(Duration::ZERO).unwrap().is_empty(), "read twice");
+        stays.commit().unwrap();
+        let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+        seen.sort_unstable();
+        assert_eq!(seen, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
+        let again = open(&storage.crash_image(Keep::None));
+        let committed = again.group("g").unwrap().committed().unwrap();
+        assert_eq!(committed.values().map(|at| at.offset).collect::<Vec<_>>(), [3, 3]);
+    });
+}
+
+#[test]
+fn a_partition_is_handed_over_while_it_is_written() {
+    hand_over(Goes::InOrder, None);
+}
+
+#[test]
+fn a_member_that_dies_is_followed_at_its_last_commit() {
+    hand_over(Goes::WithoutAWord, None);
+}
+
+#[test]
+fn a_hand_over_that_forgets_the_position_is_found() {
+    let forgets = || hand_over(Goes::InOrder, Some(Broken::ForgetHandOver));
+    assert!(std::panic::catch_unwind(forgets).is_err(), "nothing was read twice");
+}
+
+/// What is acknowledged is on the disk at that moment, whoever of a group has synced, and although one sync
+/// fails: seen on what a power cut would leave then.
+fn acknowledge(neglect: Option<Neglect>) {
+    explore(move || {
+        let storage = MemoryStorage::new(1);
+        let log = match neglect {
+            Some(neglect) => options(CarelessStorage { inner: storage.clone(), neglect }),
+            None => options(storage.clone()),
+        };
+        let log = log.open("/data").unwrap();
+        let topic = small(&log, "t");
+        storage.inject(Fault::once(At::Path(Call::Sync, "/t-0/".to_owned()), Effect::LoseSync));
+        let settings = ProducerSettings { linger: Duration::ZERO, ..ProducerSettings::default() };
+        let shared = Arc::new(log.batching_producer(settings).unwrap());
+        let must_be_there = |storage: &MemoryStorage, value: &str| {
+            let (image, dir) = (storage.crash_image(Keep::None), std::path::Path::new("/data/t-0"));
+            let names = image.list(dir).unwrap();
+            let mut logs = names.iter().filter(|name| name.ends_with(".log"));
+            let holds = |name: &String| {
+                let bytes = image.read_file(&dir.join(name)).unwrap();
+                bytes.windows(value.len()).any(|window| window == value.as_bytes())
+            };
+            assert!(logs.any(holds), "{value} was acknowledged and is not on the disk");
+        };
+        let send = |name: &'static str| {
+            let (shared, topic, storage) = (Arc::clone(&shared), topic.clone(), storage.clone());
+            thread::spawn(move || {
+                for n in 0..2 {
+                    let value = format!("{name}-{n}");
+                    let record = Record { partition: Some(0), ..Record::new(value.as_bytes()) };
+                    shared.send(&topic, record).unwrap().wait().unwrap();
+                    must_be_there(&storage, &value);
+                }
+            })
+        };
+        let append = |name: &'static str| {
+            let (log, topic, storage) = (log.clone(), topic.clone(), storage.clone());
+            thread::spawn(move || {
+                let mut tries = (0..4).map(|_| log.producer(Durability::Sync));
+                let mut producer = tries.find_map(Result::ok).expect("one fault, four tries");
+                for n in 0..2 {
+                    let value = format!("{name}-{n}");
+                    let mut tries = (0..4).map(|_| producer.append(&topic, 0, &mut batch(&value)));
+                    tries.find_map(Result::ok).expect("one fault, four tries");
+                    must_be_there(&storage, &value);
+                }
+            })
+        };
+        let threads = [send("a"), send("b"), append("c"), append("d")];
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let found = read(&log, &topic, 0);
+        let mut values: Vec<_> = found.values().map(String::as_str).collect();
+        values.sort_unstable();
+        assert_eq!(values, ["a-0", "a-1", "b-0", "b-1", "c-0", "c-1", "d-0", "d-1"]);
+    });
+}
+
+#[test]
+fn nothing_is_acknowledged_that_is_not_synced() {
+    acknowledge(None);
+}
+
+#[test]
+fn a_failed_sync_that_is_tried_again_is_found() {
+    let careless = || acknowledge(Some(Neglect::FailedSync));
+    assert!(std::panic::catch_unwind(careless).is_err(), "no record was lost");
 }
 
 /// The explorer must be able to find what only some orders show.

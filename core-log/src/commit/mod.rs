@@ -89,6 +89,8 @@ pub enum Broken {
     TakeDamageForTorn,
     /// Producer ids start where the commit records say, also below one that a partition has seen.
     ForgetSeenIds,
+    /// The next owner of a partition begins at the committed offset, whatever position came with it.
+    ForgetHandOver,
 }
 
 /// How the protocol runs.

@@ -24,6 +24,7 @@ use super::consumer::{Consumer, Reads, Seat, matching};
 use super::lane::{Budget, Lane};
 use super::polled::Polled;
 use super::settings::AutoCommit;
+use crate::commit::Broken;
 use crate::error::{GroupError, Result};
 use crate::members::PartitionName;
 use crate::members::table::{MemberId, Membership};
@@ -187,7 +188,9 @@ impl Consumer {
             }
         };
         let bound = self.settings.isolation_level.bound();
+        let forgets = self.log.inner.settings().broken == Some(Broken::ForgetHandOver);
         for (name, handed) in acquired {
+            let handed = handed.filter(|_| !forgets);
             let Some(topic) = topics.get(&name.topic) else { continue };
             let known = committed.get(&topic.partition(name.partition)).copied();
             let mut lane = Lane::new(&self.log, topic, name.partition, bound, handed.or(known));

@@ -12,7 +12,7 @@ use super::{File, LockGuard, Storage};
 
 /// What is neglected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Neglect {
+pub enum Neglect {
     /// Bytes that can be read back already are not written again.
     Rewrite,
     /// A file of commit records is never made shorter.
@@ -25,9 +25,11 @@ pub(crate) enum Neglect {
 
 /// Files in memory, less one duty.
 #[derive(Clone, Debug)]
-pub(crate) struct CarelessStorage {
-    pub(crate) inner: MemoryStorage,
-    pub(crate) neglect: Neglect,
+pub struct CarelessStorage {
+    /// What the disk holds.
+    pub inner: MemoryStorage,
+    /// The duty.
+    pub neglect: Neglect,
 }
 
 #[derive(Debug)]

@@ -21,8 +21,8 @@
 //!
 //! Reference: "Can Applications Recover from fsync Failures?" (Rebello et al., 2020).
 
-#[cfg(test)]
-pub(crate) mod careless;
+#[cfg(any(test, feature = "test-util"))]
+pub mod careless;
 pub mod disk;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;

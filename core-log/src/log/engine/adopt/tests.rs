@@ -88,7 +88,9 @@ fn what_kafka_wrote_is_read_written_on_and_opened_again() {
         let log = open(&storage.kill_image());
         assert_eq!((log.topics().unwrap(), offsets(&log)), (names, expected.clone()), "{case}");
         let log = open(&storage.crash_image(Keep::None));
-        assert!(log.recovery().commits_damage.is_none(), "{case}: {}", log.recovery());
+        let report = log.recovery();
+        assert!(report.commits_damage.is_none(), "{case}: {report}");
+        assert!(report.unrecorded.is_empty(), "{case}: markers of Kafka's are no commits of ours");
         assert_eq!(offsets(&log), expected, "{case}");
         log.close().unwrap();
     }
