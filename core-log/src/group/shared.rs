@@ -15,13 +15,15 @@
 //! * All others are: at least once. After a start deliveries count from none.
 //! * An error of one partition comes only when no other has records, and again at the next poll: what was
 //!   taken would else be held, and at last given up, without ever having been handed out.
+//! * A `Sync` commit has synced all records that it calls done. What takes the offset of a record that a
+//!   power cut took is not done: its leader epoch is a later one than that of the commit.
 //! * Windows are committed one after the other, each with all that was said before: a later record of the
 //!   commits never takes something back.
 //!
 //! On crash: records that were held, or said but not committed, come again.
 //! Reference: KIP-932; it is not: renewal of locks, dead-letter topics, implicit acknowledgement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,18 +32,24 @@ use bytes::Bytes;
 use super::held::{Shared, SharedRecord, SharedSettings};
 use super::lane::Lane;
 use super::polled::{PolledBatch, PolledRecord};
-use crate::commit::OffsetCommit;
+use crate::commit::{OffsetCommit, sync_all};
+use crate::config::Durability;
 use crate::consumer::PartitionReader;
 use crate::error::{Error, GroupError, Result};
 use crate::ids::{Offset, TopicName, TopicPartition};
 use crate::log::Log;
+use crate::log::engine::Engine;
 use crate::members::share::{HolderId, Limits, Window};
 use crate::members::{Acknowledge, GroupState, PartitionName, Shares};
+use crate::partition::Partition;
 use crate::topic::Topic;
 
 /// What the two kinds of members do, for errors.
 pub(super) const SHARE_RECORDS: &str = "consumers that share records";
 pub(super) const SHARE_PARTITIONS: &str = "consumers that share partitions";
+
+/// A partition, and up to where it must be on the disk.
+type Synced = (Arc<Partition>, Offset);
 
 /// About how much is read at a time to find a record that is free.
 const READ_BYTES: usize = 256 << 10;
@@ -148,7 +156,7 @@ impl SharedConsumer {
         for name in self.readers.keys() {
             let id = self.id(name);
             let window = match committed.get(&id) {
-                Some(commit) => Window::from_committed(commit.offset, &commit.metadata),
+                Some(commit) => self.window_of(commit)?,
                 None => {
                     let bound = self.settings.isolation_level.bound();
                     let topic = &self.topics[&name.topic];
@@ -168,6 +176,20 @@ impl SharedConsumer {
         shares.version += 1;
         drop(shares);
         self.commit_windows()
+    }
+
+    /// The window that was committed, less what a power cut took of it.
+    fn window_of(&self, commit: &OffsetCommit) -> Result<Window> {
+        let mut window = Window::from_committed(commit.offset, &commit.metadata);
+        let mut lost = BTreeSet::new();
+        for offset in window.done().filter(|_| commit.leader_epoch >= 0) {
+            let epoch = self.log.leader_epoch_at(commit.topic, commit.partition, offset + 1)?;
+            if epoch.is_none_or(|epoch| epoch > commit.leader_epoch) {
+                lost.insert(offset);
+            }
+        }
+        window.forget(&lost);
+        Ok(window)
     }
 
     fn id(&self, name: &PartitionName) -> TopicPartition {
@@ -376,9 +398,13 @@ impl SharedConsumer {
             return Ok(());
         }
         let engine = self.log.inner.engine()?;
-        let (version, commits) = self.snapshot()?;
+        let (version, commits, done) = self.snapshot(&engine)?;
         let promise = self.settings.durability.promise();
-        let outcome = engine.commits().and_then(|known| {
+        let synced = match self.settings.durability {
+            Durability::Sync => sync_all(&done, 1),
+            Durability::Interval(_) | Durability::Os => Ok(()),
+        };
+        let outcome = synced.and_then(|()| engine.commits()).and_then(|known| {
             known.commit_offsets(engine.as_ref(), &self.group.id, promise, &commits)
         });
         if let Err(error) = outcome {
@@ -391,23 +417,25 @@ impl SharedConsumer {
         Ok(())
     }
 
-    /// What is done, in all windows where that has changed.
-    fn snapshot(&self) -> Result<(u64, Vec<OffsetCommit>)> {
+    /// What is done, in all windows where that has changed, and up to where their partitions must be synced.
+    fn snapshot(&self, engine: &Engine) -> Result<(u64, Vec<OffsetCommit>, Vec<Synced>)> {
         let topics: BTreeMap<_, _> =
             self.log.topics()?.into_iter().map(|topic| (topic.name().clone(), topic)).collect();
         let mut shares = self.group.shares.lock();
-        let mut commits = Vec::new();
+        let (mut commits, mut done) = (Vec::new(), Vec::new());
         for (name, window) in &mut shares.windows {
             let Some(topic) = topics.get(&name.topic).filter(|_| window.is_dirty) else { continue };
+            let target = engine.require(topic.partition(name.partition))?;
+            let leader_epoch = target.offsets().leader_epoch;
             window.is_dirty = false;
+            done.push((target, window.done_end()));
             let (offset, metadata) = window.to_committed();
             let TopicPartition { topic, partition } = topic.partition(name.partition);
             let (group, metadata) = (self.group.id.clone(), Bytes::from(metadata));
-            let commit =
-                OffsetCommit { group, topic, partition, offset, leader_epoch: -1, metadata };
+            let commit = OffsetCommit { group, topic, partition, offset, leader_epoch, metadata };
             commits.push(commit);
         }
-        Ok((shares.version, commits))
+        Ok((shares.version, commits, done))
     }
 }
 

@@ -24,7 +24,7 @@
 //! and deliveries count from none.
 //! Reference: KIP-932; Kafka `SharePartition`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -109,6 +109,24 @@ impl Window {
             metadata.clear();
         }
         (self.start, metadata)
+    }
+
+    /// Where the last record ends that is done.
+    pub(crate) fn done_end(&self) -> Offset {
+        let mut ascending = self.entries.iter().rev();
+        let last = ascending.find(|(_, entry)| entry.state == State::Done);
+        last.map_or(self.start, |(offset, _)| offset + 1)
+    }
+
+    /// Offsets that are done behind the start.
+    pub(crate) fn done(&self) -> impl Iterator<Item = Offset> {
+        let done = self.entries.iter().filter(|(_, entry)| entry.state == State::Done);
+        done.map(|(offset, _)| *offset)
+    }
+
+    /// What was done at these offsets is not what is there now.
+    pub(crate) fn forget(&mut self, offsets: &BTreeSet<Offset>) {
+        self.entries.retain(|offset, _| !offsets.contains(offset));
     }
 
     /// Where to look for a record that is free; `None` when nothing may be handed out now.
