@@ -40,7 +40,7 @@ use crate::ids::{Offset, TopicName, TopicPartition};
 use crate::log::Log;
 use crate::log::engine::Engine;
 use crate::members::share::{HolderId, Limits, Window};
-use crate::members::{Acknowledge, GroupState, PartitionName, Shares};
+use crate::members::{Acknowledge, GroupState, PartitionName};
 use crate::partition::Partition;
 use crate::topic::Topic;
 
@@ -339,13 +339,11 @@ impl SharedConsumer {
     fn in_all_windows(&self, work: impl Fn(&mut Window, &Limits) -> (usize, Vec<Offset>)) -> bool {
         let limits = self.settings.limits();
         let mut shares = self.group.shares.lock();
-        let Shares { windows, version, .. } = &mut *shares;
         let mut has_freed = false;
-        for (name, window) in windows {
+        for (name, window) in &mut shares.windows {
             let (freed, given_up) = work(window, &limits);
             has_freed |= freed > 0;
             for offset in given_up {
-                *version += 1;
                 let group = &self.group.id;
                 tracing::warn!(%group, %name, offset, "a record was delivered too often and is given up");
             }

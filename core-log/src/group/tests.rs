@@ -18,7 +18,7 @@ use crate::config::{Durability, TopicSettings};
 use crate::format::{BatchBuilder, NO_HEADERS};
 use crate::ids::Offset;
 use crate::owner::LogOptions;
-use crate::storage::memory::MemoryStorage;
+use crate::storage::memory::{At, Call, Effect, Fault, MemoryStorage};
 use crate::topic::Topic;
 
 const DIR: &str = "/data";
@@ -52,6 +52,12 @@ fn write(log: &Log, topic: &Topic, partition: u32, values: &[i64], durability: D
         batch.push(*value, None, Some(value.to_string().as_bytes()), NO_HEADERS).unwrap();
     }
     log.producer(durability).unwrap().append(topic, partition, &mut batch).unwrap();
+}
+
+/// The next write of a commit record fails, which is a crash of the log.
+fn fail_one_write_of_commits(storage: &MemoryStorage) {
+    let at = At::Path(Call::Write, "__commits-0".to_owned());
+    storage.inject(Fault::once(at, Effect::Error(std::io::ErrorKind::Other)));
 }
 
 /// The last byte of a partition is not what was written.

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::group::lane::{Budget, Lane};
 use crate::members::table::Handed;
 use crate::partition::FetchBound;
-use crate::storage::memory::{At, Call, Effect, Fault, Keep};
+use crate::storage::memory::Keep;
 
 fn reopen(storage: &MemoryStorage, broken: Option<Broken>) -> Result<Log> {
     let mut options = LogOptions::new()

@@ -3,7 +3,8 @@
 use super::*;
 use crate::error::{Error, GroupError};
 use crate::partition::FetchBound;
-use crate::producer::{CommitOutcome, Record};
+use crate::producer::{CommitOutcome, CommitWith, Record};
+use crate::storage::Storage;
 
 #[test]
 fn a_poll_hands_out_whole_batches_and_not_more_than_it_may() {
@@ -47,6 +48,18 @@ fn what_comes_in_front_of_an_error_counts_as_handed_out() {
     assert_eq!(poll(&mut consumer), BTreeMap::from([(1, vec![6, 7])]));
     let failed = consumer.poll(Duration::ZERO);
     assert!(matches!(failed, Err(Error::Decode(_))), "{failed:?}");
+}
+
+#[test]
+fn partitions_are_served_in_turn() {
+    let log = new_log();
+    let t = topic(&log, "t", 3);
+    for (partition, value) in [(0, 0), (1, 1), (2, 2), (0, 3), (1, 4), (2, 5)] {
+        write(&log, &t, partition, &[value], Durability::Sync);
+    }
+    let mut consumer = member(&log, ConsumerSettings { max_poll_records: 1, ..manual() });
+    let polled: Vec<_> = (0..6).flat_map(|_| poll(&mut consumer).into_values().flatten()).collect();
+    assert_eq!(polled, [0, 1, 2, 3, 4, 5]);
 }
 
 #[test]
@@ -247,7 +260,7 @@ fn a_reset_by_duration_goes_back_from_now() {
 fn topics_that_a_pattern_matches_are_taken_when_they_are_made() {
     let log = new_log();
     let orders = topic(&log, "orders-eu", 1);
-    topic(&log, "other", 1);
+    topic(&log, "not-orders-eu", 1);
     for mut consumer in [log.consumer(manual()), log.group("g").unwrap().consumer(manual())] {
         consumer.subscribe_pattern("orders-.*").unwrap();
         write(&log, &orders, 0, &[1], Durability::Sync);
@@ -256,7 +269,8 @@ fn topics_that_a_pattern_matches_are_taken_when_they_are_made() {
         let later = topic(&log, name, 2);
         write(&log, &later, 1, &[2], Durability::Sync);
         assert_eq!(poll(&mut consumer)[&1], [2]);
-        assert!(consumer.assignment().iter().all(|name| name.topic.as_str() != "other"));
+        let assigned = consumer.assignment();
+        assert!(assigned.iter().all(|name| name.topic.as_str().starts_with("orders-")));
     }
     let bad = log.consumer(manual()).subscribe_pattern(")a(");
     assert!(matches!(bad, Err(Error::Group(GroupError::InvalidPattern { .. }))));
@@ -354,6 +368,90 @@ fn positions_are_committed_by_later_polls_when_it_is_time() {
     assert_eq!(committed_in(&log), BTreeMap::from([(0, 2)]), "the third is not done with yet");
     consumer.close().unwrap();
     assert_eq!(committed_in(&log), BTreeMap::from([(0, 3)]));
+}
+
+#[test]
+fn a_partition_that_is_handed_over_is_committed_before() {
+    let log = new_log();
+    let t = topic(&log, "t", 2);
+    (0..2).for_each(|partition| write(&log, &t, partition, &[1], Durability::Sync));
+    let settings = ConsumerSettings { enable_auto_commit: true, ..manual() };
+    let mut first = member(&log, settings.clone());
+    assert_eq!(poll(&mut first).len(), 2);
+    let _second = member(&log, settings);
+    assert!(committed_in(&log).is_empty());
+    poll(&mut first);
+    assert_eq!((partitions(&first), committed_in(&log)), (vec![0], BTreeMap::from([(1, 1)])));
+}
+
+#[test]
+fn a_position_whose_commit_failed_is_committed_the_next_time() {
+    let (storage, clock) = (MemoryStorage::new(1), clock());
+    let log = open(&storage, &clock);
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &[1], Durability::Sync);
+    let settings = ConsumerSettings { enable_auto_commit: true, ..manual() };
+    let mut consumer = member(&log, settings);
+    assert_eq!(poll(&mut consumer)[&0], [1]);
+    clock.advance(Duration::from_secs(5));
+    fail_one_write_of_commits(&storage);
+    assert!(poll(&mut consumer).is_empty() && committed_in(&log).is_empty());
+    clock.advance(Duration::from_secs(5));
+    assert!(poll(&mut consumer).is_empty());
+    assert_eq!(committed_in(&log), BTreeMap::from([(0, 1)]));
+}
+
+/// A transaction whose commit takes its time.
+struct Slowly<T, F>(T, F);
+
+impl<T: CommitWith, F: FnOnce()> CommitWith for Slowly<T, F> {
+    fn commit_with(self, positions: &[crate::OffsetCommit]) -> Result<CommitOutcome> {
+        (self.1)();
+        self.0.commit_with(positions)
+    }
+}
+
+#[test]
+fn a_member_is_not_silent_while_it_commits() {
+    let clock = clock();
+    let log = open(&MemoryStorage::new(1), &clock);
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &[1], Durability::Sync);
+    let patience = Duration::from_secs(10);
+    let settings = ConsumerSettings { max_poll_interval: patience, ..manual() };
+    let (mut slow, mut other) = (member(&log, settings.clone()), member(&log, settings));
+    assert_eq!(poll(&mut slow)[&0], [1]);
+    let meanwhile = || {
+        clock.advance(patience * 2);
+        assert!(poll(&mut other).is_empty());
+    };
+    let running = log.transaction("job").unwrap();
+    assert_eq!(slow.commit_in(Slowly(running, meanwhile)).unwrap(), CommitOutcome::Committed);
+    assert_eq!(committed_in(&log), BTreeMap::from([(0, 1)]));
+}
+
+/// Nobody knows where the group is: that is said at each poll, and nothing is read from a guess.
+#[test]
+fn a_group_whose_commits_are_damaged_reads_nothing() {
+    let (storage, clock) = (MemoryStorage::new(1), clock());
+    let log = open(&storage, &clock);
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &[1], Durability::Sync);
+    log.close().unwrap();
+    let dir = std::path::Path::new(DIR).join("__commits-0");
+    for name in storage.list(&dir).unwrap() {
+        storage.remove_file(&dir.join(name)).unwrap();
+    }
+    let log = open(&storage, &clock);
+    let mut consumer = member(&log, manual());
+    for _ in 0..2 {
+        let refused = consumer.poll(Duration::ZERO);
+        assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+        assert!(log.group("g").unwrap().members()[0].partitions.is_empty());
+    }
+    let mut reader = log.consumer(manual());
+    reader.subscribe(&["t"]).unwrap();
+    assert_eq!(poll(&mut reader)[&0], [1]);
 }
 
 #[test]

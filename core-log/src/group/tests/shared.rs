@@ -160,6 +160,34 @@ fn what_takes_the_offset_of_a_lost_record_is_not_done() {
 }
 
 #[test]
+fn a_commit_that_failed_is_said_again_by_the_next_one() {
+    let (storage, clock) = (MemoryStorage::new(1), clock());
+    let log = open(&storage, &clock);
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &[0, 1], Durability::Sync);
+    let mut consumer = holder(&log, 1);
+    let shared = consumer.poll(Duration::ZERO).unwrap();
+    shared.records().for_each(|one| consumer.acknowledge(&one.unwrap(), Acknowledge::Accept));
+    fail_one_write_of_commits(&storage);
+    consumer.commit().unwrap_err();
+    consumer.commit().unwrap();
+    let log = open(&storage.crash_image(Keep::None), &clock);
+    assert_eq!(offsets(&holder(&log, 9).poll(Duration::ZERO).unwrap()), [(1, 1)]);
+}
+
+#[test]
+fn a_group_that_all_have_left_begins_at_what_is_committed() {
+    let log = new_log();
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &[0], Durability::Sync);
+    let _kept = log.group("g").unwrap();
+    for _ in 0..2 {
+        let mut alone = holder(&log, 1);
+        assert_eq!(offsets(&alone.poll(Duration::ZERO).unwrap()), [(0, 1)]);
+    }
+}
+
+#[test]
 fn a_start_that_was_chosen_is_kept() {
     let (storage, clock) = (MemoryStorage::new(1), clock());
     let log = open(&storage, &clock);

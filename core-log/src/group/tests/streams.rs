@@ -94,6 +94,27 @@ fn a_stream_that_does_not_come_when_it_is_woken_loses_its_partitions() {
 }
 
 #[test]
+fn a_task_that_waits_for_a_partition_is_woken_when_its_owner_lets_go() {
+    let log = new_log();
+    let t = topic(&log, "t", 2);
+    write(&log, &t, 1, &[1], Durability::Sync);
+    let mut owner = member(&log, manual());
+    assert_eq!(poll(&mut owner)[&1], [1]);
+    owner.seek("t", 1, 0).unwrap();
+    let mut waits = member(&log, manual());
+    let woken = Arc::new(Woken(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    assert!(Pin::new(&mut waits).poll_next(&mut context).is_pending());
+    assert!(poll(&mut owner).is_empty());
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    let Poll::Ready(Some(Ok(polled))) = Pin::new(&mut waits).poll_next(&mut context) else {
+        panic!("nothing came")
+    };
+    assert_eq!(values(&polled)[&1], [1]);
+}
+
+#[test]
 fn streams_of_one_group_read_everything_once_beside_a_writer() {
     const RECORDS: usize = 300;
     let log = LogOptions::new().storage(Arc::new(MemoryStorage::new(1))).open(DIR).unwrap();

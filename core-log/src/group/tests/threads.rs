@@ -114,6 +114,58 @@ fn a_thread_that_dies_is_followed_by_one_that_begins_at_its_last_commit() {
     assert_eq!(poll(&mut heir)[&0], [3, 4]);
 }
 
+/// Keeps the log's thread for commits busy until the answer is dropped.
+fn hold_jobs(log: &Log) -> std::sync::mpsc::Sender<()> {
+    let (hold, held) = std::sync::mpsc::channel();
+    log.inner.jobs().submit(Box::new(move || {
+        let _dropped = held.recv();
+    }));
+    hold
+}
+
+/// Lets a thread come as far as it comes while the commits are held, then lets these go on.
+fn beside_held_commits<T: Send>(
+    hold: std::sync::mpsc::Sender<()>,
+    work: impl FnOnce() -> T + Send,
+) -> T {
+    std::thread::scope(|scope| {
+        let working = scope.spawn(work);
+        (0..1_000).for_each(|_| std::thread::yield_now());
+        drop(hold);
+        working.join().unwrap()
+    })
+}
+
+#[test]
+fn a_commit_that_waits_its_turn_is_not_overtaken() {
+    let log = LogOptions::new().storage(Arc::new(MemoryStorage::new(1))).open(DIR).unwrap();
+    let t = topic(&log, "t", 1);
+    write(&log, &t, 0, &[1, 2], Durability::Sync);
+    let mut consumer = member(&log, ConsumerSettings { max_poll_records: 1, ..manual() });
+    assert_eq!(poll(&mut consumer)[&0], [1]);
+    let hold = hold_jobs(&log);
+    let first = consumer.commit_async().unwrap();
+    assert_eq!(poll(&mut consumer)[&0], [2]);
+    beside_held_commits(hold, || consumer.commit()).unwrap();
+    first.wait().unwrap();
+    assert_eq!(committed_in(&log), BTreeMap::from([(0, 2)]));
+}
+
+#[test]
+fn a_partition_is_handed_over_behind_the_commits_that_were_asked_for() {
+    let log = LogOptions::new().storage(Arc::new(MemoryStorage::new(1))).open(DIR).unwrap();
+    let t = topic(&log, "t", 2);
+    (0..2).for_each(|partition| write(&log, &t, partition, &[1], Durability::Sync));
+    let mut owner = member(&log, manual());
+    assert_eq!(poll(&mut owner).len(), 2);
+    let hold = hold_jobs(&log);
+    let asked = owner.commit_async().unwrap();
+    let _other = member(&log, manual());
+    assert!(beside_held_commits(hold, || poll(&mut owner)).is_empty());
+    asked.wait().unwrap();
+    assert_eq!((partitions(&owner), committed_in(&log).len()), (vec![0], 2));
+}
+
 #[test]
 fn many_commits_at_the_same_time_end_where_the_last_one_was() {
     let log = LogOptions::new().storage(Arc::new(MemoryStorage::new(1))).open(DIR).unwrap();

@@ -71,6 +71,14 @@ fn a_group_that_was_left_by_all_begins_at_its_committed_offsets() {
     group.leave(a, &BTreeMap::from([(partition(0), Some(at(5)))]));
     let b = join(&mut group, 1);
     assert_eq!(acquired(&mut group, b), [(0, None)]);
+    // Also what was on its way when they left.
+    let c = join(&mut group, 2);
+    group.release(b, [(partition(0), Some(at(7)))]);
+    for member in [c, b] {
+        group.leave(member, &BTreeMap::new());
+    }
+    let d = join(&mut group, 2);
+    assert_eq!(acquired(&mut group, d), [(0, None), (1, None)]);
 }
 
 #[test]
