@@ -51,7 +51,7 @@ pub enum FileKind {
     LeaderEpochs,
     /// Where the partition starts (`log-start-offset`).
     LogStart,
-    /// Kafka's id of the topic (`partition.metadata`).
+    /// The topic's id, as Kafka writes it (`partition.metadata`).
     PartitionMetadata,
     /// What recovery has cut off (`.quarantine`).
     Quarantine,

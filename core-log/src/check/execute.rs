@@ -25,8 +25,8 @@ use crate::format::filler::filler;
 use crate::format::{ControlType, EndTransactionMarker, Stamp};
 use crate::ids::{LogId, Offset, ProducerEpoch};
 use crate::log::directory::{self, COMMITS_DIR};
-use crate::partition::text_file;
 use crate::partition::trim::{LOG_START_FILE, log_start_text};
+use crate::partition::{text_file, topic_id};
 use crate::segment::{Examined, Place};
 use crate::storage::{File, Storage};
 
@@ -63,6 +63,10 @@ impl RepairPlan {
             Work::LogStart { place, at } => {
                 keep_aside(storage, &place.dir, LOG_START_FILE, kept)?;
                 text_file::write(storage, &place.dir, LOG_START_FILE, &log_start_text(place, *at))
+            }
+            Work::TopicId { place, id } => {
+                keep_aside(storage, &place.dir, topic_id::FILE_NAME, kept)?;
+                topic_id::write(storage, &place.dir, *id)
             }
             Work::Topics => {
                 keep_aside(storage, dir, "topics.checkpoint", kept)?;

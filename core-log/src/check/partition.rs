@@ -17,13 +17,14 @@ use std::sync::Arc;
 use super::report::{Finding, FindingKind};
 use crate::error::{Error, Result};
 use crate::format::{BatchHeader, ControlType, EndTransactionMarker};
-use crate::ids::{Offset, ProducerEpoch, ProducerId, TopicPartition};
+use crate::ids::{Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition};
 use crate::log::opening::place;
 use crate::partition::compaction::checkpoint::Checkpoint;
 use crate::partition::leader_epochs::{self, LeaderEpochs};
 use crate::partition::producer_state::{Claim, OpenSpan, ProducerState};
 use crate::partition::snapshot;
 use crate::partition::text_file::{self, Text};
+use crate::partition::topic_id::{self, Stored};
 use crate::partition::trim::{LOG_START_FILE, parse_log_start};
 use crate::segment::{Examination, Examined, Place, Segment, WITNESS_LOST, examine};
 use crate::storage::Storage;
@@ -36,6 +37,8 @@ pub(super) struct PartitionLook {
     pub(super) place: Arc<Place>,
     pub(super) witness: Offset,
     pub(super) has_directory: bool,
+    /// The topic that the directory names, where that is another one.
+    pub(super) other_topic_id: Option<TopicId>,
     /// What the file says; `None` when it cannot be believed.
     pub(super) log_start: Option<Offset>,
     pub(super) segments: Vec<Examined>,
@@ -212,6 +215,7 @@ pub(super) fn look(
         id: topic.partition(number),
         witness,
         has_directory: true,
+        other_topic_id: None,
         log_start: None,
         segments: Vec::new(),
         gaps_below: Offset::MIN,
@@ -276,6 +280,21 @@ impl PartitionLook {
                 self.findings.push(rebuildable(&path, "it holds no epochs"));
             }
             Some(_) => {}
+        }
+        let path = self.place.dir.join(topic_id::FILE_NAME);
+        match topic_id::read(storage, &self.place.dir)? {
+            Stored::Missing => self.findings.push(rebuildable(&path, "it is missing")),
+            Stored::Unreadable => self.findings.push(rebuildable(&path, "it holds no topic id")),
+            Stored::Id(id) if id != self.id.topic => {
+                let reason = format!(
+                    "it names topic {id}, and not {}: restore the directory from a copy, or accept it \
+                     by a repair",
+                    self.id.topic
+                );
+                self.findings.push(Finding::of_file(FindingKind::Doubtful, &path, &reason));
+                self.other_topic_id = Some(id);
+            }
+            Stored::Id(_) => {}
         }
         Ok(())
     }

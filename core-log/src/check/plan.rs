@@ -21,7 +21,7 @@ use super::look::Look;
 use super::partition::{Doubt, PartitionLook};
 use super::report::Hole;
 use crate::format::ControlType;
-use crate::ids::{Offset, TopicPartition};
+use crate::ids::{Offset, TopicId, TopicPartition};
 use crate::segment::{Examined, Place, WITNESS_LOST};
 
 /// Offsets whose records are gone.
@@ -73,13 +73,24 @@ pub enum RepairAction {
         /// The first offset of which there is a file.
         offset: Offset,
     },
-    /// Replaces the list of topics by those that have directories, with default settings, without
-    /// retention and with new ids.
+    /// Writes the topic's id into a directory that names another topic.
+    ReplaceTopicId {
+        /// The file.
+        path: PathBuf,
+        /// The id that it holds.
+        found: TopicId,
+        /// The topic's.
+        topic: TopicId,
+    },
+    /// Replaces the list of topics by those that have directories, with default settings and without
+    /// retention.
     ReplaceTopics {
         /// The file.
         path: PathBuf,
         /// The topics, with their partitions.
         topics: Vec<String>,
+        /// Those of them that get a new id, as their directories hold none.
+        with_new_id: Vec<String>,
     },
     /// Replaces the commit records by what can be read of them.
     ReplaceCommits {
@@ -113,6 +124,7 @@ pub(super) enum Work {
     Seal { place: Arc<Place>, base_offset: Offset },
     Begin { place: Arc<Place>, at: Offset },
     LogStart { place: Arc<Place>, at: Offset },
+    TopicId { place: Arc<Place>, id: TopicId },
     Topics,
     Commits { synced: BTreeMap<TopicPartition, Offset> },
     Id,
@@ -172,8 +184,9 @@ pub(super) fn plan(look: Look) -> RepairPlan {
             format!("{} ({} partitions)", topic.name(), topic.partitions())
         };
         let topics = plan.look.topics.iter().map(name).collect();
+        let with_new_id = plan.look.with_new_id.iter().map(ToString::to_string).collect();
         let path = plan.look.path("topics.checkpoint");
-        plan.push(RepairAction::ReplaceTopics { path, topics }, Work::Topics);
+        plan.push(RepairAction::ReplaceTopics { path, topics, with_new_id }, Work::Topics);
     }
     if let Some(damage) = &plan.look.commits.loaded.contents.damage {
         let commits = &plan.look.commits;
@@ -260,6 +273,12 @@ fn of_partition(look: &PartitionLook) -> (Offset, Vec<(RepairAction, Work)>) {
         let action = RepairAction::SetLogStart { path, offset: at };
         steps.push((action, Work::LogStart { place: place(), at }));
     }
+    if let Some(found) = look.other_topic_id {
+        let (path, topic) =
+            (look.place.dir.join(crate::partition::topic_id::FILE_NAME), look.id.topic);
+        let action = RepairAction::ReplaceTopicId { path, found, topic };
+        steps.push((action, Work::TopicId { place: place(), id: topic }));
+    }
     (end, steps)
 }
 
@@ -324,13 +343,26 @@ impl fmt::Display for RepairAction {
                 "{}: the partition begins at offset {offset}; records that were deleted may be back",
                 path.display()
             ),
-            Self::ReplaceTopics { path, topics } => write!(
+            Self::ReplaceTopicId { path, found, topic } => write!(
                 f,
-                "{}: list the topics that have directories: {}; LOST: their ids, the positions that \
-                 groups committed in them, and their settings (they keep everything from now on)",
-                path.display(),
-                topics.join(", ")
+                "{}: write the topic's id, {topic}, in place of {found}; if the directory is another \
+                 log's, put the right one in its place instead",
+                path.display()
             ),
+            Self::ReplaceTopics { path, topics, with_new_id } => {
+                write!(
+                    f,
+                    "{}: list the topics that have directories: {}; LOST: their settings (they keep \
+                     everything from now on)",
+                    path.display(),
+                    topics.join(", ")
+                )?;
+                if !with_new_id.is_empty() {
+                    let names = with_new_id.join(", ");
+                    write!(f, "\n     LOST: the ids, and the positions of groups, of {names}")?;
+                }
+                Ok(())
+            }
             Self::ReplaceId { path } => {
                 write!(f, "{}: give the log a new id; stores on disk start over", path.display())
             }

@@ -1,6 +1,8 @@
 //! Every file of a log, missing, empty, cut, flipped or another partition's: what is left is right or the
 //! damage is named, and a repair brings back all that the plan does not call lost.
 
+mod topics;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -232,12 +234,16 @@ fn given_up(plan: &RepairPlan) -> GivenUp {
                 lose(path, *first_offset, *next_offset);
             }
             RepairAction::SetLogStart { .. } => given_up.log_start = true,
-            RepairAction::ReplaceTopics { .. } => given_up.commits = true,
             RepairAction::ReplaceCommits { undecided, .. } => {
                 given_up.commits = true;
                 given_up.transactions |= !undecided.is_empty();
             }
-            RepairAction::ReplaceId { .. } | RepairAction::RemoveSeal { .. } => {}
+            RepairAction::ReplaceTopics { with_new_id, .. } => {
+                given_up.commits |= !with_new_id.is_empty();
+            }
+            RepairAction::ReplaceId { .. }
+            | RepairAction::RemoveSeal { .. }
+            | RepairAction::ReplaceTopicId { .. } => {}
         }
     }
     given_up
@@ -413,12 +419,14 @@ fn a_repair_that_is_cut_short_is_done_again_and_loses_no_more() {
     let list = files(&reference.image);
     let last = list.iter().rfind(|p| p.extension().is_some_and(|e| e == "log")).unwrap();
     let commits = list.iter().find(|p| p.to_string_lossy().contains("__commits-0/0")).unwrap();
+    let topics = Path::new(DIR).join("topics.checkpoint");
     for (path, wrong) in [
         (&first, Wrong::Flipped(3)),
         (&first, Wrong::Missing),
         (last, Wrong::Flipped(1)),
         (commits, Wrong::Flipped(2)),
         (commits, Wrong::Missing),
+        (&topics, Wrong::Flipped(2)),
     ] {
         let damaged = reference.image.crash_image(Keep::All);
         assert!(damage(&damaged, path, wrong));

@@ -24,10 +24,9 @@ use crate::format::{
 };
 use crate::ids::Offset;
 use crate::log::directory;
-use crate::log::engine::parse_metadata;
 use crate::owner::protocol;
 use crate::partition::leader_epochs::LeaderEpochs;
-use crate::partition::{snapshot, text_file};
+use crate::partition::{snapshot, text_file, topic_id};
 use crate::segment::layout::{FileDigest, OffsetEntry, Seal, offset_index, time_index, txn_index};
 
 /// What a decompressor may write beyond the length of its input.
@@ -238,8 +237,8 @@ pub fn clean_shutdown(bytes: &[u8]) {
 
 /// Kafka's `partition.metadata`.
 pub fn partition_metadata(bytes: &[u8]) {
-    if let Some(id) = parse_metadata(bytes) {
-        assert_ne!(id.0, [0; 16]);
+    if let Some(id) = topic_id::parse(bytes) {
+        assert_eq!(topic_id::parse(topic_id::to_text(id).as_bytes()), Some(id));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::ids::Offset;
 use crate::partition::compaction::checkpoint::{self, Checkpoint};
 use crate::partition::trim::LOG_START_FILE;
 use crate::partition::upkeep::HOLDERS_FILE;
-use crate::partition::{leader_epochs, snapshot, text_file};
+use crate::partition::{leader_epochs, snapshot, text_file, topic_id};
 use crate::segment::layout::{Kind, base_offset};
 
 /// What the batches of the directory hold.
@@ -18,8 +18,6 @@ pub(super) enum Contents {
     Records,
     Commits,
 }
-
-const METADATA_FILE: &str = "partition.metadata";
 
 /// Whether a directory with these names is one of a partition.
 pub(super) fn is_partition(names: &[String]) -> bool {
@@ -39,7 +37,7 @@ fn kind_of(name: &str) -> FileKind {
     match name {
         leader_epochs::FILE_NAME => FileKind::LeaderEpochs,
         LOG_START_FILE => FileKind::LogStart,
-        METADATA_FILE => FileKind::PartitionMetadata,
+        topic_id::FILE_NAME => FileKind::PartitionMetadata,
         checkpoint::FILE_NAME | HOLDERS_FILE => FileKind::Text,
         _ if text_file::numbered(name, snapshot::SUFFIX).is_some() => FileKind::ProducerSnapshot,
         _ if name.ends_with(".quarantine") => FileKind::Quarantine,
@@ -113,6 +111,9 @@ fn small_file(teller: &mut Teller<'_>, dir: &Path, name: &str, end: Option<Offse
         FileKind::PartitionMetadata => {
             let Some(bytes) = teller.whole(dir, name, FileKind::PartitionMetadata) else { return };
             lines(teller, &bytes);
+            if topic_id::parse(&bytes).is_none() {
+                teller.problem(None, &"it holds no topic id");
+            }
         }
         kind => teller.other(dir, name, kind),
     }

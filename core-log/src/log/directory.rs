@@ -15,7 +15,8 @@
 //!
 //! Invariants
 //! * A directory that holds something else and no `meta.properties` is not touched.
-//! * A topic is there once `topics.checkpoint` names it; its partitions' directories are there before.
+//! * A topic is there once `topics.checkpoint` names it; its partitions' directories are there before, and
+//!   hold its id.
 //!
 //! On crash: every file is replaced as a whole. `clean-shutdown` is removed before anything is served,
 //! and the names that were found are synced.
@@ -61,6 +62,13 @@ const TOLERATED: [&str; 10] = [
 /// The directory of a partition.
 pub(crate) fn partition_dir(dir: &Path, topic: &TopicName, partition: u32) -> PathBuf {
     dir.join(format!("{topic}-{partition}"))
+}
+
+/// The partition whose directory has this name.
+pub(crate) fn parse_partition_dir(dir: &str) -> Option<(TopicName, u32)> {
+    let (name, digits) = dir.rsplit_once('-')?;
+    let number = digits.parse().ok().filter(|number: &u32| number.to_string() == digits)?;
+    Some((TopicName::new(name).ok()?, number))
 }
 
 /// The log's id; `None` when the directory is not a log yet, but may become one.

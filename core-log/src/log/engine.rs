@@ -9,8 +9,6 @@
 //! On crash: see `partition::recovery` and `commit::recovery`.
 
 mod adopt;
-#[cfg(any(test, feature = "test-util"))]
-pub(crate) use adopt::parse_metadata;
 
 use std::collections::BTreeMap;
 use std::path::Path;

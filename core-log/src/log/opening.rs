@@ -16,10 +16,10 @@ use super::directory::{self, CleanShutdown};
 use super::report::{PartitionRecovery, RecoveryReport, UnrecordedCommit};
 use crate::commit::recovery::Loaded;
 use crate::error::{Error, Result};
-use crate::ids::{Offset, TopicPartition};
+use crate::ids::{Offset, TopicId, TopicPartition};
 use crate::partition::recovery::{OpenRequest, Opened, open as open_partition};
 use crate::partition::unrecorded::Recorded;
-use crate::partition::{Partition, Shared};
+use crate::partition::{Partition, Shared, topic_id};
 use crate::segment::{Place, WITNESS_LOST};
 use crate::topic::Topic;
 
@@ -90,17 +90,20 @@ pub(super) fn open_partitions(
     let all: Vec<(&Topic, u32)> =
         topics.iter().flat_map(|topic| (0..topic.partitions()).map(move |n| (topic, n))).collect();
     let lanes = lanes.clamp(1, all.len().max(1));
-    let open_lane = |lane: usize| -> Result<Vec<Opened>> {
+    let open_lane = |lane: usize| -> Result<Vec<(Opened, Option<TopicId>)>> {
         let own = all.iter().skip(lane).step_by(lanes);
         own.map(|(topic, number)| {
             let witness = before.witness(topic.partition(*number));
             let request = request(dir, topic, *number, witness, before.may_have_lost);
+            let place = Arc::clone(&request.place);
             let recorded = before.recorded.clone();
-            open_partition(shared, OpenRequest { recorded, ..request })
+            let opened = open_partition(shared, OpenRequest { recorded, ..request })?;
+            let other_id = topic_id::settle(shared.storage.as_ref(), &place.dir, topic.id())?;
+            Ok((opened, other_id))
         })
         .collect()
     };
-    let mut opened: Vec<std::vec::IntoIter<Opened>> = Vec::new();
+    let mut opened: Vec<std::vec::IntoIter<_>> = Vec::new();
     std::thread::scope(|scope| {
         let open_lane = &open_lane;
         let others: Vec<_> = (1..lanes).map(|lane| scope.spawn(move || open_lane(lane))).collect();
@@ -124,12 +127,12 @@ pub(super) fn open_partitions(
     for (index, topic) in topics.iter().enumerate() {
         for _ in 0..topic.partitions() {
             let lane = lane_of_next.next().expect("it goes round for ever");
-            let next =
+            let (next, other_id) =
                 opened[lane].next().expect("each lane has opened every partition of its own");
             found.evidence.producer_id_max =
                 found.evidence.producer_id_max.max(next.producer_id_max);
             found.evidence.commit_claim = found.evidence.commit_claim.max(next.commit_claim);
-            found.report.extend(partition_report(topic, &next));
+            found.report.extend(partition_report(topic, &next, other_id));
             found.unrecorded.extend(unrecorded(topic, &next));
             found.partitions[index].push(Arc::new(next.partition));
         }
@@ -181,14 +184,19 @@ fn unrecorded(topic: &Topic, opened: &Opened) -> Option<UnrecordedCommit> {
 }
 
 /// What happened to a partition, if anything did.
-pub(super) fn partition_report(topic: &Topic, opened: &Opened) -> Option<PartitionRecovery> {
+pub(super) fn partition_report(
+    topic: &Topic,
+    opened: &Opened,
+    other_topic_id: Option<TopicId>,
+) -> Option<PartitionRecovery> {
     let Opened { partition, tail, .. } = opened;
     let damage = partition.damage().map(|damage| partition.place().damaged(damage).to_string());
     let is_noteworthy = tail.cut_bytes > 0
         || tail.rewritten_bytes > 0
         || damage.is_some()
         || opened.log_start_lost
-        || tail.differs_from_seal;
+        || tail.differs_from_seal
+        || other_topic_id.is_some();
     is_noteworthy.then(|| PartitionRecovery {
         topic: topic.name().clone(),
         partition: partition.id().partition,
@@ -199,5 +207,6 @@ pub(super) fn partition_report(topic: &Topic, opened: &Opened) -> Option<Partiti
         damage,
         log_start_lost: opened.log_start_lost,
         differs_from_seal: tail.differs_from_seal,
+        other_topic_id,
     })
 }

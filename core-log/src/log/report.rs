@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::commit::recovery::RolledBack;
-use crate::ids::{Offset, ProducerEpoch, ProducerId, TopicName};
+use crate::ids::{Offset, ProducerEpoch, ProducerId, TopicId, TopicName};
 use crate::topic::Topic;
 
 /// What was done to one partition.
@@ -32,6 +32,9 @@ pub struct PartitionRecovery {
     /// Whether the batches of the last segment are good, and not those that its seal speaks of: they may
     /// be another partition's.
     pub differs_from_seal: bool,
+    /// The id in its `partition.metadata`, where that is another topic's: the directory may be one of
+    /// another log. The list of topics is believed, and the file left as it is.
+    pub other_topic_id: Option<TopicId>,
 }
 
 /// A transaction that recovery ended in one partition.
@@ -137,6 +140,12 @@ impl fmt::Display for RecoveryReport {
                 writeln!(
                     f,
                     "{name}: its last segment is not the one that was sealed; it is taken as it is"
+                )?;
+            }
+            if let Some(id) = partition.other_topic_id {
+                writeln!(
+                    f,
+                    "{name}: its partition.metadata names another topic, {id}; it is taken as it is"
                 )?;
             }
             if partition.rewritten_bytes > 0 {

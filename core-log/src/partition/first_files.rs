@@ -3,6 +3,7 @@
 //! ```text
 //!   log-start-offset          0 topic-partition
 //!   leader-epoch-checkpoint   epoch 0 from offset 0
+//!   partition.metadata        the topic's id
 //! ```
 //!
 //! Why first: whoever finds a partition without them knows that they were lost.
@@ -10,17 +11,19 @@
 //! On crash: a creation that did not finish leaves the front of them, and is told by that.
 
 use super::leader_epochs::{self, LeaderEpochs};
-use super::text_file;
 use super::trim::{LOG_START_FILE, log_start_text};
+use super::{text_file, topic_id};
 use crate::error::{Error, Result};
+use crate::ids::TopicId;
 use crate::segment::Place;
 use crate::storage::Storage;
 
 /// The files that say where a new partition begins; its directory is synced with its first segment.
-pub(crate) fn create(storage: &dyn Storage, place: &Place) -> Result<()> {
+pub(crate) fn create(storage: &dyn Storage, place: &Place, topic: TopicId) -> Result<()> {
     for (name, text) in [
         (LOG_START_FILE, text_file::sealed(&log_start_text(place, 0))),
         (leader_epochs::FILE_NAME, LeaderEpochs::first().to_text()),
+        (topic_id::FILE_NAME, topic_id::to_text(topic)),
     ] {
         let path = place.dir.join(name);
         if !storage.exists(&path).map_err(|e| Error::io(&path, "look for", e))? {
@@ -32,13 +35,14 @@ pub(crate) fn create(storage: &dyn Storage, place: &Place) -> Result<()> {
 
 /// Whether a file is one of those that a partition has before its first segment, as it was made then.
 pub(crate) fn is_made_first(storage: &dyn Storage, place: &Place, name: &str) -> Result<bool> {
-    let is_made_with = |text: &str| {
-        let bytes = text_file::read_bytes(storage, &place.dir.join(name))?;
-        Ok(bytes.is_some_and(|bytes| text.as_bytes().starts_with(&bytes)))
-    };
+    let bytes = || text_file::read_bytes(storage, &place.dir.join(name));
+    let is_made_with =
+        |text: &str| Ok(bytes()?.is_some_and(|bytes| text.as_bytes().starts_with(&bytes)));
     match name {
         LOG_START_FILE => is_made_with(&text_file::sealed(&log_start_text(place, 0))),
         leader_epochs::FILE_NAME => is_made_with(&LeaderEpochs::first().to_text()),
+        // Each attempt draws another id.
+        topic_id::FILE_NAME => Ok(bytes()?.is_some_and(|bytes| topic_id::is_front(&bytes))),
         _ => Ok(false),
     }
 }

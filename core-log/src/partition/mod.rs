@@ -38,6 +38,7 @@ pub(crate) mod retention;
 pub(crate) mod snapshot;
 pub(crate) mod sync_group;
 pub(crate) mod text_file;
+pub(crate) mod topic_id;
 pub(crate) mod trim;
 pub(crate) mod unrecorded;
 pub(crate) mod upkeep;

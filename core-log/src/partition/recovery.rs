@@ -98,7 +98,7 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     cleaned::settle(storage, &request.place)?;
     let mut bases = Segment::list(storage.as_ref(), &request.place)?;
     if request.is_new && bases.is_empty() {
-        first_files::create(shared.storage.as_ref(), &request.place)?;
+        first_files::create(storage.as_ref(), &request.place, request.id.topic)?;
     }
     let stored = read_log_start(shared, &request)?;
     // A start that cannot be read is where the files begin.

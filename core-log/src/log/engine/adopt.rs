@@ -15,7 +15,7 @@
 //! * What was adopted is never taken for a claim of this log's own commits (`adopted_below`).
 //!
 //! On crash: adopting again does the rest.
-//! Reference: Kafka `PartitionMetadataFile`, `LogLoader`.
+//! Reference: Kafka `LogLoader`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -31,12 +31,9 @@ use crate::log::opening::partition_report;
 use crate::log::report::{AdoptedTopic, EndedTransaction, PartitionRecovery};
 use crate::partition::recovery::open as open_partition;
 use crate::partition::trim::{LOG_START_FILE, log_start_text};
-use crate::partition::{Partition, text_file};
+use crate::partition::{Partition, text_file, topic_id};
 use crate::segment::Segment;
 use crate::topic::Topic;
-
-/// Kafka's file with the id of the topic.
-const METADATA_FILE: &str = "partition.metadata";
 
 impl Engine {
     /// Takes over the partitions whose directories lie in that of the log; durable when this returns.
@@ -65,6 +62,11 @@ impl Engine {
         let ends = opened.iter().map(|partition| partition.log_end()).collect();
         let topic =
             Topic::adopted(topic.name().clone(), topic.id(), topic.settings().clone(), ends);
+        for partition in &opened {
+            let (storage, dir) = (self.shared.storage.as_ref(), &partition.place().dir);
+            // Must be AFTER nothing can be refused any more: Kafka takes no id that it does not know.
+            self.shared.health.guard(topic_id::settle(storage, dir, topic.id()))?;
+        }
         // Must be AFTER all that it names is on the disk.
         self.shared.health.guard(self.write_topics_with(&topic))?;
         self.insert(&topic, opened);
@@ -76,11 +78,9 @@ impl Engine {
     fn count_partitions(&self, name: &TopicName) -> Result<u32> {
         let names = self.shared.storage.list(&self.dir);
         let names = names.map_err(|e| Error::io(&self.dir, "list", e))?;
-        let number = |dir: &String| {
-            let digits = dir.strip_prefix(name.as_str())?.strip_prefix('-')?;
-            digits.parse::<u32>().ok().filter(|number| number.to_string() == digits)
-        };
-        let numbers: BTreeSet<u32> = names.iter().filter_map(number).collect();
+        let own = names.iter().filter_map(|dir| directory::parse_partition_dir(dir));
+        let numbers: BTreeSet<u32> =
+            own.filter_map(|(topic, number)| (topic == *name).then_some(number)).collect();
         let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
         match (0..=count).find(|number| !numbers.contains(number)) {
             Some(missing) if missing < count || count == 0 => {
@@ -95,19 +95,22 @@ impl Engine {
     fn adopted_id(&self, name: &TopicName, partitions: u32) -> Result<TopicId> {
         let mut known = None;
         for partition in 0..partitions {
-            let path = directory::partition_dir(&self.dir, name, partition).join(METADATA_FILE);
+            let path =
+                directory::partition_dir(&self.dir, name, partition).join(topic_id::FILE_NAME);
             let refuse = |reason| Err(Error::NotAPartition { path: path.clone(), reason });
             let Some(bytes) = text_file::read_bytes(self.shared.storage.as_ref(), &path)? else {
                 continue;
             };
-            let Some(id) = parse_metadata(&bytes) else {
+            let Some(id) = topic_id::parse(&bytes) else {
                 return refuse("it holds no topic id of Kafka's");
             };
             if *known.get_or_insert(id) != id {
                 return refuse("its topic id is not that of the partitions before it");
             }
             if self.table.read().partitions.contains_key(&id) {
-                return refuse("its topic id is that of another topic of this log");
+                return refuse(
+                    "its topic id is that of another topic of this log; a copy needs none",
+                );
             }
         }
         known.map_or_else(|| self.random_id(), Ok)
@@ -135,7 +138,7 @@ impl Engine {
         if let Some(damage) = opened.partition.damage() {
             return Err(opened.partition.place().damaged(damage));
         }
-        let report = partition_report(topic, &opened);
+        let report = partition_report(topic, &opened, None);
         Ok((opened.partition, report))
     }
 }
@@ -168,37 +171,6 @@ fn end_open(topic: &Topic, partition: &Partition) -> Result<Vec<EndedTransaction
     partition.sync_to(partition.log_end())?;
     partition.forget_producers();
     Ok(ended)
-}
-
-/// The topic id of `partition.metadata`: a line `topic_id: ` and 22 digits of URL-safe base 64.
-pub(crate) fn parse_metadata(bytes: &[u8]) -> Option<TopicId> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let value = |key| text.lines().find_map(|line| line.strip_prefix(key));
-    if value("version: ")? != "0" {
-        return None;
-    }
-    let digits = value("topic_id: ")?.as_bytes();
-    if digits.len() != 22 {
-        return None;
-    }
-    let mut number: u128 = 0;
-    for (index, digit) in digits.iter().enumerate() {
-        let bits = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        // 22 digits are 132 bits; the last four are padding.
-        number = match index {
-            21 if bits & 0x0f != 0 => return None,
-            21 => number << 2 | u128::from(bits >> 4),
-            _ => number << 6 | u128::from(bits),
-        };
-    }
-    (number != 0).then(|| TopicId(number.to_be_bytes()))
 }
 
 #[cfg(test)]

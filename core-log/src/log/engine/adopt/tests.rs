@@ -182,7 +182,7 @@ fn ids_of_kafka_are_kept_and_must_agree() {
     let with_id = |id: &str| {
         let mut files = files.clone();
         let text = format!("version: 0\ntopic_id: {id}");
-        files.insert(METADATA_FILE.to_owned(), text.into_bytes());
+        files.insert(topic_id::FILE_NAME.to_owned(), text.into_bytes());
         files
     };
     let storage = MemoryStorage::new(1);
@@ -202,7 +202,7 @@ fn ids_of_kafka_are_kept_and_must_agree() {
     put(&storage, &dir("c-1"), &with_id("AAAAAAAAAAAAAAAAAAAAAw"));
     assert!(reason(adopt("c")).1.contains("partitions before it"));
     put(&storage, &dir("d-0"), &with_id("short"));
-    assert_eq!(reason(adopt("d")).0, dir("d-0").join(METADATA_FILE));
+    assert_eq!(reason(adopt("d")).0, dir("d-0").join(topic_id::FILE_NAME));
     put(&storage, &dir("e-0"), &files);
     put(&storage, &dir("e-2"), &files);
     assert_eq!(reason(adopt("e")), (dir("e-1"), "it is missing"));
