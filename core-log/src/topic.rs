@@ -48,6 +48,12 @@ impl Topic {
         &self.inner.adopted_below
     }
 
+    /// Where in this partition the records begin that this log itself wrote.
+    pub(crate) fn adopted_below_in(&self, partition: u32) -> Offset {
+        let index = usize::try_from(partition).ok();
+        index.and_then(|index| self.inner.adopted_below.get(index).copied()).unwrap_or(0)
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &TopicName {

@@ -84,6 +84,10 @@ pub(super) struct Replay {
     pub(super) leader_epoch: i32,
     pub(super) batches: u64,
     gaps_below: Offset,
+    /// Below this offset another log wrote: its producers and its commits are not this log's.
+    adopted_below: Offset,
+    /// Whether a batch of this log was seen.
+    has_own: bool,
     next_offset: Option<Offset>,
     /// Transactions that are open at the end, behind a hole or at one.
     at_end: Vec<Doubt>,
@@ -102,6 +106,11 @@ impl Replay {
             }
         }
         self.next_offset = Some(header.next_offset());
+        let is_adopted = header.base_offset < self.adopted_below;
+        if !is_adopted && !self.has_own {
+            self.has_own = true;
+            self.forget_adopted();
+        }
         if !header.has_producer_id() {
             return;
         }
@@ -109,8 +118,10 @@ impl Replay {
         self.producer_id_max = self.producer_id_max.max(id.0);
         if let Some(marker) = marker {
             self.open_at_hole.remove(&id);
-            self.ended.insert((id, header.producer_epoch.0), marker.control_type);
-            if marker.control_type == ControlType::Commit {
+            if !is_adopted {
+                self.ended.insert((id, header.producer_epoch.0), marker.control_type);
+            }
+            if !is_adopted && marker.control_type == ControlType::Commit {
                 self.commit_claim = self.commit_claim.max(marker.coordinator_epoch);
             }
             let epoch = marker.coordinator_epoch;
@@ -118,6 +129,17 @@ impl Replay {
         } else if !header.is_control() {
             self.batch_of(id, header);
         }
+    }
+
+    /// What another log left open was aborted when its files were taken over: a marker is lost in a hole.
+    fn forget_adopted(&mut self) {
+        for (id, hole) in std::mem::take(&mut self.open_at_hole) {
+            let entry = self.producers.get(id);
+            if let Some((epoch, span)) = entry.and_then(|e| Some((e.producer_epoch, e.open?))) {
+                self.doubt(id, epoch, span, hole);
+            }
+        }
+        self.producers = ProducerState::default();
     }
 
     fn batch_of(&mut self, id: ProducerId, header: &BatchHeader) {
@@ -177,13 +199,18 @@ impl Replay {
         elsewhere: impl Fn(ProducerId, ProducerEpoch) -> Option<ControlType>,
     ) {
         self.settle(segments);
+        let adopted_below = self.adopted_below;
+        let elsewhere = |doubt: &Doubt| {
+            let is_own = doubt.span.first_offset >= adopted_below;
+            is_own.then(|| elsewhere(doubt.producer_id, doubt.producer_epoch)).flatten()
+        };
         for doubt in self.doubts.iter_mut().filter(|doubt| doubt.ended.is_none()) {
-            doubt.ended = elsewhere(doubt.producer_id, doubt.producer_epoch);
+            doubt.ended = elsewhere(doubt);
         }
         // A clean close leaves an index of the last segment too, and no transaction open.
         let last = segments.last().filter(|last| last.aborted.is_some());
         for mut doubt in std::mem::take(&mut self.at_end) {
-            doubt.ended = elsewhere(doubt.producer_id, doubt.producer_epoch);
+            doubt.ended = elsewhere(&doubt);
             let is_in_last = last.is_some_and(|last| {
                 last.base_offset <= doubt.hole
                     && last.sealed_end.is_some_and(|end| doubt.hole < end)
@@ -220,7 +247,11 @@ pub(super) fn look(
         segments: Vec::new(),
         gaps_below: Offset::MIN,
         findings: Vec::new(),
-        replay: Replay { producer_id_max: -1, ..Replay::default() },
+        replay: Replay {
+            producer_id_max: -1,
+            adopted_below: topic.adopted_below_in(number),
+            ..Replay::default()
+        },
         place,
     };
     let dir = look.place.dir.clone();

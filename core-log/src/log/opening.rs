@@ -162,10 +162,7 @@ pub(super) fn request(
         witness,
         may_have_lost,
         is_new: false,
-        adopted_below: usize::try_from(partition)
-            .ok()
-            .and_then(|index| topic.adopted_below().get(index).copied())
-            .unwrap_or(0),
+        adopted_below: topic.adopted_below_in(partition),
         recorded: None,
     }
 }

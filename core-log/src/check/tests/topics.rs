@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::TopicId;
+use crate::inspect::tests::of_kafka;
 use crate::partition::topic_id;
 
 fn list() -> PathBuf {
@@ -121,4 +122,34 @@ fn copies_of_a_topic_do_not_share_its_id_when_the_list_is_lost() {
     let log = options(&image).open(DIR).unwrap();
     assert_eq!(log.topic("t").unwrap().id(), id);
     assert_ne!(log.topic("u").unwrap().id(), id);
+}
+
+/// Kafka's markers say nothing of this log's commit records, and its producers are not this log's.
+#[test]
+fn a_topic_that_was_taken_over_is_sound() {
+    for (case, files) in of_kafka() {
+        let storage = MemoryStorage::new(1);
+        let log = options(&storage).create(true).open(DIR).unwrap();
+        crate::inspect::tests::put(&storage, &Path::new(DIR).join("k-0"), &files);
+        let topic = log.adopt_topic("k", TopicSettings::default()).unwrap().topic;
+        // Under ids that Kafka used too, with other outcomes.
+        for n in 0..4_i64 {
+            let name = format!("job-{n}");
+            let mut job = log.transactional_producer(&name, Durability::Sync).unwrap();
+            for _ in 0..3 {
+                let transaction = job.begin().unwrap();
+                transaction.append(&topic, 0, &mut batch(&["a".to_owned()])).unwrap();
+                transaction.abort().unwrap();
+            }
+        }
+        for is_closed in [false, true] {
+            if is_closed {
+                log.close().unwrap();
+            }
+            let image = storage.kill_image();
+            let report = options(&image).verify(DIR).unwrap();
+            assert!(report.is_sound(), "{case}: {report}");
+            assert_eq!(repair(&image), [], "{case}");
+        }
+    }
 }
