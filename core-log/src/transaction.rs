@@ -218,8 +218,8 @@ impl BufferedTransaction {
     ///
     /// # Errors
     ///
-    /// * [`Error::UnknownPartition`], [`Error::TimestampTooFarAhead`], [`Error::BatchTooLarge`]: this
-    ///   record was refused; the transaction goes on without it.
+    /// * [`Error::UnknownPartition`], [`Error::TimestampTooFarAhead`], [`Error::KeyMissing`],
+    ///   [`Error::BatchTooLarge`]: this record was refused; the transaction goes on without it.
     /// * [`Error::ProducerFenced`], [`Error::TransactionTimedOut`], [`Error::TransactionAborted`],
     ///   [`Error::TransactionDoomed`]: nothing of the transaction will be committed. That shows at the
     ///   next batch, not at each record.

@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use super::open_transactions::aborted_entry;
 use super::producer_state::{Claim, Verdict};
-use super::{Partition, TimestampType, Writer, snapshot};
+use super::{Partition, PartitionOptions, TimestampType, Writer, snapshot};
 use crate::error::{Error, Result};
 use crate::format::{
     Attributes, BatchBuilder, BatchHeader, ControlType, EndTransactionMarker, Stamp,
 };
-use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp};
+use crate::ids::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicName};
 use crate::segment::SegmentWriter;
 
 /// Where a batch is.
@@ -270,7 +270,7 @@ impl Partition {
                 return Err(Error::BatchTooLarge { bytes, max_bytes });
             }
         }
-        self.check_times(oldest, newest)
+        options.check_times(oldest, newest, self.now())
     }
 
     /// The largest batch that is taken.
@@ -280,22 +280,9 @@ impl Partition {
         usize::try_from(most).unwrap_or(usize::MAX)
     }
 
-    /// Whether records with these timestamps are taken now.
-    pub(crate) fn check_times(&self, oldest: Timestamp, newest: Timestamp) -> Result<()> {
-        let (now_ms, options) = (self.now(), self.options());
-        if options.timestamp_type == TimestampType::LogAppend {
-            return Ok(());
-        }
-        let refuse =
-            |timestamp, limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
-        let (ahead, behind) = (options.timestamp_after_max_ms, options.timestamp_before_max_ms);
-        if newest.saturating_sub(now_ms) > ahead {
-            return refuse(newest, ahead);
-        }
-        if now_ms.saturating_sub(oldest) > behind {
-            return refuse(oldest, behind);
-        }
-        Ok(())
+    /// Whether this record is taken now, whatever batch it comes in.
+    pub(crate) fn check_record(&self, key: Option<&[u8]>, timestamp: Timestamp) -> Result<()> {
+        self.options().check_record(&self.place.topic, key, timestamp, self.now())
     }
 
     /// A roll syncs what it seals, under the writer's lock; so most of that is synced before.
@@ -329,6 +316,39 @@ impl Partition {
         log.seal()?;
         snapshot::write(storage.as_ref(), &self.place.dir, end, &writer.producers)?;
         SegmentWriter::create(storage, &self.place, end, self.options().segment)
+    }
+}
+
+impl PartitionOptions {
+    /// Whether a record is taken at `now_ms`, whatever batch it comes in.
+    pub(crate) fn check_record(
+        &self,
+        topic: &TopicName,
+        key: Option<&[u8]>,
+        timestamp: Timestamp,
+        now_ms: Timestamp,
+    ) -> Result<()> {
+        if key.is_none() && self.compaction.is_some() {
+            return Err(Error::KeyMissing { topic: topic.to_string(), record: 0 });
+        }
+        self.check_times(timestamp, timestamp, now_ms)
+    }
+
+    /// Whether records with these timestamps are taken at `now_ms`.
+    fn check_times(&self, oldest: Timestamp, newest: Timestamp, now_ms: Timestamp) -> Result<()> {
+        if self.timestamp_type == TimestampType::LogAppend {
+            return Ok(());
+        }
+        let refuse =
+            |timestamp, limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
+        let (ahead, behind) = (self.timestamp_after_max_ms, self.timestamp_before_max_ms);
+        if newest.saturating_sub(now_ms) > ahead {
+            return refuse(newest, ahead);
+        }
+        if now_ms.saturating_sub(oldest) > behind {
+            return refuse(oldest, behind);
+        }
+        Ok(())
     }
 }
 

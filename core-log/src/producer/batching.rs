@@ -105,8 +105,8 @@ impl BatchingProducer {
     /// # Errors
     ///
     /// * [`Error::TimedOut`]: there was no room in time; the record was not taken.
-    /// * [`Error::BatchTooLarge`], [`Error::TimestampTooFarAhead`], [`Error::UnknownPartition`],
-    ///   [`Error::ProducerClosed`]: the record was not taken.
+    /// * [`Error::BatchTooLarge`], [`Error::TimestampTooFarAhead`], [`Error::KeyMissing`],
+    ///   [`Error::UnknownPartition`], [`Error::ProducerClosed`]: the record was not taken.
     pub fn send(&self, topic: &Topic, record: Record<'_>) -> Result<Acknowledgement> {
         let timestamp = self.core.check(topic, &record)?;
         let mut state = self.core.state();

@@ -135,13 +135,7 @@ impl Core {
         }
         let now_ms = self.clock.now_ms();
         let timestamp = record.timestamp.unwrap_or(now_ms);
-        let refuse = |limit_ms| Err(Error::TimestampTooFarAhead { timestamp, now_ms, limit_ms });
-        if timestamp.saturating_sub(now_ms) > settings.timestamp_after_max_ms {
-            return refuse(settings.timestamp_after_max_ms);
-        }
-        if now_ms.saturating_sub(timestamp) > settings.timestamp_before_max_ms {
-            return refuse(settings.timestamp_before_max_ms);
-        }
+        settings.partition_options().check_record(topic.name(), record.key, timestamp, now_ms)?;
         Ok(timestamp)
     }
 

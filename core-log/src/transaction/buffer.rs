@@ -80,7 +80,8 @@ impl Buffers {
     ///
     /// # Errors
     ///
-    /// [`Error::BatchTooLarge`], [`Error::TimestampTooFarAhead`]: the partition would not take it.
+    /// [`Error::BatchTooLarge`], [`Error::TimestampTooFarAhead`], [`Error::KeyMissing`]: the partition
+    /// would not take it.
     pub(super) fn must_flush_before(
         &self,
         id: TopicPartition,
@@ -88,7 +89,7 @@ impl Buffers {
         timestamp: Timestamp,
     ) -> Result<bool> {
         let Some(buffer) = self.by_partition.get(&id) else { return Ok(false) };
-        buffer.target.check_times(timestamp, timestamp)?;
+        buffer.target.check_record(record.key, timestamp)?;
         let (payload, max_bytes) = (record.payload_bytes(), buffer.target.batch_bytes_max());
         if payload > max_bytes {
             // Must be BEFORE it is copied, or else a huge value would be held twice to be refused.

@@ -7,7 +7,7 @@ use std::task::{Wake, Waker};
 use super::super::acknowledgement::Acknowledged;
 use super::*;
 use crate::clock::ManualClock;
-use crate::config::{Durability, TopicSettings};
+use crate::config::{Durability, TimestampType, TopicSettings};
 use crate::consumer::PartitionReader;
 use crate::error::Recourse;
 use crate::format::Compression;
@@ -285,6 +285,37 @@ fn records_that_the_log_would_refuse_are_refused_before_they_join_others() {
     assert!(matches!(refused, Err(Error::BatchTooLarge { max_bytes: 500, .. })));
     assert_eq!(good.wait().unwrap().offset, 0);
     assert_eq!(values(&log, &topic, 0), ["good"]);
+}
+
+#[test]
+fn a_record_without_a_key_does_not_take_those_with_one_from_a_compacted_topic() {
+    let (log, _clock) = quiet(&MemoryStorage::new(1));
+    let compacted = TopicSettings::from_kafka([("cleanup.policy", "compact")]).unwrap();
+    let topic = log.create_topic("t", compacted).unwrap();
+    let producer = log.batching_producer(lingering()).unwrap();
+    let good = producer.send(&topic, Record::keyed(b"key", b"good")).unwrap();
+    let refused = producer.send(&topic, Record::new(b"without"));
+    assert!(matches!(refused, Err(Error::KeyMissing { .. })));
+    assert_eq!(good.wait().unwrap().offset, 0);
+
+    let mut transaction = log.transaction("job").unwrap();
+    transaction.send(&topic, Record::keyed(b"key", b"better")).unwrap();
+    let refused = transaction.send(&topic, Record::new(b"without"));
+    assert!(matches!(refused, Err(Error::KeyMissing { .. })));
+    transaction.commit().unwrap();
+    assert_eq!(values(&log, &topic, 0), ["good", "better"]);
+}
+
+#[test]
+fn a_topic_that_stamps_its_records_takes_them_whatever_their_time() {
+    let (log, _clock) = quiet(&MemoryStorage::new(1));
+    let stamped =
+        TopicSettings { timestamp_type: TimestampType::LogAppend, ..TopicSettings::default() };
+    let topic = log.create_topic("t", stamped).unwrap();
+    let producer = log.batching_producer(lingering()).unwrap();
+    let record = Record { timestamp: Some(i64::MAX), ..Record::new(b"a") };
+    producer.send(&topic, record).unwrap().wait().unwrap();
+    assert_eq!(values(&log, &topic, 0), ["a"]);
 }
 
 #[test]
