@@ -14,6 +14,7 @@ mod topic_names;
 use std::time::Duration;
 
 pub use cleanup::{Cleanup, CleanupPolicy, InvalidCleanupPolicy, Ratio};
+use names::by_name;
 pub use producer_settings::ProducerSettings;
 use topic_names::TOPIC_NAMES;
 
@@ -107,15 +108,7 @@ impl Default for TopicSettings {
     }
 }
 
-impl TopicSettings {
-    /// The defaults, with so many partitions.
-    #[must_use]
-    pub fn with_partitions(partitions: u32) -> Self {
-        Self { partitions, ..Self::default() }
-    }
-
-    /// The defaults, changed by settings with Kafka's names.
-    ///
+by_name!(
     /// ```
     /// use core_log::TopicSettings;
     ///
@@ -127,39 +120,14 @@ impl TopicSettings {
     /// assert!(refused.to_string().ends_with("did you mean \"retention.ms\"?"));
     /// # Ok::<(), core_log::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Self::set).
-    pub fn from_kafka<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
-        let mut changed = Self::default();
-        for (name, value) in settings {
-            changed.set(name, value)?;
-        }
-        Ok(changed)
-    }
+    TopicSettings, TOPIC_NAMES
+);
 
-    /// Changes the setting that Kafka calls `name`. Kafka's defaults are accepted for all of its topic
-    /// settings; where there is only one way here, nothing else is.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnknownSetting`], with the name that was probably meant; [`Error::SettingRefused`], with
-    /// the reason. Nothing was changed.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        TOPIC_NAMES.set(self, name, value)
-    }
-
-    /// The value of the setting that Kafka calls `name`; `None` when it means nothing here.
+impl TopicSettings {
+    /// The defaults, with so many partitions.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<String> {
-        TOPIC_NAMES.get(self, name)
-    }
-
-    /// Every setting that can be changed, by Kafka's name, with its value.
-    #[must_use]
-    pub fn to_kafka(&self) -> Vec<(&'static str, String)> {
-        TOPIC_NAMES.all(self)
+    pub fn with_partitions(partitions: u32) -> Self {
+        Self { partitions, ..Self::default() }
     }
 
     pub(crate) fn validate(&self) -> Result<()> {

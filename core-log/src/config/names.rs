@@ -117,6 +117,55 @@ fn distance(one: &[u8], other: &[u8]) -> usize {
     row[other.len()]
 }
 
+/// What everybody may do with settings that have a table: `by_name!(/// an example .. Settings, TABLE);`
+macro_rules! by_name {
+    ($(#[$example:meta])* $settings:ty, $names:expr) => {
+        impl $settings {
+            /// The defaults, changed by settings with Kafka's names.
+            ///
+            $(#[$example])*
+            ///
+            /// # Errors
+            ///
+            /// As [`set`](Self::set).
+            pub fn from_kafka<'a>(
+                settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+            ) -> $crate::Result<Self> {
+                let mut changed = Self::default();
+                for (name, value) in settings {
+                    changed.set(name, value)?;
+                }
+                Ok(changed)
+            }
+
+            /// Changes the setting that Kafka calls `name`. Where there is only one way here, only the
+            /// value that says so is accepted; what means nothing here is refused with the reason.
+            ///
+            /// # Errors
+            ///
+            /// [`Error::UnknownSetting`](crate::Error::UnknownSetting), with the name that was probably
+            /// meant; [`Error::SettingRefused`](crate::Error::SettingRefused), with the reason. Nothing
+            /// was changed.
+            pub fn set(&mut self, name: &str, value: &str) -> $crate::Result<()> {
+                $names.set(self, name, value)
+            }
+
+            /// The value of the setting that Kafka calls `name`; `None` when it means nothing here.
+            #[must_use]
+            pub fn get(&self, name: &str) -> Option<String> {
+                $names.get(self, name)
+            }
+
+            /// Every setting that can be changed, by Kafka's name, with its value.
+            #[must_use]
+            pub fn to_kafka(&self) -> Vec<(&'static str, String)> {
+                $names.all(self)
+            }
+        }
+    };
+}
+pub(crate) use by_name;
+
 /// Parses a number that `is_valid` accepts.
 pub(crate) fn number<T: FromStr>(
     text: &str,

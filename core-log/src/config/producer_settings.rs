@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::Durability;
-use super::names::{Meaning, Name, Names, number};
+use super::names::{Meaning, Name, Names, by_name, number};
 use crate::error::{Error, Result};
 use crate::format::Compression;
 
@@ -73,9 +73,7 @@ impl Default for ProducerSettings {
     }
 }
 
-impl ProducerSettings {
-    /// The defaults, changed by settings with Kafka's names.
-    ///
+by_name!(
     /// ```
     /// use core_log::{Durability, Error, ProducerSettings};
     ///
@@ -87,40 +85,10 @@ impl ProducerSettings {
     /// assert!(matches!(refused, Err(Error::SettingRefused { .. })));
     /// # Ok::<(), core_log::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Self::set).
-    pub fn from_kafka<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
-        let mut changed = Self::default();
-        for (name, value) in settings {
-            changed.set(name, value)?;
-        }
-        Ok(changed)
-    }
+    ProducerSettings, PRODUCER_NAMES
+);
 
-    /// Changes the setting that Kafka calls `name`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnknownSetting`], with the name that was probably meant; [`Error::SettingRefused`], with
-    /// the reason. Nothing was changed.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        PRODUCER_NAMES.set(self, name, value)
-    }
-
-    /// The value of the setting that Kafka calls `name`; `None` when it means nothing here.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<String> {
-        PRODUCER_NAMES.get(self, name)
-    }
-
-    /// Every setting that can be changed, by Kafka's name, with its value.
-    #[must_use]
-    pub fn to_kafka(&self) -> Vec<(&'static str, String)> {
-        PRODUCER_NAMES.all(self)
-    }
-
+impl ProducerSettings {
     pub(crate) fn validate(&self) -> Result<()> {
         let refuse = |setting, reason| Err(Error::InvalidSetting { setting, reason });
         if self.batch_bytes > BYTES_MAX || self.record_bytes_max > BYTES_MAX {

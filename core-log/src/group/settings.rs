@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::names::CONSUMER_NAMES;
 use crate::config::Durability;
-use crate::error::Result;
+use crate::config::names::by_name;
 use crate::members::Assignor;
 use crate::partition::FetchBound;
 
@@ -124,43 +124,19 @@ impl Default for ConsumerSettings {
     }
 }
 
+by_name!(
+    /// ```
+    /// use core_log::{ConsumerSettings, IsolationLevel};
+    ///
+    /// let settings = ConsumerSettings::from_kafka([("isolation.level", "read_committed")])?;
+    /// assert_eq!(settings.isolation_level, IsolationLevel::ReadCommitted);
+    /// assert_eq!(settings.get("max.poll.records").as_deref(), Some("500"));
+    /// # Ok::<(), core_log::Error>(())
+    /// ```
+    ConsumerSettings, CONSUMER_NAMES
+);
+
 impl ConsumerSettings {
-    /// The defaults, with what Kafka calls by these names changed.
-    ///
-    /// # Errors
-    ///
-    /// As [`set`](Self::set).
-    pub fn from_kafka<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
-        let mut changed = Self::default();
-        for (name, value) in settings {
-            changed.set(name, value)?;
-        }
-        Ok(changed)
-    }
-
-    /// Changes the setting that Kafka calls `name`. What has no meaning inside of one process is refused
-    /// with the reason, or accepts only the value that says what is done anyway.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnknownSetting`](crate::Error::UnknownSetting), with the name that was probably meant;
-    /// [`Error::SettingRefused`](crate::Error::SettingRefused), with the reason. Nothing was changed.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        CONSUMER_NAMES.set(self, name, value)
-    }
-
-    /// The value of a setting by Kafka's name; `None` for a name that means nothing here.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<String> {
-        CONSUMER_NAMES.get(self, name)
-    }
-
-    /// Every setting that can be changed, by Kafka's name, with its value.
-    #[must_use]
-    pub fn to_kafka(&self) -> Vec<(&'static str, String)> {
-        CONSUMER_NAMES.all(self)
-    }
-
     /// Whether positions are committed without being asked, and how often.
     #[must_use]
     pub fn auto_commit(&self) -> AutoCommit {
