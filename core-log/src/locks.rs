@@ -5,16 +5,60 @@
 //! nothing behind it.
 //!
 //! Invariants
-//! * Without the feature `shuttle` these are the types of `parking_lot`, nothing around them.
+//! * Without the feature `shuttle` these are the types of `parking_lot`, nothing around them, and for
+//!   a [`Crowd`] those of `std`.
 
 #[cfg(feature = "shuttle")]
-pub(crate) use chosen::{Condvar, Mutex, MutexGuard, RwLock, park_timeout};
+pub(crate) use chosen::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(feature = "shuttle")]
+use shuttle::sync;
+#[cfg(feature = "shuttle")]
 pub(crate) use shuttle::thread::{Thread, current, park};
 #[cfg(not(feature = "shuttle"))]
-pub(crate) use std::thread::{Thread, current, park, park_timeout};
+use std::sync;
+use std::sync::PoisonError;
+#[cfg(not(feature = "shuttle"))]
+pub(crate) use std::thread::{Thread, current, park};
+use std::time::Duration;
+
+/// A value for whose change many wait. One call of the system wakes them all; a [`Condvar`] wakes the
+/// first, and each lets out the next, which for 64 takes longer than a sync.
+#[derive(Debug, Default)]
+pub(crate) struct Crowd<T> {
+    value: sync::Mutex<T>,
+    changed: sync::Condvar,
+}
+
+impl<T> Crowd<T> {
+    /// The value. A panic of another holder is no reason to panic here: what is kept in a crowd is
+    /// whole whenever it is let go.
+    pub(crate) fn lock(&self) -> sync::MutexGuard<'_, T> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while the value is so, at most as long as `timeout` says.
+    pub(crate) fn wait_while<'a>(
+        &self,
+        value: sync::MutexGuard<'a, T>,
+        timeout: Option<Duration>,
+        is_so: impl FnMut(&mut T) -> bool,
+    ) -> sync::MutexGuard<'a, T> {
+        match timeout {
+            None => self.changed.wait_while(value, is_so).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                let waited = self.changed.wait_timeout_while(value, timeout, is_so);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+
+    /// Wakes all who wait. Best called without the lock: they need it.
+    pub(crate) fn notify_all(&self) {
+        self.changed.notify_all();
+    }
+}
 
 /// The same calls on the locks of `shuttle`. A thread that panics with a lock fails the test, so none
 /// is ever found poisoned.
@@ -27,11 +71,6 @@ mod chosen {
     use shuttle::sync;
 
     const NOT_POISONED: &str = "a thread that panics ends the test";
-
-    /// No time passes: whoever waits for a while lets others go on.
-    pub(crate) fn park_timeout(_timeout: Duration) {
-        shuttle::thread::yield_now();
-    }
 
     #[derive(Default)]
     pub(crate) struct Mutex<T>(sync::Mutex<T>);

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Why each waiter is parked by itself: woken through one lock they would come out of it one behind the
-//! other, which takes longer than a sync of a fast disk. Why the next leader gathers: those who were just
-//! woken would otherwise miss its sync by a hair, and each sync would cover half of all.
+//! other, which takes longer than a sync of a fast disk. Why the next leader gathers, whether the lead was
+//! handed over or found free: those who were just woken would otherwise miss its sync by a hair, and each
+//! sync would cover half of all.
 //!
 //! Invariants
 //! * `durable` only grows, and only by a sync that returned without an error.
@@ -36,11 +37,9 @@ struct State {
     is_led: bool,
     has_failed: bool,
     waiting: Vec<Waiting>,
-    /// How long the last sync took.
-    took: Duration,
-    /// How many there were around the last hand-over, and who gathers until there are as many again.
+    /// How many there were around the last sync, and until when the next leader gathers as many again.
     goal: usize,
-    gatherer: Option<Thread>,
+    gather_until: Duration,
 }
 
 /// Somebody who is parked until `call` says what to do.
@@ -49,6 +48,12 @@ struct Waiting {
     target: Offset,
     thread: Thread,
     call: Arc<AtomicU8>,
+}
+
+/// How long a sync is put off for those whom the one before, which took so long, has just let go.
+pub(crate) fn patience(took: Duration) -> Duration {
+    // A slow disk, or a clock that leaps, must not make anybody wait much longer.
+    (took / 2).min(Duration::from_millis(5))
 }
 
 const WAIT: u8 = 0;
@@ -76,6 +81,8 @@ pub(crate) struct SyncGroup {
     state: Mutex<State>,
     /// Nobody leads any more.
     idle: Condvar,
+    /// As many wait as the leader gathers.
+    gathered: Condvar,
 }
 
 impl SyncGroup {
@@ -86,11 +93,10 @@ impl SyncGroup {
             is_led: false,
             has_failed: false,
             waiting: Vec::new(),
-            took: Duration::ZERO,
             goal: 0,
-            gatherer: None,
+            gather_until: Duration::ZERO,
         };
-        Self { state: Mutex::new(state), idle: Condvar::new() }
+        Self { state: Mutex::new(state), idle: Condvar::new(), gathered: Condvar::new() }
     }
 
     /// The offset below which everything is on the disk.
@@ -116,16 +122,20 @@ impl SyncGroup {
             }
             if state.is_led {
                 let call = state.wait_for(target);
+                if state.waiting.len() + 1 >= state.goal {
+                    self.gathered.notify_one();
+                }
                 drop(state);
                 match parked(&call) {
                     COVERED => return Ok(()),
-                    LEAD => self.gather(clock),
+                    LEAD => {}
                     _failed => return Err(failed()),
                 }
             } else {
                 state.is_led = true;
                 drop(state);
             }
+            self.gather(clock);
             self.lead(clock, &sync)?;
         }
     }
@@ -135,20 +145,20 @@ impl SyncGroup {
         // Whoever took the lead over may have been stopped on the way.
         let is_stopped = self.state.lock().has_failed;
         let synced = if is_stopped { Err(failed()) } else { sync() };
-        let took = clock.monotonic().saturating_sub(begun);
+        let ended = clock.monotonic();
         let mut state = self.state.lock();
-        state.took = took;
         match &synced {
             Ok(durable) => state.durable = state.durable.max(*durable),
             Err(_) => state.has_failed = true,
         }
         let covered = state.take_covered();
+        // This caller, and all who were covered or wait, may be there again in a moment.
+        state.goal = state.waiting.len() + covered.len() + 1;
+        state.gather_until = ended.saturating_add(patience(ended.saturating_sub(begun)));
         let (mut next, mut lost) = (None, Vec::new());
         if state.has_failed {
             lost = std::mem::take(&mut state.waiting);
         } else if !state.waiting.is_empty() {
-            // This caller, and all who were covered or wait, may be there again in a moment.
-            state.goal = state.waiting.len() + covered.len() + 1;
             next = Some(state.waiting.remove(0));
         }
         state.is_led = next.is_some();
@@ -164,18 +174,12 @@ impl SyncGroup {
     /// Lets those who were just woken come again, so that one sync covers them all.
     fn gather(&self, clock: &dyn Clock) {
         let mut state = self.state.lock();
-        let deadline = clock.monotonic().saturating_add(state.took / 2);
-        while state.waiting.len() + 1 < state.goal {
-            let left = deadline.saturating_sub(clock.monotonic());
-            if left.is_zero() {
+        while state.waiting.len() + 1 < state.goal && !state.has_failed {
+            let left = state.gather_until.saturating_sub(clock.monotonic());
+            if left.is_zero() || self.gathered.wait_for(&mut state, left).timed_out() {
                 break;
             }
-            state.gatherer = Some(locks::current());
-            drop(state);
-            locks::park_timeout(left);
-            state = self.state.lock();
         }
-        state.gatherer = None;
     }
 
     /// Somebody else has made everything below `durable` safe.
@@ -191,6 +195,7 @@ impl SyncGroup {
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
         state.has_failed = true;
+        self.gathered.notify_one();
         while state.is_led {
             self.idle.wait(&mut state);
         }
@@ -202,11 +207,6 @@ impl State {
         let call = Arc::new(AtomicU8::new(WAIT));
         let thread = locks::current();
         self.waiting.push(Waiting { target, thread, call: Arc::clone(&call) });
-        if self.waiting.len() + 1 >= self.goal
-            && let Some(gatherer) = self.gatherer.take()
-        {
-            gatherer.unpark();
-        }
         call
     }
 }
@@ -298,6 +298,53 @@ mod tests {
         });
         assert_eq!(group.durable(), 4_000);
         assert!(syncs.into_inner() <= 4_000);
+    }
+
+    /// Also the one who finds nobody leading, and whatever the scheduler does meanwhile.
+    #[test]
+    fn a_leader_gathers_as_many_as_there_were_around_the_last_sync() {
+        let (group, clock) = (SyncGroup::new(0), ManualClock::new(0));
+        let around = |count: usize, end| {
+            std::thread::scope(|scope| {
+                for _ in 0..count {
+                    let (group, clock) = (&group, &clock);
+                    scope.spawn(move || {
+                        let sync = || {
+                            while group.state.lock().waiting.len() + 1 < count {
+                                std::thread::yield_now();
+                            }
+                            clock.advance(Duration::from_millis(4));
+                            Ok(end)
+                        };
+                        group.wait(end, clock, sync).unwrap();
+                    });
+                }
+            });
+        };
+        around(3, 1);
+        let until = clock.monotonic() + Duration::from_millis(2);
+        {
+            let mut state = group.state.lock();
+            assert_eq!((state.goal, state.gather_until), (3, until));
+            state.gather_until = Duration::from_secs(3_600);
+        }
+        let seen = AtomicI64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                let (group, clock, seen) = (&group, &clock, &seen);
+                scope.spawn(move || {
+                    let sync = || {
+                        let waiting = i64::try_from(group.state.lock().waiting.len()).unwrap();
+                        seen.store(waiting, Ordering::Relaxed);
+                        Ok(2)
+                    };
+                    group.wait(2, clock, sync).unwrap();
+                });
+            }
+        });
+        assert_eq!(seen.into_inner(), 2, "all of them were there when it was synced");
+        around(1, 3);
+        assert_eq!(group.state.lock().goal, 1, "whoever is alone does not gather");
     }
 
     #[test]

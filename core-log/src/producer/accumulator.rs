@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   push --> lane of its partition:  [batch][batch that grows]      a number for each batch, by age
-//!   take --> at most one batch of each lane that is full, has lingered, or is wanted
+//!   take --> at most one batch of each lane that is full, has lingered and gathered, or is wanted
 //! ```
 //!
 //! Why at most one of each lane: while it is on its way the next one grows, so a slow disk makes
@@ -78,6 +78,14 @@ struct Sticky {
     next: u32,
 }
 
+/// Those who were just told of their records come again in a moment: until there are so many records, or
+/// until then, the next wave waits for them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gather {
+    records: u64,
+    until: Duration,
+}
+
 /// All records that are not yet on their way.
 #[derive(Debug)]
 pub(super) struct Accumulator {
@@ -100,6 +108,9 @@ pub(super) struct Accumulator {
     next_number: u64,
     /// Batches below this number do not linger.
     wanted_below: u64,
+    /// Records in the batches that wait.
+    waiting_records: u64,
+    gather: Gather,
     wave: u64,
     records: RateLimit,
     bytes: RateLimit,
@@ -126,6 +137,8 @@ impl Accumulator {
             buffered_bytes: 0,
             next_number: 0,
             wanted_below: 0,
+            waiting_records: 0,
+            gather: Gather::default(),
             wave: 0,
             records: RateLimit::new(settings.records_per_second_max),
             bytes: RateLimit::new(settings.bytes_per_second_max),
@@ -200,6 +213,8 @@ impl Accumulator {
         batch.builder.push(timestamp, record.key, record.value, record.headers)?;
         let after = batch.builder.len_bytes();
         self.buffered_bytes += after - before;
+        self.waiting_records += 1;
+        is_news |= self.waiting_records == self.gather.records;
         if after >= batch_bytes && (before < batch_bytes || index == 0) {
             self.full.push_back(batch.number);
             is_news = true;
@@ -232,6 +247,11 @@ impl Accumulator {
         self.wanted_below = self.next_number;
     }
 
+    /// Batches that are not full wait, until `until`, for so many records more than there are now.
+    pub(super) fn gather(&mut self, more: u64, until: Duration) {
+        self.gather = Gather { records: self.waiting_records.saturating_add(more), until };
+    }
+
     /// The outcomes of all batches that are not settled, oldest first.
     pub(super) fn unsettled(&self) -> Vec<Arc<Outcome>> {
         self.unsettled.values().cloned().collect()
@@ -244,12 +264,23 @@ impl Accumulator {
     /// From when on something can be taken; `None` while there is nothing.
     pub(super) fn due(&self) -> Option<Duration> {
         let (number, oldest) = self.waiting.first_key_value()?;
-        let is_wanted = *number < self.wanted_below || self.has_full();
         let ready =
-            if is_wanted { Duration::ZERO } else { oldest.begun.saturating_add(self.linger) };
+            if self.has_full() { Duration::ZERO } else { self.ready_at(*number, oldest.begun) };
         let limited = self.records.free_at().max(self.bytes.free_at());
         // Whatever waits for its turn must still be given up in time.
         Some(ready.max(limited).min(oldest.begun.saturating_add(self.delivery_timeout)))
+    }
+
+    /// From when on a batch that is not full may be taken.
+    fn ready_at(&self, number: u64, begun: Duration) -> Duration {
+        let lingered = begun.saturating_add(self.linger);
+        if number < self.wanted_below {
+            Duration::ZERO
+        } else if self.waiting_records < self.gather.records {
+            lingered.max(self.gather.until)
+        } else {
+            lingered
+        }
     }
 
     fn has_full(&self) -> bool {
@@ -259,6 +290,10 @@ impl Accumulator {
     /// Takes what is ready: at most one batch of each partition, as many as the rates allow.
     pub(super) fn take(&mut self, now: Duration) -> Vec<Batch> {
         self.wave += 1;
+        if self.waiting_records >= self.gather.records || self.gather.until <= now {
+            // Must be BEFORE any is taken, or else the wave itself would make the rest wait again.
+            self.gather = Gather::default();
+        }
         let mut wave = Vec::new();
         for number in std::mem::take(&mut self.full) {
             if self.take_one(number, now, &mut wave) == Taken::Later {
@@ -268,8 +303,7 @@ impl Accumulator {
         let mut next = 0;
         while let Some((number, oldest)) = self.waiting.range(next..).next() {
             let (number, begun) = (*number, oldest.begun);
-            let is_ready = number < self.wanted_below || begun.saturating_add(self.linger) <= now;
-            if !is_ready {
+            if self.ready_at(number, begun) > now {
                 break;
             }
             self.take_one(number, now, &mut wave);
@@ -291,7 +325,9 @@ impl Accumulator {
         lane.wave = self.wave;
         self.waiting.remove(&number);
         let Some(batch) = lane.batches.pop_front() else { return Taken::Gone };
-        self.records.take(u64::from(batch.builder.count().unsigned_abs()), now);
+        let records = u64::from(batch.builder.count().unsigned_abs());
+        self.waiting_records -= records;
+        self.records.take(records, now);
         self.bytes.take(u64::try_from(batch.builder.len_bytes()).unwrap_or(u64::MAX), now);
         wave.push(batch);
         Taken::Now
@@ -316,7 +352,10 @@ impl Accumulator {
             let (number, lane) = (*number, oldest.lane);
             self.waiting.remove(&number);
             // The oldest of all is the oldest of its lane.
-            taken.extend(self.lanes.get_mut(&lane).and_then(|lane| lane.batches.pop_front()));
+            let batch = self.lanes.get_mut(&lane).and_then(|lane| lane.batches.pop_front());
+            let records = batch.as_ref().map_or(0, |batch| batch.builder.count().unsigned_abs());
+            self.waiting_records -= u64::from(records);
+            taken.extend(batch);
         }
         taken
     }

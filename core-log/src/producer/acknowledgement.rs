@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::locks::{Condvar, Mutex};
+use crate::locks::Crowd;
 
 use super::sender::Core;
 use crate::error::{Error, Result};
@@ -62,14 +62,15 @@ pub(super) type Settled = Result<Offset, Failure>;
 /// What becomes of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    state: Mutex<State>,
-    done: Condvar,
+    state: Crowd<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     settled: Option<Settled>,
+    /// The tasks that wait, and how many threads do.
     wakers: Vec<Waker>,
+    threads: u64,
 }
 
 impl Outcome {
@@ -78,10 +79,16 @@ impl Outcome {
         let wakers = {
             let mut state = self.state.lock();
             state.settled.get_or_insert(settled);
-            self.done.notify_all();
             std::mem::take(&mut state.wakers)
         };
+        self.state.notify_all();
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// How many threads and tasks wait for it.
+    pub(super) fn waiting(&self) -> u64 {
+        let state = self.state.lock();
+        state.threads + u64::try_from(state.wakers.len()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn get(&self) -> Option<Settled> {
@@ -91,17 +98,9 @@ impl Outcome {
     /// Waits at most so long.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<Settled> {
         let mut state = self.state.lock();
-        while state.settled.is_none() {
-            match timeout {
-                None => self.done.wait(&mut state),
-                Some(timeout) => {
-                    // A wake-up comes only with the outcome, or early by chance: then it is asked again.
-                    if self.done.wait_for(&mut state, timeout).timed_out() {
-                        break;
-                    }
-                }
-            }
-        }
+        state.threads += 1;
+        state = self.state.wait_while(state, timeout, |state| state.settled.is_none());
+        state.threads -= 1;
         state.settled.clone()
     }
 
@@ -219,7 +218,17 @@ mod tests {
         assert!(outcome.poll(waker, &mut one).is_pending());
         assert!(outcome.poll(waker, &mut other).is_pending());
         assert!(outcome.poll(waker, &mut one).is_pending());
-        assert_eq!((one, other, outcome.state.lock().wakers.len()), (Some(0), Some(1), 2));
+        assert_eq!((one, other, outcome.waiting()), (Some(0), Some(1), 2));
+        assert!(outcome.wait(Some(Duration::ZERO)).is_none());
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| outcome.wait(None));
+            while outcome.waiting() < 3 {
+                std::thread::yield_now();
+            }
+            outcome.settle(Ok(5));
+            assert!(matches!(thread.join(), Ok(Some(Ok(5)))));
+        });
+        assert_eq!(outcome.waiting(), 0);
         outcome.settle(Ok(5));
         outcome.settle(Ok(6));
         assert!(matches!(outcome.poll(waker, &mut one), Poll::Ready(Ok(5))));

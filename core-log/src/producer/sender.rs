@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Why one wave at a time: all acknowledgements of one sync come together, and records that come
-//! meanwhile make the next wave larger.
+//! meanwhile make the next wave larger. Why a pause between two syncs, half as long as the first at most:
+//! those who waited for it send again, and one sync covers them all instead of half of them.
 //!
 //! Invariants
 //! * Locks, in this order: `leading`, `state`; an outcome is settled under neither `state` nor its own.
@@ -31,6 +32,7 @@ use crate::commit::sync_all;
 use crate::config::{Durability, ProducerSettings};
 use crate::error::{Error, Recourse, Result};
 use crate::format::HEADER_LEN;
+use crate::partition::sync_group::patience;
 use crate::topic::Topic;
 
 /// How many partitions are synced at the same time.
@@ -265,20 +267,27 @@ impl Core {
                 let left = std::mem::take(&mut leading.again).into_iter().chain(abandoned);
                 let closed = || Arc::new(Error::ProducerClosed);
                 settled.extend(left.chain(wave).map(|batch| give_up(batch, closed())));
-                self.settle(settled);
+                self.settle(settled, Duration::ZERO);
                 return;
             }
             let is_idle = wave.is_empty() && settled.is_empty();
-            self.write_wave(&mut leading, wave, &mut settled);
-            self.settle(settled);
+            let took = self.write_wave(&mut leading, wave, &mut settled);
+            self.settle(settled, took);
             if is_idle {
                 return;
             }
         }
     }
 
-    /// Writes a wave and syncs what it touched. What is in doubt afterwards is kept, to be tried again.
-    fn write_wave(&self, leading: &mut Leading, wave: Vec<Batch>, settled: &mut Vec<Done>) {
+    /// Writes a wave and syncs what it touched, and says how long the latter took. What is in doubt
+    /// afterwards is kept, to be tried again.
+    fn write_wave(
+        &self,
+        leading: &mut Leading,
+        wave: Vec<Batch>,
+        settled: &mut Vec<Done>,
+    ) -> Duration {
+        let mut took = Duration::ZERO;
         let mut crash: Option<Arc<Error>> = None;
         let mut written: Vec<(Batch, Written)> = Vec::new();
         let mut again = Vec::new();
@@ -310,7 +319,9 @@ impl Core {
                 .map(|(_, done)| (Arc::clone(&done.target), done.appended.last_offset() + 1))
                 .collect();
             let parallel = if self.has_thread { PARALLEL_SYNCS } else { 1 };
+            let begun = self.clock.monotonic();
             crash = sync_all(&targets, parallel).err().map(Arc::new);
+            took = self.clock.monotonic().saturating_sub(begun);
         }
         let is_in_doubt = self.settings.durability == Durability::Sync && crash.is_some();
         let mut doubtful = Vec::new();
@@ -329,6 +340,7 @@ impl Core {
             Some(error) => self.try_again(leading, doubtful, &error, settled),
             None => leading.backoff = self.settings.retry_backoff,
         }
+        took
     }
 
     /// Keeps the batches of a wave that failed, as far as they are to be tried again.
@@ -361,12 +373,17 @@ impl Core {
         }
     }
 
-    /// Tells those who wait, and makes room.
-    fn settle(&self, settled: Vec<Done>) {
+    /// Tells those who wait for a wave, whose sync took so long, and makes room.
+    fn settle(&self, settled: Vec<Done>, took: Duration) {
         if settled.is_empty() {
             return;
         }
+        let waiting: u64 = settled.iter().map(|(batch, _)| batch.outcome.waiting()).sum();
         let mut state = self.state.lock();
+        if self.has_thread && !took.is_zero() {
+            let until = self.clock.monotonic().saturating_add(patience(took));
+            state.accumulator.gather(waiting, until);
+        }
         let mut outcomes = Vec::with_capacity(settled.len());
         for (batch, outcome) in settled {
             let records = u64::from(batch.builder.count().unsigned_abs());

@@ -55,6 +55,33 @@ fn a_batch_that_is_not_full_lingers_and_one_that_is_does_not() {
 }
 
 #[test]
+fn a_wave_waits_for_those_who_come_again_until_they_are_all_there_or_the_time_is_up() {
+    let settings = ProducerSettings { linger: Duration::ZERO, ..settings() };
+    let mut batches = Accumulator::new(&settings, 0);
+    push(&mut batches, at(0, b"a"), ms(0));
+    batches.gather(2, ms(9));
+    assert!(!push(&mut batches, at(0, b"b"), ms(1)).is_news);
+    assert_eq!((batches.due(), batches.take(ms(8)).len()), (Some(ms(9)), 0));
+    assert!(push(&mut batches, at(1, b"c"), ms(8)).is_news, "the last that was waited for");
+    assert_eq!(batches.due(), Some(ms(0)));
+    assert_eq!(numbers(&batches.take(ms(8))), [0, 1], "and none of them waits again");
+    assert_eq!(batches.waiting_records, 0);
+
+    push(&mut batches, at(0, b"d"), ms(8));
+    batches.gather(5, ms(9));
+    assert_eq!(numbers(&batches.take(ms(9))), [2], "the others went away");
+    batches.gather(5, ms(20));
+    push(&mut batches, at(0, b"e"), ms(10));
+    batches.want_all();
+    assert_eq!(numbers(&batches.take(ms(10))), [3], "a flush does not wait");
+    batches.gather(5, ms(20));
+    push(&mut batches, at(0, &[0; 1_000]), ms(11));
+    assert_eq!(numbers(&batches.take(ms(11))), [4], "nor does a batch that is full");
+    push(&mut batches, at(0, b"f"), ms(12));
+    assert_eq!((batches.take_all().len(), batches.waiting_records), (1, 0));
+}
+
+#[test]
 fn while_one_is_on_its_way_the_next_grows_to_the_limit_and_order_is_kept() {
     let mut batches = Accumulator::new(&settings(), 0);
     for n in 0..40_u8 {
