@@ -1,33 +1,10 @@
 //! Single records through a batching producer: how many it takes, and 64 senders that wait for the disk.
 
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::Duration;
 
 use core_log::{BatchingProducer, Durability, Log, ProducerSettings, Record, Topic};
 
 use crate::cost::{Cost, measured};
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let (mut future, mut context) = (pin!(future), Context::from_waker(&waker));
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-        std::thread::park();
-    }
-}
 
 fn producer(log: &Log, durability: Durability) -> BatchingProducer {
     let linger = if durability == Durability::Sync { 0 } else { 5 };
@@ -74,7 +51,8 @@ pub(crate) fn tasks(log: &Log, topic: &Topic, senders: usize, each: u64) -> Cost
             sent.await.expect("it is written");
         }
     };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     measured(|| {
-        block_on(futures::future::join_all((0..senders).map(|_| task())));
+        runtime.block_on(futures::future::join_all((0..senders).map(|_| task())));
     })
 }

@@ -60,6 +60,28 @@ impl<T> Crowd<T> {
     }
 }
 
+/// Runs a future on this thread.
+#[cfg(test)]
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Wake, Waker};
+
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(current())));
+    let (mut future, mut context) = (std::pin::pin!(future), Context::from_waker(&waker));
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => park(),
+        }
+    }
+}
+
 /// The same calls on the locks of `shuttle`. A thread that panics with a lock fails the test, so none
 /// is ever found poisoned.
 #[cfg(feature = "shuttle")]

@@ -1,8 +1,7 @@
 //! Batching producers on the in-memory storage: plain, full, failing, closed and dropped.
 
 use std::path::Path;
-use std::pin::pin;
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 use super::super::acknowledgement::Acknowledged;
 use super::*;
@@ -12,32 +11,13 @@ use crate::consumer::PartitionReader;
 use crate::error::Recourse;
 use crate::format::Compression;
 use crate::ids::Offset;
+use crate::locks::block_on;
 use crate::owner::LogOptions;
 use crate::partition::FetchBound;
 use crate::storage::memory::{At, Call, Effect, Fault, Keep, MemoryStorage};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FOR_LONG: Duration = Duration::from_secs(3_600);
-
-struct Unpark(std::thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs a future on this thread.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let (mut future, mut context) = (pin!(future), Context::from_waker(&waker));
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-        std::thread::park();
-    }
-}
 
 /// A log without threads, whose clock stands still.
 fn quiet(storage: &MemoryStorage) -> (Log, Arc<ManualClock>) {
