@@ -3,7 +3,7 @@
 //! ```text
 //!   append    batches of 64 KiB, Os      beside: encode batch + crc32c + write(2); for 1 KiB records write(2)
 //!   read      whole batches, verified    beside: pread + crc32c
-//!   Sync      one record at a time       beside: write(2) + fdatasync
+//!   Sync      one record at a time       beside: write(2) + fdatasync, with as many bytes in each
 //!   commit    a record in P partitions   beside: P fdatasyncs in parallel, then one
 //!   latency   append to poll, open loop  beside: a hand-over through a condition
 //!   send      single records, batched by the producer
@@ -28,8 +28,12 @@ mod compare;
 mod cost;
 #[path = "log/latency.rs"]
 mod latency;
+#[path = "log/syncs.rs"]
+mod syncs;
+#[path = "log/watched.rs"]
+mod watched;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -40,10 +44,9 @@ use core_log::{
     BatchBuilder, BatchHeader, Durability, FetchBound, HEADER_LEN, Log, NO_HEADERS,
     PartitionReader, Topic, TopicSettings,
 };
-use cost::{Cost, is_chosen, measured, setting, spread};
+use cost::{is_chosen, measured, setting};
 
 const CHUNK: usize = 64 * 1024;
-const PRODUCERS: usize = 64;
 /// How often everything is read in a run: once is too short for a clock of a hundred ticks a second.
 const PASSES: u64 = 4;
 
@@ -73,7 +76,7 @@ fn main() {
         sends(records, runs);
     }
     if is_chosen("Sync") {
-        syncs(setting("SYNCS", 400), runs);
+        syncs::syncs(setting("SYNCS", 400), runs);
     }
     if is_chosen("commit") {
         commits::transactions(setting("SYNCS", 400) / 4, runs);
@@ -285,60 +288,6 @@ fn log_files(dir: &Path, topics: usize) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// Appends that wait for the disk: one producer, then 64, each beside its raw loop.
-fn syncs(appends: u64, runs: u64) {
-    println!("Sync: {appends} appends of one record of 100 bytes, one producer and {PRODUCERS}");
-    let (mut ours, mut raw) = (Vec::new(), Vec::new());
-    for _ in 0..runs {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (log, topics) = open(dir.path(), 1);
-        let mut producer = log.producer(Durability::Sync).expect("a producer");
-        let path = dir.path().join("raw");
-        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a file");
-        for _ in 0..appends {
-            let mut batch = one_record();
-            ours.push(seconds(|| {
-                producer.append(&topics[0], 0, &mut batch).expect("an append");
-            }));
-            raw.push(seconds(|| write_and_sync(&mut file, 1)));
-        }
-    }
-    let micros = |figures: Vec<f64>| spread(figures).0 * 1e6;
-    let (raw, ours) = (micros(raw), micros(ours));
-    println!("{:<42} p50 {raw:>8.0} us", "raw write + fdatasync, one producer");
-    println!("{:<42} p50 {ours:>8.0} us, {:.2} x raw", "append, Sync, one producer", ours / raw);
-    let each = (appends / 2).max(2);
-    let batched = |work: fn(&Log, &Topic, usize, u64) -> Cost| {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (log, topics) = open(dir.path(), 1);
-        work(&log, &topics[0], PRODUCERS, each)
-    };
-    let works: [Work<'_>; 4] = [
-        Box::new(|| many_producers(each)),
-        Box::new(|| many_writes(each)),
-        Box::new(|| batched(batching::threads)),
-        Box::new(|| batched(batching::tasks)),
-    ];
-    let [many, written, threads, tasks] = in_turn(runs, works);
-    let total = each as f64 * PRODUCERS as f64;
-    let per_second = |costs: &[Cost]| spread(costs.iter().map(|c| total / c.wall).collect());
-    let written = per_second(&written).0;
-    let name = format!("raw, {PRODUCERS} records for each fdatasync");
-    println!("{name:<42} {written:>8.0} records/s");
-    for (name, costs) in [
-        (format!("append, Sync, {PRODUCERS} producers"), many),
-        (format!("send and wait, Sync, {PRODUCERS} threads"), threads),
-        (format!("send and await, Sync, {PRODUCERS} tasks"), tasks),
-    ] {
-        let (median, low, high) = per_second(&costs);
-        let (of_raw, of_one) = (median / written, median * ours / 1e6);
-        let spread = format!("(min {low:.0}, max {high:.0})");
-        println!(
-            "{name:<42} {median:>8.0} records/s {spread}, {of_raw:.2} of raw, {of_one:.1} x one"
-        );
-    }
-}
-
 fn seconds(work: impl FnOnce()) -> f64 {
     let start = Instant::now();
     work();
@@ -355,27 +304,4 @@ fn write_and_sync(file: &mut File, records: usize) {
     let bytes = vec![7; records * (one_record().len_bytes())];
     file.write_all(&bytes).expect("a write");
     file.sync_data().expect("a sync");
-}
-
-fn many_producers(each: u64) -> Cost {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (log, topics) = open(dir.path(), 1);
-    measured(|| {
-        std::thread::scope(|scope| {
-            for _ in 0..PRODUCERS {
-                scope.spawn(|| {
-                    let mut producer = log.producer(Durability::Sync).expect("a producer");
-                    for _ in 0..each {
-                        producer.append(&topics[0], 0, &mut one_record()).expect("an append");
-                    }
-                });
-            }
-        });
-    })
-}
-
-fn many_writes(each: u64) -> Cost {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut file = File::create(dir.path().join("raw")).expect("a new file");
-    measured(|| (0..each).for_each(|_| write_and_sync(&mut file, PRODUCERS)))
 }
