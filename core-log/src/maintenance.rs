@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::locks::{Condvar, Mutex};
 
-use crate::commit::Directory;
+use crate::commit::{Broken, Directory};
 use crate::error::{Error, Result};
 use crate::ids::Timestamp;
 use crate::log::Inner;
@@ -41,15 +41,17 @@ const JUMP_DOUBT: Duration = Duration::from_secs(3_600);
 /// Everything, once.
 pub(crate) fn run(engine: &Engine, transaction_timeout: Duration, now: Timestamp) -> Result<()> {
     end_what_is_due(engine, transaction_timeout)?;
-    clean(engine, now, &TO_THE_END)
+    let limits = Limits { drops_last: engine.makes(Broken::DropLast), ..TO_THE_END };
+    clean(engine, now, &limits)
 }
 
 /// Retention and compaction of all partitions, once; and files whose time has come.
 fn clean(engine: &Engine, now: Timestamp, limits: &Limits<'_>) -> Result<()> {
     let monotonic = engine.shared.clock.monotonic();
+    let retained_at = if engine.makes(Broken::RetainTooEarly) { Timestamp::MAX } else { now };
     for partition in engine.partitions() {
         partition.expire_producers(now.saturating_sub(PRODUCER_EXPIRY_MS));
-        partition.retain(now)?;
+        partition.retain(retained_at)?;
         partition.remove_due_files(monotonic)?;
         let compacted = match partition.is_compaction_due(now) {
             Ok(true) => compact(engine, &partition, now, limits),

@@ -91,6 +91,10 @@ pub enum Broken {
     ForgetSeenIds,
     /// The next owner of a partition begins at the committed offset, whatever position came with it.
     ForgetHandOver,
+    /// Compaction removes the last record of a key with those that it replaces.
+    DropLast,
+    /// Retention takes the date for one far ahead.
+    RetainTooEarly,
 }
 
 /// How the protocol runs.

@@ -76,6 +76,11 @@ impl Directory for Engine {
 }
 
 impl Engine {
+    /// Whether this log errs on purpose.
+    pub(crate) fn makes(&self, mistake: Broken) -> bool {
+        self.settings.broken == Some(mistake)
+    }
+
     /// Opens the log in `dir`, which this process owns, and recovers what must be recovered.
     pub(crate) fn open(shared: Shared, dir: Arc<Path>, settings: LogSettings) -> Result<Self> {
         let storage = shared.storage.as_ref();

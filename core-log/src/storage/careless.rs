@@ -21,14 +21,16 @@ pub enum Neglect {
     FailedSync,
     /// Names are never made durable.
     NameSync,
+    /// Files whose path has this in it are never synced.
+    Sync(&'static str),
 }
 
 /// Files in memory, less one duty.
 #[derive(Clone, Debug)]
 pub struct CarelessStorage {
-    /// What the disk holds.
+    /// The files.
     pub inner: MemoryStorage,
-    /// The duty.
+    /// What is not done to them.
     pub neglect: Neglect,
 }
 
@@ -37,13 +39,19 @@ struct CarelessFile {
     inner: Arc<dyn File>,
     neglect: Neglect,
     is_journal: bool,
+    is_synced: bool,
 }
 
 impl CarelessStorage {
     fn wrap(&self, path: &Path, file: io::Result<Arc<dyn File>>) -> io::Result<Arc<dyn File>> {
         let is_journal = path.to_string_lossy().contains("__commits");
         let neglect = self.neglect;
-        file.map(|inner| Arc::new(CarelessFile { inner, neglect, is_journal }) as Arc<dyn File>)
+        let is_synced = match neglect {
+            Neglect::Sync(part) => !path.to_string_lossy().contains(part),
+            _ => true,
+        };
+        let of = |inner| CarelessFile { inner, neglect, is_journal, is_synced };
+        file.map(|inner| Arc::new(of(inner)) as Arc<dyn File>)
     }
 }
 
@@ -124,6 +132,9 @@ impl File for CarelessFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        if !self.is_synced {
+            return Ok(());
+        }
         match self.inner.sync() {
             Err(_) if self.neglect == Neglect::FailedSync => self.inner.sync(),
             outcome => outcome,

@@ -1,15 +1,18 @@
 //! Ends of the process and of the machine, at every operation of a workload and of the starts behind it.
 
 use core_log::Broken;
+use core_log::storage::careless::Neglect;
 use core_log::storage::memory::{Keep, MemoryStorage};
 
 use crate::budget;
+use crate::look::{look, settle, unstable};
 use crate::model::{End, Model};
 use crate::random::Random;
-use crate::world::{Setup, World, settle};
+use crate::world::{Mix, Setup, World};
 
 const STEPS: usize = 24;
 const STEPS_AGAIN: usize = 5;
+const LONG_STEPS: usize = 120;
 
 /// Runs a workload until it ends or the power does. The model is as the writers know it then.
 fn run(setup: Setup, storage: &MemoryStorage, life: u64, steps: usize, model: &mut Model) {
@@ -142,26 +145,71 @@ fn the_same_seed_does_the_same() {
         let storage = MemoryStorage::new(seed);
         let mut model = Model::new();
         run(Setup::of(seed), &storage, 0, STEPS, &mut model);
-        (storage.operations(), format!("{model:?}"))
+        let unsynced = storage.unsynced_changes();
+        (storage.operations(), storage.reads(), unsynced, format!("{model:?}"))
     };
-    assert_eq!(trace(3), trace(3));
-    assert_ne!(trace(3), trace(4));
+    for seed in 1..9 {
+        assert_eq!(trace(seed), trace(seed));
+        assert_ne!(trace(seed), trace(seed + 1));
+    }
 }
+
+/// What a log does wrong, and what the checkers say about it.
+const MISTAKES: [(Option<Broken>, Option<Neglect>, Mix, &str); 10] = [
+    (Some(Broken::LoseMarker), None, Mix::Copying, ""),
+    (Some(Broken::SkipConsumedSync), None, Mix::Copying, "job is at"),
+    (Some(Broken::FoldEarly), None, Mix::Copying, ""),
+    (Some(Broken::WitnessUnsynced), None, Mix::Copying, "taken for damage"),
+    (Some(Broken::DropLast), None, Mix::Upkeep, "is gone, cleaned was"),
+    (None, Some(Neglect::Sync(".cleaned")), Mix::Upkeep, "taken for damage"),
+    (Some(Broken::RetainTooEarly), None, Mix::Upkeep, "old-0 starts at"),
+    (Some(Broken::SkipConsumedSync), None, Mix::Upkeep, "readers is at"),
+    // An acknowledgement comes before the sync.
+    (None, Some(Neglect::Sync("__commits")), Mix::Upkeep, "committed was one of"),
+    (None, Some(Neglect::Sync("in-0/")), Mix::Upkeep, "synced was"),
+];
 
 #[test]
 fn every_mistake_is_noticed() {
-    for broken in
-        [Broken::LoseMarker, Broken::SkipConsumedSync, Broken::FoldEarly, Broken::WitnessUnsynced]
-    {
-        let setup = |seed| Setup { broken: Some(broken), ..Setup::of(seed) };
+    for (broken, neglect, mix, words) in MISTAKES {
+        let setup = |seed| Setup { broken, neglect, mix, ..Setup::of(seed) };
         let is_noticed = |seed| {
             let mut random = Random::new(seed);
             let operations = operations(setup(seed));
             (0..=operations).step_by(3).any(|cut| {
                 let keep = Keep::Random(random.next());
-                cut_twice(setup(seed), cut, keep, Keep::None).is_err()
+                let noticed = cut_twice(setup(seed), cut, keep, Keep::None).err();
+                noticed.is_some_and(|noticed| noticed.contains(words))
             })
         };
-        assert!((1..40).any(is_noticed), "{broken:?} went unnoticed");
+        assert!((1..40).any(is_noticed), "{broken:?} {neglect:?} went unnoticed: {words}");
     }
+}
+
+/// Long lives without a fault, looked at whenever all is stable; and, or else their checkers would have
+/// nothing to check, records are replaced, deleted and read in them.
+#[test]
+fn long_lives() {
+    let mut happened = [0; 5];
+    budget::run("long_lives", 5_000, |seed| {
+        let setup = Setup::of(seed);
+        let storage = MemoryStorage::new(seed);
+        let mut model = Model::new();
+        let mut looks = 0;
+        let at = |step: usize| move |wrong| format!("step {step}: {wrong}");
+        let mut world = World::start(setup, &storage, 0).map_err(|e| e.to_string())?;
+        for step in 0..LONG_STEPS {
+            world.step(&mut model).map_err(|e| at(step)(e.to_string()))?;
+            if unstable(&world.log).map_err(|e| e.to_string())?.is_none() {
+                let shown = look(&world.log).map_err(|e| at(step)(e.to_string()))?;
+                model.clone().settle(&shown, End::Killed).map_err(at(step))?;
+                looks += 1;
+            }
+        }
+        storage.stop_after(0);
+        settle(setup, &storage.crash_image(Keep::Random(seed)), &mut model, End::PowerCut)?;
+        happened.iter_mut().zip(model.upkeep()).for_each(|(sum, count)| *sum += count);
+        Ok(looks + 1)
+    });
+    assert!(happened.iter().all(|count| *count > 50), "{happened:?}");
 }

@@ -6,9 +6,10 @@ use std::io::ErrorKind;
 use core_log::storage::memory::{At, Effect, Fault, Keep, MemoryStorage};
 
 use crate::budget;
+use crate::look::settle;
 use crate::model::{End, Model};
 use crate::random::Random;
-use crate::world::{Setup, World, settle};
+use crate::world::{Setup, World};
 
 const STEPS: usize = 20;
 

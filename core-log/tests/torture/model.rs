@@ -14,20 +14,34 @@
 //! * Each record has a value of its own, so that one that is there twice, or in another place, shows.
 //! * What a start has shown is a fact: no later end of the process or the machine may take it away.
 
+mod kept;
+mod keyed;
+mod reader;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use core_log::Offset;
+use core_log::{Offset, Timestamp};
 
-/// Topics and partitions of the workload.
-pub(crate) const PARTITIONS: [(&str, u32); 5] =
-    [("in", 0), ("out", 0), ("out", 1), ("trim", 0), ("busy", 0)];
+pub(crate) use kept::{OLD_RETENTION_BYTES, OLD_RETENTION_MS};
+use keyed::Compaction;
+pub(crate) use keyed::KEYED_RETENTION_MS;
+use reader::Reader;
+
+/// Topics and partitions of the workloads.
+pub(crate) const PARTITIONS: [(&str, u32); 7] =
+    [("in", 0), ("out", 0), ("out", 1), ("trim", 0), ("busy", 0), ("keyed", 0), ("old", 0)];
 pub(crate) const IN: usize = 0;
 pub(crate) const OUT: usize = 1;
 pub(crate) const TRIM: usize = 3;
+/// It is compacted, and this one keeps little.
+pub(crate) const KEYED: usize = 5;
+pub(crate) const OLD: usize = 6;
 
 /// The group whose transactions copy `in` to `out`, `Sync`; and one whose commits are not synced.
 pub(crate) const JOB: &str = "job";
 pub(crate) const IDLE: &str = "idle";
+/// A group that reads and commits, `Sync`.
+pub(crate) const READERS: &str = "readers";
 
 /// How the log ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +67,8 @@ pub(crate) struct Txn {
     pub(crate) group: &'static str,
     pub(crate) is_sync: bool,
     pub(crate) fate: Fate,
+    /// When it began.
+    at: Timestamp,
     /// Committed positions, by the index of their partition.
     pub(crate) positions: BTreeMap<usize, Offset>,
     is_settled: bool,
@@ -66,6 +82,8 @@ pub(crate) struct Batch {
     pub(crate) txn: Option<usize>,
     /// Its first offset, once that was acknowledged.
     pub(crate) first: Option<Offset>,
+    /// When it was written.
+    pub(crate) at: Timestamp,
 }
 
 impl Batch {
@@ -91,6 +109,24 @@ pub(crate) struct Shown {
     pub(crate) positions: BTreeMap<&'static str, BTreeMap<usize, Offset>>,
 }
 
+impl Shown {
+    /// Whether a batch lies below the start of its partition, as far as is known.
+    fn has_deleted(&self, batch: &Batch) -> bool {
+        let start = self.parts[batch.part].start;
+        start > 0 && batch.end().is_none_or(|end| end <= start)
+    }
+}
+
+impl Seen {
+    /// The records of a batch that are not there.
+    fn missing(&self, batch: &Batch) -> Vec<String> {
+        let first = batch.first.expect("it has an offset");
+        let offsets = (first..).zip(&batch.values);
+        let missing = offsets.filter(|(offset, _)| !self.records.contains_key(offset));
+        missing.map(|(_, value)| value.clone()).collect()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) batches: Vec<Batch>,
@@ -100,10 +136,18 @@ pub(crate) struct Model {
     /// Offsets below these survive a kill.
     written: [Offset; PARTITIONS.len()],
     /// Records below these were deleted, for sure and at most.
-    pub(crate) deleted: Offset,
-    pub(crate) deleted_tried: Offset,
+    pub(crate) deleted: [Offset; PARTITIONS.len()],
+    pub(crate) deleted_tried: [Offset; PARTITIONS.len()],
+    /// That of `OLD` before the last maintenance.
+    deleted_before: Offset,
+    /// What the writers' clock shows.
+    pub(crate) now: Timestamp,
+    compaction: Compaction,
+    reader: Reader,
     positions: BTreeMap<&'static str, BTreeMap<usize, Offset>>,
     gone: BTreeSet<String>,
+    /// What showed before the end.
+    wrong: Option<String>,
 }
 
 impl Model {
@@ -113,23 +157,28 @@ impl Model {
             txns: Vec::new(),
             floor: [0; PARTITIONS.len()],
             written: [0; PARTITIONS.len()],
-            deleted: 0,
-            deleted_tried: 0,
+            deleted: [0; PARTITIONS.len()],
+            deleted_tried: [0; PARTITIONS.len()],
+            deleted_before: 0,
+            now: 0,
+            compaction: Compaction::default(),
+            reader: Reader::default(),
             positions: BTreeMap::from([(JOB, BTreeMap::new()), (IDLE, BTreeMap::new())]),
             gone: BTreeSet::new(),
+            wrong: None,
         }
     }
 
     /// A transaction begins; answers its number.
     pub(crate) fn begin(&mut self, group: &'static str, is_sync: bool) -> usize {
-        let (fate, positions) = (Fate::Open, BTreeMap::new());
-        self.txns.push(Txn { group, is_sync, fate, positions, is_settled: false });
+        let (fate, at, positions) = (Fate::Open, self.now, BTreeMap::new());
+        self.txns.push(Txn { group, is_sync, fate, at, positions, is_settled: false });
         self.txns.len() - 1
     }
 
     /// An append is tried; answers its number.
     pub(crate) fn tried(&mut self, part: usize, values: Vec<String>, txn: Option<usize>) -> usize {
-        self.batches.push(Batch { part, values, txn, first: None });
+        self.batches.push(Batch { part, values, txn, first: None, at: self.now });
         self.batches.len() - 1
     }
 
@@ -161,14 +210,19 @@ impl Model {
 
     /// Compares what a start shows with all that was promised, and takes it for a fact.
     pub(crate) fn settle(&mut self, shown: &Shown, end: End) -> Result<(), String> {
-        let mut visible = Vec::new();
+        self.wrong.take().map_or(Ok(()), Err)?;
+        let (mut visible, mut replaced) = (Vec::new(), BTreeSet::new());
         for (part, seen) in shown.parts.iter().enumerate() {
             self.check_bounds(part, seen, end)?;
-            visible.extend(self.check_part(part, seen, end)?);
+            visible.extend(match part {
+                KEYED => self.check_keyed(seen, end, &mut replaced)?,
+                _ => self.check_part(part, seen, end)?,
+            });
         }
-        self.check_txns(&visible, shown, end)?;
+        self.check_txns(&visible, &replaced, shown, end)?;
         self.check_positions(shown, end)?;
         self.check_copies(shown)?;
+        self.reader.check(shown)?;
         self.take_for_fact(shown, &visible);
         Ok(())
     }
@@ -181,7 +235,7 @@ impl Model {
         if end == End::Killed && seen.end < self.written[part] {
             return Err(format!("{name} ends at {}, written was {}", seen.end, self.written[part]));
         }
-        let (least, most) = if part == TRIM { (self.deleted, self.deleted_tried) } else { (0, 0) };
+        let (least, most) = (self.deleted[part], self.deleted_tried[part]);
         if seen.start < least || seen.start > most {
             return Err(format!("{name} starts at {}, deleted was {least}..={most}", seen.start));
         }
@@ -241,20 +295,18 @@ impl Model {
     fn check_txns(
         &mut self,
         visible: &[(usize, Offset)],
+        replaced: &BTreeSet<usize>,
         shown: &Shown,
         end: End,
     ) -> Result<(), String> {
         let visible: BTreeSet<usize> = visible.iter().map(|(batch, _)| *batch).collect();
         for (number, txn) in self.txns.iter_mut().enumerate() {
             let own = self.batches.iter().enumerate().filter(|(_, b)| b.txn == Some(number));
-            let was_deleted = |batch: &Batch| {
-                batch.part == TRIM && batch.end().is_none_or(|end| end <= shown.parts[TRIM].start)
-            };
             let (mut seen, mut missing) = (0, 0);
             for (index, batch) in own {
                 if visible.contains(&index) {
                     seen += 1;
-                } else if !was_deleted(batch) {
+                } else if !shown.has_deleted(batch) && !replaced.contains(&index) {
                     missing += 1;
                 }
             }
@@ -327,11 +379,12 @@ impl Model {
         for (index, mut batch) in std::mem::take(&mut self.batches).into_iter().enumerate() {
             if let Some(first) = visible.get(&index) {
                 batch.first = Some(*first);
+                if batch.part == KEYED {
+                    self.gone.extend(shown.parts[KEYED].missing(&batch));
+                }
                 floor[batch.part] = batch.end().expect("it has an offset");
                 kept.push(batch);
-            } else if batch.part != TRIM
-                || batch.end().is_none_or(|end| end > shown.parts[TRIM].start)
-            {
+            } else if !shown.has_deleted(&batch) {
                 self.gone.extend(batch.values);
             }
         }
@@ -339,9 +392,12 @@ impl Model {
         self.txns.iter_mut().for_each(|txn| txn.is_settled = true);
         self.floor = floor;
         self.written = floor;
-        self.floor[TRIM] = self.floor[TRIM].max(shown.parts[TRIM].start);
-        self.deleted = shown.parts[TRIM].start;
+        for (part, seen) in shown.parts.iter().enumerate() {
+            self.floor[part] = self.floor[part].max(seen.start);
+            self.deleted[part] = seen.start;
+        }
         self.deleted_tried = self.deleted;
+        self.reader.take_for_fact(shown);
     }
 }
 

@@ -1,8 +1,10 @@
 //! A log under a random workload, whose files live in memory: every choice comes from a seed.
 //!
 //! ```text
-//!   seed -> operations: appends (Sync, Interval, Os), transactions that copy `in` to `out`, one that
-//!           stays open across others, deletes, clocks that jump, take-overs, closes and starts
+//!   seed -> operations: appends (Sync, Interval, Os), transactions, closes and starts, clocks that jump, and
+//!           Mix::Copying  transactions that copy `in` to `out`, deletes, take-overs      copying.rs
+//!           Mix::Upkeep   a compacted topic and one that keeps little, a group that      upkeep.rs
+//!                         reads, single records in batches, maintenance
 //!        -> Model: what was tried and what was acknowledged
 //! ```
 //!
@@ -14,38 +16,67 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use core_log::storage::Storage;
+use core_log::storage::careless::{CarelessStorage, Neglect};
 use core_log::storage::memory::MemoryStorage;
 use core_log::{
-    BatchBuilder, Broken, Durability, Error, FetchBound, GroupId, Log, LogOptions, ManualClock,
-    NO_HEADERS, Offset, OffsetCommit, PartitionReader, Producer, Result, Topic, TopicSettings,
-    Transaction, TransactionalProducer,
+    BatchBuilder, BatchingProducer, Broken, Cleanup, CleanupPolicy, Clock, Consumer, Durability,
+    Error, Headers, Log, LogOptions, ManualClock, Offset, Producer, Ratio, Result, Topic,
+    TopicSettings, Transaction, TransactionalProducer,
 };
 
-use crate::model::{End, Fate, IDLE, IN, JOB, Model, OUT, PARTITIONS, Seen, Shown, TRIM};
+use crate::model::{
+    Fate, IN, KEYED, KEYED_RETENTION_MS, Model, OLD, OLD_RETENTION_BYTES, OLD_RETENTION_MS, OUT,
+    PARTITIONS, TRIM,
+};
 use crate::random::Random;
 
 const DIR: &str = "/data";
-const NOW: i64 = 1_700_000_000_000;
+pub(crate) const NOW: i64 = 1_700_000_000_000;
 const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+
+/// What a workload is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mix {
+    Copying,
+    Upkeep,
+}
+
+impl Mix {
+    fn has(self, part: usize) -> bool {
+        match self {
+            Self::Copying => part != KEYED && part != OLD,
+            Self::Upkeep => part == IN || part == KEYED || part == OLD,
+        }
+    }
+}
 
 /// How a log is made and broken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) seed: u64,
+    pub(crate) mix: Mix,
     pub(crate) broken: Option<Broken>,
+    pub(crate) neglect: Option<Neglect>,
     /// Bytes that the log keeps for a full disk.
     pub(crate) reserve: u64,
 }
 
 impl Setup {
     pub(crate) fn of(seed: u64) -> Self {
-        Self { seed, broken: None, reserve: 0 }
+        let mix = if seed.is_multiple_of(2) { Mix::Upkeep } else { Mix::Copying };
+        Self { seed, mix, broken: None, neglect: None, reserve: 0 }
     }
 
     pub(crate) fn open(&self, storage: &MemoryStorage, clock: &Arc<ManualClock>) -> Result<Log> {
         let mut random = Random::new(self.seed ^ 0xface);
+        let inner = storage.clone();
+        let storage: Arc<dyn Storage> = match self.neglect {
+            Some(neglect) => Arc::new(CarelessStorage { inner, neglect }),
+            None => Arc::new(inner),
+        };
         let mut options = LogOptions::new()
-            .storage(Arc::new(storage.clone()))
+            .storage(storage)
             .clock(Arc::clone(clock) as _)
             .background(false)
             .reserve_bytes(self.reserve)
@@ -56,49 +87,73 @@ impl Setup {
         options.open(DIR)
     }
 
-    fn settings(&self) -> TopicSettings {
+    fn settings(&self, part: usize) -> TopicSettings {
         let mut random = Random::new(self.seed ^ 0xbeef);
-        TopicSettings {
-            segment_bytes: 1_100 + u32::try_from(random.below(1_500)).expect("it is small"),
+        let mut size = |least, span| least + u32::try_from(random.below(span)).expect("small");
+        let settings = TopicSettings {
+            partitions: if PARTITIONS[part].0 == "out" { 2 } else { 1 },
+            segment_bytes: size(1_100, 1_500),
             index_interval_bytes: 100,
             retention_ms: None,
             ..TopicSettings::default()
+        };
+        let small = TopicSettings { segment_bytes: size(500, 400), ..settings.clone() };
+        match part {
+            KEYED => TopicSettings {
+                cleanup: Cleanup {
+                    delete_retention_ms: KEYED_RETENTION_MS,
+                    min_dirty_ratio: Ratio::percent(0),
+                    file_delete_delay_ms: 10_000,
+                    ..Cleanup::with_policy(CleanupPolicy::Compact)
+                },
+                ..small
+            },
+            OLD => TopicSettings {
+                retention_ms: Some(OLD_RETENTION_MS),
+                retention_bytes: Some(OLD_RETENTION_BYTES as u64),
+                ..small
+            },
+            _ => settings,
         }
+    }
+
+    /// The topics of the workload, by the index of their partition.
+    fn topics(&self, log: &Log) -> Result<BTreeMap<usize, Topic>> {
+        let of = |part: usize| {
+            let name = PARTITIONS[part].0;
+            let topic = log.topic(name);
+            let topic = topic.or_else(|_missing| log.create_topic(name, self.settings(part)))?;
+            Ok((part, topic))
+        };
+        (0..PARTITIONS.len()).filter(|part| self.mix.has(*part)).map(of).collect()
     }
 }
 
-/// The writers of one life of a process.
+/// The writers of one life of a process, and its reader.
 #[derive(Debug)]
-struct Writers {
+pub(crate) struct Writers {
     eager: Producer,
     paced: Producer,
     lazy: Producer,
-    job: TransactionalProducer,
-    idle: TransactionalProducer,
-    slow: TransactionalProducer,
-    open: Option<(Transaction, usize)>,
+    pub(crate) job: TransactionalProducer,
+    pub(crate) idle: TransactionalProducer,
+    pub(crate) slow: TransactionalProducer,
+    pub(crate) open: Option<(Transaction, usize)>,
+    pub(crate) sender: Option<BatchingProducer>,
+    pub(crate) reader: Option<Consumer>,
 }
 
 /// A log, who writes to it, and what they know.
 #[derive(Debug)]
 pub(crate) struct World {
     setup: Setup,
-    pub(crate) storage: MemoryStorage,
-    clock: Arc<ManualClock>,
+    storage: MemoryStorage,
+    pub(crate) clock: Arc<ManualClock>,
     pub(crate) log: Log,
-    topics: Vec<Topic>,
-    writers: Writers,
-    random: Random,
+    pub(crate) topics: BTreeMap<usize, Topic>,
+    pub(crate) writers: Writers,
+    pub(crate) random: Random,
     next: u64,
-}
-
-fn topics(log: &Log, setup: &Setup) -> Result<Vec<Topic>> {
-    let of = |(name, _): &(&str, u32)| {
-        let partitions = if *name == "out" { 2 } else { 1 };
-        let settings = TopicSettings { partitions, ..setup.settings() };
-        log.topic(name).or_else(|_missing| log.create_topic(name, settings))
-    };
-    PARTITIONS.iter().map(of).collect()
 }
 
 impl Writers {
@@ -111,6 +166,8 @@ impl Writers {
             idle: log.transactional_producer("idle", Durability::Os)?,
             slow: log.transactional_producer("slow", Durability::Sync)?,
             open: None,
+            sender: None,
+            reader: None,
         })
     }
 }
@@ -120,7 +177,7 @@ impl World {
     pub(crate) fn start(setup: Setup, storage: &MemoryStorage, life: u64) -> Result<Self> {
         let clock = Arc::new(ManualClock::new(NOW));
         let log = setup.open(storage, &clock)?;
-        let topics = topics(&log, &setup)?;
+        let topics = setup.topics(&log)?;
         let writers = Writers::new(&log)?;
         let random = Random::new(setup.seed.wrapping_mul(31).wrapping_add(life));
         let next = life * 1_000_000;
@@ -137,48 +194,100 @@ impl World {
             self.log = self.setup.open(&self.storage, &self.clock)?;
         }
         self.writers = Writers::new(&self.log)?;
-        self.topics = topics(&self.log, &self.setup)?;
+        self.topics = self.setup.topics(&self.log)?;
         Ok(())
     }
 
     /// One operation.
     pub(crate) fn step(&mut self, model: &mut Model) -> Result<()> {
+        model.now = self.clock.now_ms();
+        match self.setup.mix {
+            Mix::Copying => self.step_copying(model),
+            Mix::Upkeep => self.step_upkeep(model),
+        }
+    }
+
+    fn step_copying(&mut self, model: &mut Model) -> Result<()> {
         match self.random.below(24) {
             0..5 => self.append(0, model),
             5..8 => self.append(1, model),
             8..12 => self.append(2, model),
             12..16 => self.copy(model),
-            16..18 => self.commit_idle(model),
-            18..20 => self.write_slowly(model),
-            20 => self.delete(model),
-            21 => self.let_time_pass(),
+            16..18 => self.commit_idle(OUT + 1, 4, model),
+            18..20 => self.write_slowly([IN, TRIM, 4], model),
+            20 => self.delete(TRIM, model),
+            21 => self.let_time_pass(2, model),
             22 => self.take_over(),
             _ => self.restart(model),
         }
     }
 
-    fn values(&mut self, most: u64) -> Vec<String> {
-        let count = 1 + self.random.below(most);
-        (0..count).map(|_| self.value()).collect()
+    fn step_upkeep(&mut self, model: &mut Model) -> Result<()> {
+        match self.random.below(24) {
+            0..3 => self.append_often(0, model),
+            3..5 => self.append_often(1, model),
+            5..8 => self.append_often(2, model),
+            8..11 => self.send_singly(model),
+            11..14 => self.read(model),
+            14..16 => self.commit_idle(KEYED, IN, model),
+            16..18 => self.write_slowly([IN, KEYED, OLD], model),
+            18 => self.hold(model),
+            19..22 => self.let_time_pass(12, model),
+            22 => {
+                let part = [OLD, KEYED][self.choice(2)];
+                self.delete(part, model)
+            }
+            _ => self.restart(model),
+        }
     }
 
-    fn value(&mut self) -> String {
+    /// An index below `end`.
+    pub(crate) fn choice(&mut self, end: u64) -> usize {
+        usize::try_from(self.random.below(end)).expect("it is small")
+    }
+
+    pub(crate) fn values(&mut self, part: usize, most: u64) -> Vec<String> {
+        let count = 1 + self.random.below(most);
+        (0..count).map(|_| self.value(part)).collect()
+    }
+
+    /// What tells a record from all others; where there are keys, its key and whether it has a value too.
+    pub(crate) fn value(&mut self, part: usize) -> String {
         self.next += 1;
-        let width = usize::try_from(self.random.below(90)).expect("it is small");
-        format!("{:0width$}", self.next)
+        let width = self.choice(90);
+        let number = format!("{:0width$}", self.next);
+        if part != KEYED {
+            return number;
+        }
+        let key = self.random.below(4);
+        let kind = if self.random.once_in(4) { '-' } else { '=' };
+        format!("k{key}{kind}{number}")
     }
 
     /// Appends with one of the plain producers, and once more when it is not known whether that worked.
     fn append(&mut self, which: usize, model: &mut Model) -> Result<()> {
-        let part = usize::try_from(self.random.below(5)).expect("it is small");
+        let part = self.choice(5);
         if part == OUT {
             // The copies alone are there, so that they can be told from what the job has read.
             return Ok(());
         }
-        let values = self.values(4);
-        let mut batch = batch(&values);
+        self.append_to(part, which, model)
+    }
+
+    fn append_often(&mut self, which: usize, model: &mut Model) -> Result<()> {
+        for _ in 0..=self.random.below(4) {
+            let part = [KEYED, KEYED, KEYED, OLD, IN][self.choice(5)];
+            self.append_to(part, which, model)?;
+        }
+        Ok(())
+    }
+
+    fn append_to(&mut self, part: usize, which: usize, model: &mut Model) -> Result<()> {
+        let most = if self.setup.mix == Mix::Upkeep { 3 } else { 4 };
+        let values = self.values(part, most);
+        let mut batch = batch(part, &values, model.now);
         let number = model.tried(part, values, None);
-        let (topic, partition) = (self.topics[part].clone(), PARTITIONS[part].1);
+        let (topic, partition) = (self.topics[&part].clone(), PARTITIONS[part].1);
         let writer = match which {
             0 => &mut self.writers.eager,
             1 => &mut self.writers.paced,
@@ -190,152 +299,37 @@ impl World {
         Ok(())
     }
 
-    fn position(&self, group: &str, part: usize) -> Result<Offset> {
-        let committed = self.log.committed(&GroupId::new(group)?)?;
-        let id = self.topics[part].partition(PARTITIONS[part].1);
-        let own = committed.iter().find(|commit| commit.topic_partition() == id);
-        Ok(own.map_or(0, |commit| commit.offset))
-    }
-
-    /// Copies what is new in `in` to `out`, with the position up to which it did.
-    fn copy(&mut self, model: &mut Model) -> Result<()> {
-        let from = self.position(JOB, IN)?;
-        let most = usize::try_from(1 + self.random.below(12)).expect("it is small");
-        let (originals, position) = read_some(&self.log, &self.topics[IN], from, most)?;
-        let transaction = self.writers.job.begin()?;
-        let number = model.begin(JOB, true);
-        let copies: Vec<String> = originals.iter().map(|v| format!("{v}c{number}")).collect();
-        let more = self.values(2);
-        let targets = [(OUT, copies), (OUT + 1, more)];
-        for (part, values) in targets.into_iter().filter(|(_, values)| !values.is_empty()) {
-            send(&transaction, &self.topics, part, values, number, model)?;
-        }
-        if self.random.once_in(3) {
-            let values = self.values(3);
-            send(&transaction, &self.topics, TRIM, values, number, model)?;
-        }
-        match self.random.below(8) {
-            0 => {
-                model.txns[number].fate = Fate::Aborted;
-                return transaction.abort();
-            }
-            1 => {
-                model.txns[number].fate = Fate::Aborted;
-                drop(transaction);
-                return Ok(());
-            }
-            _ => {}
-        }
-        self.commit(transaction, number, IN, position, model)
-    }
-
-    fn commit(
-        &self,
-        transaction: Transaction,
-        number: usize,
-        part: usize,
-        position: Offset,
-        model: &mut Model,
-    ) -> Result<()> {
-        let commit = OffsetCommit {
-            group: GroupId::new(model.txns[number].group)?,
-            topic: self.topics[part].id(),
-            partition: PARTITIONS[part].1,
-            offset: position,
-            leader_epoch: 0,
-            metadata: bytes::Bytes::new(),
-        };
-        model.txns[number].positions = BTreeMap::from([(part, position)]);
-        model.txns[number].fate = Fate::Unknown;
-        transaction.commit(&[commit])?;
-        model.committed(number);
-        Ok(())
-    }
-
-    /// A transaction that promises nothing against a power cut.
-    fn commit_idle(&mut self, model: &mut Model) -> Result<()> {
-        let position = self.log.offsets(self.topics[4].id(), 0)?.high_watermark;
-        let transaction = self.writers.idle.begin()?;
-        let number = model.begin(IDLE, false);
-        for part in [OUT + 1, 4] {
-            let values = self.values(2);
-            send(&transaction, &self.topics, part, values, number, model)?;
-        }
-        self.commit(transaction, number, 4, position, model)
-    }
-
-    /// A transaction that stays open while others come and go, perhaps for too long.
-    fn write_slowly(&mut self, model: &mut Model) -> Result<()> {
-        if self.writers.open.is_none() {
-            let transaction = match self.writers.slow.begin() {
-                Ok(transaction) => transaction,
-                Err(Error::ProducerFenced { .. }) => {
-                    self.writers.slow =
-                        self.log.transactional_producer("slow", Durability::Sync)?;
-                    self.writers.slow.begin()?
-                }
-                Err(error) => return Err(error),
-            };
-            self.writers.open = Some((transaction, model.begin("slow", true)));
-        }
-        let (transaction, number) = self.writers.open.take().expect("it was opened");
-        let part = [IN, TRIM, 4][usize::try_from(self.random.below(3)).expect("it is small")];
-        let values = self.values(3);
-        let sent = send(&transaction, &self.topics, part, values, number, model);
-        let ended = match sent {
-            Ok(()) if self.random.once_in(2) => {
-                self.writers.open = Some((transaction, number));
-                return Ok(());
-            }
-            Ok(()) if self.random.once_in(4) => {
-                model.txns[number].fate = Fate::Aborted;
-                transaction.abort()
-            }
-            Ok(()) => {
-                model.txns[number].fate = Fate::Unknown;
-                transaction.commit(&[]).map(|_| model.committed(number))
-            }
-            Err(error) => Err(error),
-        };
-        match ended {
-            // Its time was up.
-            Err(Error::ProducerFenced { .. } | Error::InvalidTxnState { .. }) => {
-                model.txns[number].fate = Fate::Aborted;
-                Ok(())
-            }
-            ended => ended,
-        }
-    }
-
-    fn delete(&mut self, model: &mut Model) -> Result<()> {
-        let offsets = self.log.offsets(self.topics[TRIM].id(), 0)?;
+    fn delete(&mut self, part: usize, model: &mut Model) -> Result<()> {
+        let topic = self.topics[&part].id();
+        let offsets = self.log.offsets(topic, 0)?;
         let span = u64::try_from(offsets.high_watermark - offsets.log_start_offset).unwrap_or(0);
         let ahead = Offset::try_from(self.random.below(span + 1)).expect("it is small");
         let before = offsets.log_start_offset + ahead;
-        model.deleted_tried = model.deleted_tried.max(before);
+        model.deleted_tried[part] = model.deleted_tried[part].max(before);
         let start = if self.random.once_in(2) {
-            self.log.delete_records(self.topics[TRIM].id(), 0, before)?
+            self.log.delete_records(topic, 0, before)?
         } else {
-            self.log.purge(self.topics[TRIM].id(), 0, before)?
+            self.log.purge(topic, 0, before)?
         };
-        model.deleted = model.deleted.max(start);
+        model.deleted[part] = model.deleted[part].max(start);
         Ok(())
     }
 
-    /// Seconds pass, or somebody sets the date a year ahead and back.
-    fn let_time_pass(&mut self) -> Result<()> {
+    /// Seconds pass, or, `2` times in so many, somebody sets the date a year ahead, or back, and then right.
+    fn let_time_pass(&mut self, jumps_in: u64, model: &mut Model) -> Result<()> {
         self.clock.advance(Duration::from_secs(self.random.below(40)));
-        let jump = match self.random.below(4) {
+        let jump = match self.random.below(2 * jumps_in) {
             0 => YEAR_MS,
             1 => -YEAR_MS,
             _ => 0,
         };
-        let now = core_log::Clock::now_ms(self.clock.as_ref());
+        let now = self.clock.now_ms();
+        model.now = now;
         self.clock.set(now + jump);
-        let outcome = self.log.maintain(now + jump);
+        let outcome = self.maintain(now + jump, model);
         self.clock.set(now);
         outcome?;
-        self.log.maintain(now)
+        self.maintain(now, model)
     }
 
     /// Another process's writer of the same name.
@@ -360,104 +354,28 @@ impl World {
     }
 }
 
-fn batch(values: &[String]) -> BatchBuilder {
+/// Records of these values.
+pub(crate) fn batch(part: usize, values: &[String], now: i64) -> BatchBuilder {
     let mut batch = BatchBuilder::new();
-    for value in values {
-        batch.push(NOW, None, Some(value.as_bytes()), NO_HEADERS).expect("it fits");
+    for text in values {
+        let bytes = text.as_bytes();
+        let (key, value) = key_and_value(part, bytes);
+        let id = [("id", Some(bytes))];
+        let headers = if value.is_none() { &id[..] } else { &[] };
+        batch.push(now, key, value, headers).expect("it fits");
     }
     batch
 }
 
-fn send(
-    transaction: &Transaction,
-    topics: &[Topic],
-    part: usize,
-    values: Vec<String>,
-    txn: usize,
-    model: &mut Model,
-) -> Result<()> {
-    let mut batch = batch(&values);
-    let number = model.tried(part, values, Some(txn));
-    let appended = transaction.append(&topics[part], PARTITIONS[part].1, &mut batch)?;
-    model.acknowledged(number, appended.first_offset(), false);
-    Ok(())
+/// A tombstone has no value: who it is says its header.
+pub(crate) fn key_and_value(part: usize, text: &[u8]) -> (Option<&[u8]>, Option<&[u8]>) {
+    let key = text.get(..2).filter(|_| part == KEYED);
+    let is_tombstone = key.is_some() && text.get(2) == Some(&b'-');
+    (key, (!is_tombstone).then_some(text))
 }
 
-/// At most so many committed records from an offset on, and the offset behind them.
-fn read_some(log: &Log, topic: &Topic, from: Offset, most: usize) -> Result<(Vec<String>, Offset)> {
-    let mut reader = PartitionReader::new(log.clone(), topic, 0, from, FetchBound::LastStable);
-    let mut values = Vec::new();
-    while let Some(batch) = reader.next_batch(300)? {
-        for record in batch.records() {
-            let record = record?;
-            if values.len() == most {
-                return Ok((values, record.offset));
-            }
-            values.push(String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned());
-        }
-    }
-    Ok((values, reader.position()))
-}
-
-/// Everything that a log shows.
-pub(crate) fn look(log: &Log) -> Result<Shown> {
-    let mut shown = Shown::default();
-    let mut ids = BTreeMap::new();
-    for (index, (name, partition)) in PARTITIONS.iter().enumerate() {
-        let topic = match log.topic(name) {
-            Ok(topic) => topic,
-            Err(Error::UnknownTopic { .. }) => {
-                shown.parts.push(Seen::default());
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        ids.insert(topic.partition(*partition), index);
-        let offsets = log.offsets(topic.id(), *partition)?;
-        let (start, end) = (offsets.log_start_offset, offsets.log_end_offset);
-        let mut reader =
-            PartitionReader::new(log.clone(), &topic, *partition, start, FetchBound::LastStable);
-        let mut records = BTreeMap::new();
-        while let Some(batch) = reader.next_batch(300)? {
-            for record in batch.records() {
-                let record = record?;
-                let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
-                records.insert(record.offset, value);
-            }
-        }
-        shown.parts.push(Seen { start, end, records });
-    }
-    for group in [JOB, IDLE] {
-        let committed = log.committed(&GroupId::new(group)?)?;
-        let positions = committed.iter().filter_map(|commit| {
-            ids.get(&commit.topic_partition()).map(|index| (*index, commit.offset))
-        });
-        shown.positions.insert(group, positions.collect());
-    }
-    Ok(shown)
-}
-
-/// Opens what an end left, compares it with the model, and takes it for a fact.
-pub(crate) fn settle(
-    setup: Setup,
-    storage: &MemoryStorage,
-    model: &mut Model,
-    end: End,
-) -> std::result::Result<(), String> {
-    let clock = Arc::new(ManualClock::new(NOW));
-    let log = setup.open(storage, &clock).map_err(|e| format!("it does not open: {e}"))?;
-    let report = log.recovery();
-    if report.commits_damage.is_some() || report.partitions.iter().any(|p| p.damage.is_some()) {
-        return Err(format!("this end was taken for damage:\n{report}"));
-    }
-    for topic in log.topics().map_err(|e| e.to_string())? {
-        for partition in 0..topic.partitions() {
-            let offsets = log.offsets(topic.id(), partition).map_err(|e| e.to_string())?;
-            if offsets.last_stable_offset != offsets.log_end_offset {
-                return Err(format!("{}-{partition}: a transaction is open", topic.name()));
-            }
-        }
-    }
-    let shown = look(&log).map_err(|e| format!("it cannot be read: {e}"))?;
-    model.settle(&shown, end)
+/// What was written, by a record's value and headers.
+pub(crate) fn text_of(value: Option<&[u8]>, headers: Headers<'_>) -> String {
+    let id = headers.iter().find_map(|(_, value)| value);
+    String::from_utf8_lossy(value.or(id).unwrap_or_default()).into_owned()
 }

@@ -219,7 +219,8 @@ impl Pass<'_> {
             self.keyless.set(self.keyless.get() + 1);
             return false;
         };
-        if self.map.get(key).is_some_and(|last| record.offset < last) {
+        let last = self.map.get(key);
+        if last.is_some_and(|last| record.offset < last || self.limits.drops_last) {
             return false;
         }
         let ttl_ms = self.policy.record_ttl_ms;

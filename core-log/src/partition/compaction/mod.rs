@@ -53,6 +53,8 @@ pub(crate) struct Limits<'a> {
     pub(crate) map_bytes_max: usize,
     /// Whether the log is about to close: a pass does not keep it waiting.
     pub(crate) is_stopped: &'a dyn Fn() -> bool,
+    /// A deliberate mistake: the last record of a key goes too.
+    pub(crate) drops_last: bool,
 }
 
 impl std::fmt::Debug for Limits<'_> {
@@ -63,7 +65,7 @@ impl std::fmt::Debug for Limits<'_> {
 
 /// Nothing stops the pass, and keys have as much memory as they may have.
 pub(crate) const TO_THE_END: Limits<'static> =
-    Limits { map_bytes_max: offset_map::BYTES_MAX, is_stopped: &|| false };
+    Limits { map_bytes_max: offset_map::BYTES_MAX, is_stopped: &|| false, drops_last: false };
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
