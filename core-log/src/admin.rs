@@ -151,6 +151,28 @@ impl Log {
         self.inner.engine()?.require(TopicPartition { topic, partition })?.release(holder)
     }
 
+    /// Below this offset compaction may have taken records out, tombstones too; 0 where it never ran. Once
+    /// somebody [holds](Self::hold) the partition nothing more is taken out behind what is held, so whoever
+    /// goes on reading from an earlier position holds first and asks then.
+    ///
+    /// ```
+    /// use core_log::{Log, TopicSettings};
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let log = Log::open(dir.path())?;
+    /// let rows = log.create_topic("rows", TopicSettings::default())?;
+    /// assert_eq!(log.compacted_below(rows.id(), 0)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownPartition`](crate::Error::UnknownPartition).
+    pub fn compacted_below(&self, topic: TopicId, partition: u32) -> Result<Offset> {
+        let engine = self.inner.engine()?;
+        Ok(engine.require(TopicPartition { topic, partition })?.compacted_below())
+    }
+
     /// Deletes the records below `before`, durably; answers the new log start. The space comes back
     /// when the log is maintained next.
     ///

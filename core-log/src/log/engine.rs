@@ -249,6 +249,9 @@ impl Engine {
         }
         self.shared.reserve.require()?;
         let topic = before.with_settings(settings);
+        if topic.settings().cleanup.compaction().is_some() {
+            self.prepare_compaction(&before)?;
+        }
         // Must be BEFORE it is used, or else a power cut could take back what somebody relies on.
         self.shared.health.guard(self.write_topics_with(&topic))?;
         let options = topic.settings().partition_options();
@@ -258,6 +261,16 @@ impl Engine {
         }
         table.topics.insert(topic.name().clone(), topic.clone());
         Ok(topic)
+    }
+
+    /// Must come BEFORE a topic is compacted, or else nobody could tell what was cleaned already from what
+    /// was not.
+    fn prepare_compaction(&self, topic: &Topic) -> Result<()> {
+        let table = self.table.read();
+        let partitions = table.partitions.get(&topic.id()).into_iter().flatten();
+        partitions
+            .filter(|partition| partition.damage().is_none())
+            .try_for_each(|partition| partition.prepare_compaction())
     }
 
     fn write_topics_with(&self, topic: &Topic) -> Result<()> {

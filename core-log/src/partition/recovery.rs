@@ -97,8 +97,10 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     storage.create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
     cleaned::settle(storage, &request.place)?;
     let mut bases = Segment::list(storage.as_ref(), &request.place)?;
+    let is_compacted = request.options.compaction.is_some();
     if request.is_new && bases.is_empty() {
-        first_files::create(storage.as_ref(), &request.place, request.id.topic)?;
+        let topic = request.id.topic;
+        first_files::create(storage.as_ref(), &request.place, topic, is_compacted)?;
     }
     let stored = read_log_start(shared, &request)?;
     // A start that cannot be read is where the files begin.
@@ -112,7 +114,7 @@ pub(crate) fn open(shared: &Shared, request: OpenRequest) -> Result<Opened> {
     let mut found = Found { log_start, log_start_lost, ..Found::default() };
     let witness = request.witness.max(log_start);
     replay.search = Search::new(request.recorded.clone(), witness.max(request.adopted_below));
-    let upkeep = Upkeep::open(shared, &request.place, request.options.compaction.is_some())?;
+    let upkeep = Upkeep::open(shared, &request.place, is_compacted)?;
     if let Some(&first) = bases.first().filter(|first| **first > log_start) {
         // Must not be taken for a later start: that is written down before a segment goes.
         found.damage = Some(missing(dir, log_start, &format!("the log goes on at offset {first}")));

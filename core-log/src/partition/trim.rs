@@ -94,9 +94,15 @@ impl Partition {
             return Ok(self.log_start());
         }
         let stable = self.last_stable.load(Ordering::Acquire);
-        let limit = self.upkeep.held(&self.shared, &self.place)?.map_or(stable, |h| h.min(stable));
         let mut segments = self.summaries();
-        let planned = plan(&segments, &self.options().retention, now, limit);
+        let retention = self.options().retention;
+        let mut planned = plan(&segments, &retention, now, stable);
+        if planned.delete > 0
+            && let Some(held) = self.upkeep.held(&self.shared, &self.place)?
+        {
+            // Only then: asking makes durable what holders have said.
+            planned = plan(&segments, &retention, now, held.min(stable));
+        }
         if planned.roll_active {
             self.sync_to(self.log_end())?;
             let mut writer = self.writer.lock();

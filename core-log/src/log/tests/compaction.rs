@@ -290,6 +290,31 @@ fn what_a_holder_has_not_seen_stays_also_after_a_start() {
     assert!(behind(&seen(&log, &topic).unwrap()).len() < behind(&before).len());
 }
 
+/// A reader that goes on where it was must know whether a tombstone behind it may be gone.
+#[test]
+fn it_is_known_up_to_where_records_may_be_missing() {
+    let memory = MemoryStorage::new(1);
+    let log = open(Arc::new(memory.clone()), NOW).unwrap();
+    let made_compacted = log.create_topic("rows", settings()).unwrap();
+    let plain = TopicSettings { cleanup: Cleanup::default(), ..settings() };
+    let altered = log.create_topic("altered", plain).unwrap();
+    for topic in [&made_compacted, &altered] {
+        workload(&log, topic, 0..8).unwrap();
+    }
+    let compact = |settings: &mut TopicSettings| settings.set("cleanup.policy", "compact");
+    log.alter_topic("altered", compact).unwrap();
+    drop(log);
+    let log = open(Arc::new(memory.crash_image(Keep::None)), LATER).unwrap();
+    let topics = [made_compacted, altered];
+    let below = || topics.each_ref().map(|topic| log.compacted_below(topic.id(), 0).unwrap());
+    assert_eq!(below(), [0, 0], "nothing was cleaned yet");
+    for topic in &topics {
+        log.hold(topic.id(), 0, &GroupId::new("store").unwrap(), 9).unwrap();
+    }
+    log.maintain(LATER).unwrap();
+    assert!(below().iter().all(|below| (1..=9).contains(below)), "{:?}", below());
+}
+
 #[test]
 fn retention_stops_at_a_holder() {
     let memory = MemoryStorage::new(1);

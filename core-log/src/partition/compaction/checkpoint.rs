@@ -49,7 +49,7 @@ impl Checkpoint {
         text_file::write(storage, dir, FILE_NAME, &self.to_text())
     }
 
-    fn to_text(self) -> String {
+    pub(crate) fn to_text(self) -> String {
         format!("first-dirty {}\ngaps-below {}\n", self.first_dirty, self.gaps_below)
     }
 

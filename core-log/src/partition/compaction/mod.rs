@@ -185,6 +185,26 @@ impl Partition {
         Ok(Some(cleaned))
     }
 
+    /// Writes down how far the partition was compacted, where it is not compacted yet.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub(crate) fn prepare_compaction(&self) -> Result<()> {
+        if self.options().compaction.is_some() {
+            return Ok(());
+        }
+        let mut checkpoint = self.upkeep.cleaning.lock();
+        let now = *checkpoint;
+        self.write_checkpoint(&mut checkpoint, now)
+    }
+
+    /// Below this offset records may have been taken out. Waits for a pass that runs: it may have begun
+    /// before somebody held the partition.
+    pub(crate) fn compacted_below(&self) -> Offset {
+        self.upkeep.gaps_below()
+    }
+
     fn write_checkpoint(&self, checkpoint: &mut Checkpoint, next: Checkpoint) -> Result<()> {
         self.guard_room(next.write(self.shared.storage.as_ref(), &self.place.dir))?;
         // Must be AFTER the write, or else a pass could rely on what is not on the disk.
