@@ -200,16 +200,8 @@ impl<K: Key, V: Data> Stateful for AtMostEvery<K, V> {
         self.look_ahead()
     }
 
-    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
     fn row_kinds(&self) -> RowKinds {
         RowKinds::One(self.rows.borrow().kind())
-    }
-
-    fn emit_updates(&mut self, _: &mut Context) -> Result<()> {
-        Ok(())
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
@@ -228,14 +220,6 @@ impl<K: Key, V: Data> Stateful for AtMostEvery<K, V> {
 
     fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
         look(self.rows.borrow_mut().behind())
-    }
-
-    fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.rows.borrow_mut().behind().step(now_ms)?)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(self.rows.borrow_mut().behind().flush_all()?)
     }
 }
 

@@ -225,16 +225,8 @@ impl<K: Key, V: Data, T, R> Stateful for GraceJoin<K, V, T, R> {
         self.look_ahead()
     }
 
-    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
     fn row_kinds(&self) -> RowKinds {
         RowKinds::One(self.rows.kind())
-    }
-
-    fn emit_updates(&mut self, _: &mut Context) -> Result<()> {
-        Ok(())
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
@@ -252,14 +244,6 @@ impl<K: Key, V: Data, T, R> Stateful for GraceJoin<K, V, T, R> {
 
     fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
         look(self.rows.behind())
-    }
-
-    fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.rows.behind().step(now_ms)?)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(self.rows.behind().flush_all()?)
     }
 }
 

@@ -385,10 +385,6 @@ impl<A: Data> Stateful for Kept<A> {
         Ok(())
     }
 
-    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
     fn row_kinds(&self) -> RowKinds {
         RowKinds::One(self.rows.kind())
     }
@@ -409,10 +405,6 @@ impl<A: Data> Stateful for Kept<A> {
         vec![(entry, Some(Bytes::new()))]
     }
 
-    fn emit_updates(&mut self, _: &mut Context) -> Result<()> {
-        Ok(())
-    }
-
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
         self.hand_on(|timestamp, key, value| changelog.push(timestamp, key, value))
     }
@@ -428,14 +420,6 @@ impl<A: Data> Stateful for Kept<A> {
 
     fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
         look(self.rows.behind())
-    }
-
-    fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.rows.behind().step(now_ms)?)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(self.rows.behind().flush_all()?)
     }
 }
 

@@ -253,10 +253,6 @@ impl<K: Key, V: Clone, A: Data, R: KeyWindows<V, A>> Stateful for KeyedWindows<K
         self.index.open(&self.step.store, self.rows.behind())
     }
 
-    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
     fn implied(&self, key: &[u8], value: Option<&[u8]>) -> Vec<(Vec<u8>, Option<bytes::Bytes>)> {
         // Entries of what the row was before stay, and are moved or dropped when their time comes.
         let row: Option<R> = value.and_then(|value| Bincode::decode(value).ok());
@@ -307,13 +303,5 @@ impl<K: Key, V: Clone, A: Data, R: KeyWindows<V, A>> Stateful for KeyedWindows<K
 
     fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
         look(self.rows.behind())
-    }
-
-    fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.rows.behind().step(now_ms)?)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(self.rows.behind().flush_all()?)
     }
 }

@@ -156,10 +156,6 @@ impl<K: Key, V: Data> Stateful for TableStore<K, V> {
         Ok(())
     }
 
-    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
     fn emit_updates(&mut self, ctx: &mut Context) -> Result<()> {
         let rows = self.rows.borrow().len();
         for nth in 0..rows {
@@ -192,13 +188,5 @@ impl<K: Key, V: Data> Stateful for TableStore<K, V> {
 
     fn is_replicated(&self) -> bool {
         self.replicated
-    }
-
-    fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.rows.borrow_mut().behind().step(now_ms)?)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(self.rows.borrow_mut().behind().flush_all()?)
     }
 }

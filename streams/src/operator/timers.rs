@@ -24,7 +24,7 @@ use std::ops::ControlFlow;
 use crate::error::Result;
 use crate::ids::StoreName;
 use crate::key::{decode_i64, encode_i64};
-use crate::processor::{Changelog, Context, RowKinds, Stateful};
+use crate::processor::{Changelog, RowKinds, Stateful};
 use crate::store::{Checkpoint, OrderedOverlay, RowCache, StoreError, Stored};
 
 /// How many due timers are listed at a time.
@@ -207,16 +207,8 @@ impl Stateful for TimerRows {
         Ok(())
     }
 
-    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
     fn row_kinds(&self) -> RowKinds {
         RowKinds::One(self.rows.kind())
-    }
-
-    fn emit_updates(&mut self, _: &mut Context) -> Result<()> {
-        Ok(())
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
@@ -234,14 +226,6 @@ impl Stateful for TimerRows {
 
     fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
         look(self.rows.behind())
-    }
-
-    fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.rows.behind().step(now_ms)?)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(self.rows.behind().flush_all()?)
     }
 }
 

@@ -100,16 +100,8 @@ impl<V: Data> Stateful for VersionStore<V> {
         Ok(self.versions.borrow_mut().open(rows)?)
     }
 
-    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
     fn row_kinds(&self) -> RowKinds {
         RowKinds::One(self.versions.borrow().kind())
-    }
-
-    fn emit_updates(&mut self, _: &mut Context) -> Result<()> {
-        Ok(())
     }
 
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()> {
@@ -128,13 +120,5 @@ impl<V: Data> Stateful for VersionStore<V> {
 
     fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
         look(self.versions.borrow_mut().behind())
-    }
-
-    fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.versions.borrow_mut().behind().step(now_ms)?)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(self.versions.borrow_mut().behind().flush_all()?)
     }
 }

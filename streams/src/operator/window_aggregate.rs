@@ -353,12 +353,4 @@ impl<K: Key, V: Clone, A: Data> Stateful for WindowAggregate<K, V, A> {
     fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
         look(self.rows.behind())
     }
-
-    fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.rows.behind().step(now_ms)?)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(self.rows.behind().flush_all()?)
-    }
 }

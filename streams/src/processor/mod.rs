@@ -125,7 +125,9 @@ pub(crate) trait Stateful {
     /// Takes the committed rows; called once, before any record.
     fn open(&mut self, rows: RowCache) -> Result<()>;
     /// The row that a row's key implies beside it: an entry of the time index.
-    fn index_entry(&self, key: &[u8]) -> Option<Vec<u8>>;
+    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
     /// The kind under which the store has its rows.
     fn row_kinds(&self) -> RowKinds {
         RowKinds::One(KIND_ROW)
@@ -146,7 +148,9 @@ pub(crate) trait Stateful {
     }
     /// Passes on the latest value of each row changed since the last commit, in the order in which
     /// they were first touched.
-    fn emit_updates(&mut self, ctx: &mut Context) -> Result<()>;
+    fn emit_updates(&mut self, _ctx: &mut Context) -> Result<()> {
+        Ok(())
+    }
     /// Encodes each changed row once, for the changelog.
     fn prepare(&mut self, changelog: &mut Changelog<'_>) -> Result<()>;
     /// After the commit point: the prepared rows become committed rows. `None`: no changelog record.
@@ -157,16 +161,12 @@ pub(crate) trait Stateful {
     }
     /// Rows changed by the running transaction.
     fn changed_rows(&self) -> usize;
-    /// Shows the rows behind the running transaction: for questions from outside.
+    /// Shows the rows behind the running transaction: to flush them, and for questions from outside.
     fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()>;
     /// Whether every task has the same rows.
     fn is_replicated(&self) -> bool {
         false
     }
-    /// Lets the store flush in the background.
-    fn step(&mut self, now_ms: i64) -> Result<()>;
-    /// Everything committed goes to the disk: a clean stop.
-    fn close(&mut self) -> Result<()>;
 }
 
 /// An operator that is both in the chain and in a list of the task.

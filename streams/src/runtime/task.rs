@@ -424,15 +424,14 @@ impl Task {
 
     /// Lets stores flush in the background what is due at `now_ms`.
     pub(crate) fn step_stores(&mut self, now_ms: i64) -> Result<()> {
-        self.stores.iter().try_for_each(|store| store.op.borrow_mut().step(now_ms))
+        let step = &mut |rows: &mut RowCache| Ok(rows.step(now_ms)?);
+        self.stores.iter().try_for_each(|store| store.op.borrow_mut().with_rows(step))
     }
 
     /// A clean stop: everything committed goes to the disk.
     pub(crate) fn close(&mut self) -> Result<()> {
-        for store in &self.stores {
-            store.op.borrow_mut().close()?;
-        }
-        Ok(())
+        let flush = &mut |rows: &mut RowCache| Ok(rows.flush_all()?);
+        self.stores.iter().try_for_each(|store| store.op.borrow_mut().with_rows(flush))
     }
 }
 

@@ -41,10 +41,6 @@ impl<V: Data> Stateful for JoinBuffer<V> {
         RowKinds::InKeys
     }
 
-    fn index_entry(&self, _key: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
     fn implied_at(
         &self,
         key: &[u8],
@@ -128,13 +124,5 @@ impl<V: Data> Stateful for JoinBuffer<V> {
 
     fn with_rows(&mut self, look: &mut dyn FnMut(&mut RowCache) -> Result<()>) -> Result<()> {
         look(self.behind_mut())
-    }
-
-    fn step(&mut self, now_ms: i64) -> Result<()> {
-        Ok(self.behind_mut().step(now_ms)?)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        Ok(self.behind_mut().flush_all()?)
     }
 }
