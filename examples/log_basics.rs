@@ -10,8 +10,8 @@
 //! its key, value, time and headers, and a seek to noon must find the first record of the afternoon.
 //!
 //! ```console
-//! $ cargo run --example log_basics               # in target/demo/log_basics, which is replaced
-//! $ cargo run --example log_basics -- /tmp/log   # in a directory of yours, which must be empty or new
+//! $ cargo run --example log_basics          # in target/demo/log_basics, which is replaced
+//! $ cargo run --example log_basics -- DIR   # in a directory of yours, which must be empty or new
 //! ```
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ const MINUTE_MS: i64 = 60_000;
 /// A midnight.
 const START_MS: i64 = 1_700_006_400_000;
 const NOON_MS: i64 = START_MS + 12 * 60 * MINUTE_MS;
-const USAGE: &str = "usage: cargo run --example log_basics [-- DIRECTORY]";
+const USAGE: &str = "usage: cargo run --example log_basics [-- DIR]";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();

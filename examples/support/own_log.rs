@@ -1,71 +1,21 @@
-//! What the examples of the log alone share: a directory of their own, a child process that is killed on
-//! purpose, and reading what is committed.
+//! What the examples share that kill a process: a child that is killed on purpose, and reading what is
+//! committed.
 //!
 //! Why a child process: SIGKILL leaves no chance to tidy up, as a crash does not.
 //!
 //! Invariants
-//! * only `target/demo/NAME` below the repository is ever replaced; another directory must be empty, or
-//!   new.
 //! * a child ends when this process does: its standard input closes, and that is what it waits for.
 
-use std::error::Error;
+#[path = "own_dir.rs"]
+mod own_dir;
+
 use std::ffi::OsStr;
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 
 use core_log::{FetchBound, Log, PartitionReader, Topic};
 
-/// What went wrong in an example.
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
-
-/// Prints one line.
-pub(crate) fn say(line: &str) {
-    #[expect(clippy::print_stdout, reason = "a demo talks to the person who runs it")]
-    {
-        println!("{line}");
-    }
-}
-
-/// Success when the outcome is that everything was right; an error is printed.
-pub(crate) fn finish(outcome: Outcome<bool>) -> ExitCode {
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            #[expect(clippy::print_stderr, reason = "that is where errors go")]
-            {
-                eprintln!("error: {error}");
-            }
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// An empty directory: the given one, or `target/demo/NAME` in place of what an earlier run left there.
-pub(crate) fn fresh_dir(name: &str, wanted: Option<PathBuf>) -> Outcome<PathBuf> {
-    let is_missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/demo").join(name);
-    if let Some(dir) = wanted {
-        match fs::read_dir(&dir).map(|mut entries| entries.next().is_none()) {
-            Ok(false) => {
-                let dir = dir.display();
-                return Err(format!("{dir} is not empty: nothing in it was changed").into());
-            }
-            Err(e) if !is_missing(&e) => return Err(format!("{}: {e}", dir.display()).into()),
-            _ => {}
-        }
-        fs::create_dir_all(&dir)?;
-        return Ok(dir);
-    }
-    match fs::remove_dir_all(&own) {
-        Err(e) if !is_missing(&e) => return Err(e.into()),
-        _ => {}
-    }
-    fs::create_dir_all(&own)?;
-    Ok(own)
-}
+pub(crate) use own_dir::{Outcome, finish, fresh_dir, say};
 
 /// What became of a child.
 pub(crate) struct Ended {

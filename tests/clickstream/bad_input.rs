@@ -9,7 +9,7 @@ use core_log::{BatchBuilder, Durability, Log, NO_HEADERS, TopicSettings};
 
 use super::generator::{Placed, generate};
 use super::verifier::verify;
-use super::{binary, command, fail, requests, stderr, succeed};
+use super::{EXAMPLE, command, fail, requests, stderr, succeed};
 
 /// All that lies below a directory, except for the lock that an owner leaves.
 fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -161,7 +161,7 @@ fn without_room(dir: &Path, args: &str) -> String {
     let shell = format!("trap '' XFSZ; ulimit -f 100; exec \"$0\" {args}");
     let output = Command::new("sh")
         .args(["-c", &shell])
-        .arg(binary())
+        .arg(EXAMPLE.binary("clickstream"))
         .env("STREAMS_LOG", dir)
         .stdin(Stdio::null())
         .output()

@@ -1,12 +1,11 @@
 //! The small examples: each verifies its own result, spares what is not its own, and is its job's tool.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::path::Path;
+use std::process::Output;
 
-use crate::{stderr, stdout};
+use crate::example_binaries::{Examples, stderr, stdout};
 
-const NAMES: [&str; 7] = [
+static EXAMPLES: Examples = Examples::new(&[
     "enrichment",
     "fraud",
     "inventory",
@@ -14,28 +13,10 @@ const NAMES: [&str; 7] = [
     "sessions",
     "time_travel",
     "word_count",
-];
-
-/// The directory with the binaries, built if they are not there or older than their sources.
-fn binaries() -> &'static Path {
-    static BINARIES: OnceLock<PathBuf> = OnceLock::new();
-    BINARIES.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--manifest-path"]);
-        build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-        for name in NAMES {
-            build.args(["--example", name]);
-        }
-        assert!(build.status().unwrap().success(), "the examples do not build");
-        let here = std::env::current_exe().unwrap();
-        here.parent().and_then(Path::parent).unwrap().join("examples")
-    })
-}
+]);
 
 fn run(name: &str, dir: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(binaries().join(name));
-    command.args(args).env("STREAMS_LOG", dir).env_remove("RUST_LOG").stdin(Stdio::null());
-    command.output().unwrap()
+    EXAMPLES.command(name).args(args).env("STREAMS_LOG", dir).output().unwrap()
 }
 
 fn succeed(name: &str, dir: &Path, args: &[&str]) -> String {

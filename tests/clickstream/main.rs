@@ -17,6 +17,8 @@ mod account;
 mod bad_input;
 mod commands;
 mod demo;
+#[path = "../support/examples.rs"]
+mod example_binaries;
 mod examples;
 mod readme;
 mod replay;
@@ -25,25 +27,12 @@ mod state;
 mod status;
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::path::Path;
+use std::process::{Command, Output};
 
-/// The example's binary, built if it is not there or older than its sources.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example", "clickstream", "--manifest-path"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-            .status()
-            .unwrap();
-        assert!(status.success(), "the example does not build");
-        let here = std::env::current_exe().unwrap();
-        let profile = here.parent().and_then(Path::parent).unwrap();
-        profile.join("examples").join("clickstream")
-    })
-}
+use example_binaries::{Examples, stderr, stdout};
+
+static EXAMPLE: Examples = Examples::new(&["clickstream"]);
 
 /// An access log of ten minutes: eight requests a minute, all of one page.
 fn requests() -> String {
@@ -58,21 +47,13 @@ fn requests() -> String {
 
 /// The binary with `args`, on the log in `dir`.
 fn command(dir: &Path, args: &[impl AsRef<OsStr>]) -> Command {
-    let mut command = Command::new(binary());
-    command.args(args).env("STREAMS_LOG", dir).env_remove("RUST_LOG").stdin(Stdio::null());
+    let mut command = EXAMPLE.command("clickstream");
+    command.args(args).env("STREAMS_LOG", dir);
     command
 }
 
 fn output(dir: &Path, args: &[&str]) -> Output {
     command(dir, args).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// Standard output of a command that must succeed.

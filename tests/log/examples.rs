@@ -1,38 +1,14 @@
 //! The examples of the log alone: each verifies its own result and says no to what it does not understand.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::Output;
 
-const NAMES: [&str; 4] = ["log_outbox", "log_transactions", "log_group", "log_time_travel"];
+use crate::example_binaries::{Examples, stderr, stdout};
 
-/// The directory with the binaries, built if they are not there or older than their sources.
-fn binaries() -> &'static Path {
-    static BINARIES: OnceLock<PathBuf> = OnceLock::new();
-    BINARIES.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--manifest-path"]);
-        build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-        for name in NAMES {
-            build.args(["--example", name]);
-        }
-        assert!(build.status().unwrap().success(), "the examples do not build");
-        let here = std::env::current_exe().unwrap();
-        here.parent().and_then(Path::parent).unwrap().join("examples")
-    })
-}
+static EXAMPLES: Examples =
+    Examples::new(&["log_outbox", "log_transactions", "log_group", "log_time_travel"]);
 
 fn run(name: &str, args: &[&str]) -> Output {
-    let mut command = Command::new(binaries().join(name));
-    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap()
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
+    EXAMPLES.command(name).args(args).output().unwrap()
 }
 
 /// Runs the demo in a directory of its own, and again, which must leave what is there alone.
@@ -40,11 +16,15 @@ fn demo(name: &str, verified: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().to_str().unwrap();
     let output = run(name, &["demo", place]);
-    let text = out(&output);
-    assert!(output.status.success() && text.contains(verified), "{text}\n{}", err(&output));
+    let text = stdout(&output);
+    assert!(output.status.success() && text.contains(verified), "{text}\n{}", stderr(&output));
     assert!(text.contains("killed (SIGKILL)"), "{text}");
     let again = run(name, &["demo", place]);
-    assert!(!again.status.success() && err(&again).contains("is not empty"), "{}", err(&again));
+    assert!(
+        !again.status.success() && stderr(&again).contains("is not empty"),
+        "{}",
+        stderr(&again)
+    );
     dir
 }
 
@@ -52,7 +32,7 @@ fn refuses(name: &str, cases: &[(&[&str], &str)]) {
     for (args, why) in cases {
         let output = run(name, args);
         assert!(!output.status.success(), "{args:?}");
-        assert!(err(&output).contains(why), "{args:?}: {}", err(&output));
+        assert!(stderr(&output).contains(why), "{args:?}: {}", stderr(&output));
     }
 }
 
@@ -62,7 +42,7 @@ fn rows_of_an_outbox_are_once_in_the_log_although_the_relay_is_killed() {
     // Nothing is left to send.
     let place = dir.path().to_str().unwrap();
     let output = run("log_outbox", &["relay", place]);
-    assert!(output.status.success() && out(&output).is_empty(), "{}", err(&output));
+    assert!(output.status.success() && stdout(&output).is_empty(), "{}", stderr(&output));
     let cases: &[(&[&str], &str)] = &[
         (&["relay"], "relay needs the directory of a shop"),
         (&["relay", "/nowhere"], "there is no shop in /nowhere"),
@@ -78,8 +58,8 @@ fn transfers_happen_wholly_or_not_at_all() {
     let dir = demo("log_transactions", "40 balances as on a plain map; 40000 in all");
     let place = dir.path().to_str().unwrap();
     let output = run("log_transactions", &["balances", place]);
-    assert!(output.status.success(), "{}", err(&output));
-    assert_eq!(out(&output).lines().count(), 40);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output).lines().count(), 40);
     let cases: &[(&[&str], &str)] = &[
         (&["balances"], "balances needs the directory of a log"),
         (&["balances", "/nowhere"], "there is no log in /nowhere"),
@@ -98,10 +78,14 @@ fn members_that_leave_die_and_hang_lose_nothing_and_times_are_found_again() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().to_str().unwrap();
         let output = run(name, &[place]);
-        let text = out(&output);
-        assert!(output.status.success() && text.contains(verified), "{text}\n{}", err(&output));
+        let text = stdout(&output);
+        assert!(output.status.success() && text.contains(verified), "{text}\n{}", stderr(&output));
         let again = run(name, &[place]);
-        assert!(!again.status.success() && err(&again).contains("is not empty"), "{}", err(&again));
+        assert!(
+            !again.status.success() && stderr(&again).contains("is not empty"),
+            "{}",
+            stderr(&again)
+        );
         let usage = format!("usage: {name} [DIR]");
         refuses(name, &[(&["--help-me"], usage.as_str()), (&["a", "b"], usage.as_str())]);
     }

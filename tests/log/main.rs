@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is missing")]
 
+#[path = "../support/examples.rs"]
+mod example_binaries;
 mod examples;
 mod files;
 mod model;
