@@ -199,7 +199,10 @@ impl Future for Acknowledgement {
     type Output = Result<Acknowledged>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.lead();
+        if self.led.is_some() {
+            // Nobody would wake this task later.
+            return Poll::Ready(self.wait());
+        }
         let this = &mut *self;
         let polled = this.outcome.poll(context.waker(), &mut this.slot);
         polled.map(|settled| this.answer(settled))

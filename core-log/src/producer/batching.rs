@@ -179,7 +179,8 @@ impl BatchingProducer {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), without the deadline.
+    /// As [`send`](Self::send), without the deadline; on a log without a background thread nothing is
+    /// awaited, and the answer is that of `send`.
     pub fn send_async<'a>(&'a self, topic: &'a Topic, record: Record<'a>) -> SendAsync<'a> {
         SendAsync { producer: self, topic, record, turn: None }
     }
@@ -275,39 +276,26 @@ impl Future for SendAsync<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let core = &this.producer.core;
+        if !core.has_thread {
+            // This call makes room, or nobody does.
+            return Poll::Ready(this.producer.send(this.topic, this.record));
+        }
         let timestamp = match core.check(this.topic, &this.record) {
             Ok(timestamp) => timestamp,
             Err(error) => return Poll::Ready(Err(error)),
         };
         let mut state = core.state();
-        if let Some(turn) = this.turn
-            && !core.has_thread
-            && state.turns.may_go(Some(turn))
-        {
-            drop(state);
-            core.lead();
-            state = core.state();
-        }
         let sent = core.push(&mut state, this.topic, &this.record, timestamp, this.turn);
         match sent.transpose() {
             Some(sent) => {
                 drop(state);
                 this.leave();
-                if let Ok(sent) = &sent {
-                    this.producer.lead_if_due(sent);
-                }
                 Poll::Ready(sent)
             }
             None => {
-                let is_new = this.turn.is_none();
                 let turn = *this.turn.get_or_insert_with(|| state.turns.take());
                 state.turns.set_waker(turn, context.waker());
                 core.urge_all(&mut state);
-                drop(state);
-                if is_new && !core.has_thread {
-                    // Nobody else makes room: this task comes again and does.
-                    context.waker().wake_by_ref();
-                }
                 Poll::Pending
             }
         }
@@ -344,15 +332,11 @@ pub struct Flush {
 }
 
 impl Flush {
-    fn lead(&self) {
+    /// Waits for each batch, at most as long as there is `left` then.
+    fn wait(&self, left: impl Fn() -> Option<Duration>) {
         if let Some(core) = &self.led {
             core.lead();
         }
-    }
-
-    /// Waits for each batch, at most as long as there is `left` then.
-    fn wait(&self, left: impl Fn() -> Option<Duration>) {
-        self.lead();
         for outcome in &self.outcomes {
             // Where nobody else writes, what is not written by now is not going to be.
             let timeout = if self.led.is_some() { Some(Duration::ZERO) } else { left() };
@@ -382,7 +366,10 @@ impl Future for Flush {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.lead();
+        if self.led.is_some() {
+            self.wait(|| None);
+            return Poll::Ready(self.outcome());
+        }
         let this = &mut *self;
         while let Some(outcome) = this.outcomes.get(this.next) {
             if outcome.poll(context.waker(), &mut this.slot).is_pending() {

@@ -237,10 +237,27 @@ fn a_sender_that_finds_no_room_in_time_is_told_so() {
     };
     let producer = log.batching_producer(settings).unwrap();
     producer.send(&topic, Record::new(&[7; 800])).unwrap();
-    producer.send(&topic, Record::new(&[7; 800])).unwrap();
+    let mut second = producer.send(&topic, Record::new(&[7; 800])).unwrap();
     let refused = producer.send(&topic, Record::new(&[7; 800]));
     assert!(matches!(refused, Err(Error::TimedOut { .. })), "{refused:?}");
-    // A future that is dropped leaves its turn to others.
+    // Nobody would wake a task when the rate allows the next batch: none may wait for that.
+    let mut context = Context::from_waker(Waker::noop());
+    let mut sent = producer.send_async(&topic, Record::new(&[7; 800]));
+    let refused = Pin::new(&mut sent).poll(&mut context);
+    assert!(matches!(refused, Poll::Ready(Err(Error::TimedOut { .. }))), "{refused:?}");
+    let refused = Pin::new(&mut second).poll(&mut context);
+    assert!(matches!(refused, Poll::Ready(Err(Error::TimedOut { .. }))), "{refused:?}");
+    let refused = Pin::new(&mut producer.flush_async()).poll(&mut context);
+    assert!(matches!(refused, Poll::Ready(Err(Error::TimedOut { .. }))), "{refused:?}");
+}
+
+#[test]
+fn a_future_that_is_dropped_leaves_its_turn_to_others() {
+    let log = busy(&MemoryStorage::new(1));
+    let topic = log.create_topic("t", TopicSettings::default()).unwrap();
+    let settings = ProducerSettings { buffer_bytes: 1_000, record_bytes_max: 1_000, ..lingering() };
+    let producer = log.batching_producer(settings).unwrap();
+    producer.send(&topic, Record::new(&[7; 800])).unwrap();
     let mut context = Context::from_waker(Waker::noop());
     let mut waiting = producer.send_async(&topic, Record::new(&[7; 800]));
     assert!(Pin::new(&mut waiting).poll(&mut context).is_pending());
