@@ -163,13 +163,13 @@ impl Accumulator {
         usize::try_from(most).unwrap_or(usize::MAX).min(self.batch_bytes_max)
     }
 
-    /// Adds a record to the batch of its partition.
+    /// Adds a record to the batch of its partition. Only a batch that begins asks what time it is.
     pub(super) fn push(
         &mut self,
         topic: &Topic,
         record: &Record<'_>,
         timestamp: Timestamp,
-        now: Duration,
+        now: impl FnOnce() -> Duration,
     ) -> Result<Pushed> {
         let partition = match (record.partition, record.key) {
             (Some(partition), _) => partition,
@@ -190,11 +190,12 @@ impl Accumulator {
         }
         if is_news || lane.batches.is_empty() {
             is_news = true;
+            let begun = now();
             let number = self.next_number;
             self.next_number += 1;
             let outcome = Arc::<Outcome>::default();
             self.unsettled.insert(number, Arc::clone(&outcome));
-            self.waiting.insert(number, Waiting { begun: now, lane: id });
+            self.waiting.insert(number, Waiting { begun, lane: id });
             self.buffered_bytes += HEADER_LEN;
             let empty = || BatchBuilder::with_compression(self.compression);
             lane.batches.push_back(Batch {
@@ -202,7 +203,7 @@ impl Accumulator {
                 topic: topic.clone(),
                 partition,
                 builder: self.spare.pop().unwrap_or_else(empty),
-                begun: now,
+                begun,
                 outcome,
                 tries: 0,
                 is_in_doubt: false,

@@ -161,7 +161,7 @@ impl Core {
         if !state.turns.may_go(turn) || !state.accumulator.has_room(record) {
             return Ok(None);
         }
-        let pushed = state.accumulator.push(topic, record, timestamp, self.clock.monotonic())?;
+        let pushed = state.accumulator.push(topic, record, timestamp, || self.clock.monotonic())?;
         state.statistics.records_sent += 1;
         if pushed.is_news {
             self.wake_sender(state);

@@ -26,7 +26,7 @@ fn ms(ms: u64) -> Duration {
 }
 
 fn push(into: &mut Accumulator, record: Record<'_>, now: Duration) -> Pushed {
-    into.push(&topic(3), &record, 7, now).unwrap()
+    into.push(&topic(3), &record, 7, || now).unwrap()
 }
 
 fn at(partition: u32, value: &[u8]) -> Record<'_> {
