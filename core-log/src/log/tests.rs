@@ -20,6 +20,7 @@ mod mutations;
 mod opening;
 mod operators;
 mod power_cut;
+mod replaced;
 mod settings;
 mod threads;
 mod told;

@@ -7,6 +7,8 @@
 //!   offset, and whatever else must not be lost), and never the active one unless it is rolled first.
 //! * A segment is old when its largest timestamp is; record time, not file time. One whose records
 //!   carry no time at all (-1, or any other negative one) is never too old: nobody can say when it is.
+//! * One that compaction has emptied goes with the next that has records: given up alone, it would leave
+//!   those who read there below the log start.
 //!
 //! Reference: Kafka `UnifiedLog.deleteOldSegments`.
 
@@ -48,23 +50,23 @@ pub(crate) fn plan(
     let total: u64 = segments.iter().map(|segment| segment.size_bytes).sum();
     let mut excess = policy.retention_bytes.map_or(0, |most| total.saturating_sub(most));
     let mut delete = 0;
-    for segment in segments {
+    for (index, segment) in segments.iter().enumerate() {
         let is_empty = segment.end_offset == segment.base_offset;
         if is_empty || segment.end_offset > limit {
             break;
         }
+        if segment.size_bytes == 0 {
+            continue;
+        }
         let newest = segment.largest_timestamp;
-        // Compaction has left nothing in it.
-        let is_void = segment.size_bytes == 0 && *policy != RetentionPolicy::default();
         let too_old = policy
             .retention_ms
             .is_some_and(|most| newest >= 0 && now.saturating_sub(newest) > most);
-        let too_much = segment.size_bytes > 0 && excess >= segment.size_bytes;
-        if !too_old && !too_much && !is_void {
+        if !too_old && excess < segment.size_bytes {
             break;
         }
         excess = excess.saturating_sub(segment.size_bytes);
-        delete += 1;
+        delete = index + 1;
     }
     Plan { delete, roll_active: delete > 0 && delete == segments.len() }
 }
@@ -100,12 +102,17 @@ mod tests {
         assert_eq!(plan(&segments(), &policy, 4_001, 40), Plan { delete: 4, roll_active: true });
     }
 
-    /// Or else readers in the middle of a compacted topic would find themselves below its start.
     #[test]
-    fn a_segment_that_compaction_emptied_stays_where_nothing_is_deleted() {
+    fn a_segment_that_compaction_emptied_goes_with_the_next_that_has_records() {
         let mut emptied = segments();
-        emptied[0].size_bytes = 0;
+        emptied[0] = SegmentSummary { size_bytes: 0, largest_timestamp: -1, ..emptied[0] };
+        emptied[2] = SegmentSummary { size_bytes: 0, largest_timestamp: -1, ..emptied[2] };
         assert_eq!(plan(&emptied, &RetentionPolicy::default(), i64::MAX, 40), Plan::default());
+        let policy = RetentionPolicy { retention_ms: Some(1_000), retention_bytes: None };
+        let deletes = |now| plan(&emptied, &policy, now, 40).delete;
+        assert_eq!((deletes(2_000), deletes(2_001), deletes(4_000), deletes(4_001)), (0, 2, 2, 4));
+        let policy = RetentionPolicy { retention_ms: None, retention_bytes: Some(100) };
+        assert_eq!(plan(&emptied, &policy, 0, 40).delete, 2);
     }
 
     #[test]

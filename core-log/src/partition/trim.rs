@@ -10,7 +10,8 @@
 //!
 //! Invariants
 //! * The log start never lies beyond what is synced, so that no cut can fall below it.
-//! * Nothing at or beyond the last stable offset goes, nor what a holder has not seen.
+//! * Retention and purge give up nothing at or beyond the last stable offset, and retention nothing that a
+//!   holder has not seen. DeleteRecords does what it is told, up to the high watermark.
 //!
 //! On crash: segments that lie wholly below the log start are removed when the partition is opened.
 //! Reference: Kafka `UnifiedLog.deleteRecords`.

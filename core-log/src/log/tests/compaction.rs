@@ -26,14 +26,14 @@ use crate::storage::careless::{CarelessStorage, Neglect};
 use crate::storage::memory::{Keep, MemoryStorage};
 use crate::topic::Topic;
 
-const NOW: Timestamp = 1_000_000;
+pub(super) const NOW: Timestamp = 1_000_000;
 const DELETE_RETENTION_MS: i64 = 1_000;
 
 /// Offset, key and value of what a reader of committed records sees.
-type Seen = Vec<(Offset, String, Option<String>)>;
+pub(super) type Seen = Vec<(Offset, String, Option<String>)>;
 type Latest = BTreeMap<String, Option<String>>;
 
-fn open(storage: Arc<dyn Storage>, now: Timestamp) -> Result<Log> {
+pub(super) fn open(storage: Arc<dyn Storage>, now: Timestamp) -> Result<Log> {
     LogOptions::new()
         .storage(storage)
         .clock(Arc::new(ManualClock::new(now)))
@@ -41,7 +41,7 @@ fn open(storage: Arc<dyn Storage>, now: Timestamp) -> Result<Log> {
         .open(DIR)
 }
 
-fn settings() -> TopicSettings {
+pub(super) fn settings() -> TopicSettings {
     TopicSettings {
         segment_bytes: 400,
         cleanup: Cleanup {
@@ -53,7 +53,7 @@ fn settings() -> TopicSettings {
     }
 }
 
-fn batch(rows: &[(&str, Option<&str>)]) -> BatchBuilder {
+pub(super) fn batch(rows: &[(&str, Option<&str>)]) -> BatchBuilder {
     let mut batch = BatchBuilder::new();
     for (key, value) in rows {
         let value = value.map(str::as_bytes);
@@ -62,7 +62,7 @@ fn batch(rows: &[(&str, Option<&str>)]) -> BatchBuilder {
     batch
 }
 
-fn seen(log: &Log, topic: &Topic) -> Result<Seen> {
+pub(super) fn seen(log: &Log, topic: &Topic) -> Result<Seen> {
     let start = log.offsets(topic.id(), 0)?.log_start_offset;
     let mut reader = PartitionReader::new(log.clone(), topic, 0, start, FetchBound::LastStable);
     let mut seen = Seen::new();
@@ -105,7 +105,7 @@ fn workload(log: &Log, topic: &Topic, rounds: std::ops::Range<usize>) -> Result<
 }
 
 /// A log whose next maintenance has much to do.
-fn prepared(memory: &MemoryStorage) -> (Log, Topic) {
+pub(super) fn prepared(memory: &MemoryStorage) -> (Log, Topic) {
     let log = open(Arc::new(memory.clone()), NOW).unwrap();
     let topic = log.create_topic("rows", settings()).unwrap();
     workload(&log, &topic, 0..8).unwrap();
@@ -114,9 +114,9 @@ fn prepared(memory: &MemoryStorage) -> (Log, Topic) {
     (log, topic)
 }
 
-const LATER: Timestamp = NOW + DELETE_RETENTION_MS + 1;
+pub(super) const LATER: Timestamp = NOW + DELETE_RETENTION_MS + 1;
 
-fn check(memory: &MemoryStorage, before: &Seen, after: &Seen) -> Result<(), String> {
+pub(super) fn check(memory: &MemoryStorage, before: &Seen, after: &Seen) -> Result<(), String> {
     let log = open(Arc::new(memory.clone()), LATER).map_err(|e| format!("open: {e}"))?;
     if let Some(partition) = log.recovery().partitions.iter().find(|p| p.damage.is_some()) {
         return Err(format!("a power cut was taken for damage: {:?}", partition.damage));

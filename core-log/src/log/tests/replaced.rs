@@ -1,0 +1,55 @@
+//! Segments that compaction emptied.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::compaction::{NOW, batch, open, seen, settings};
+use crate::config::{Cleanup, CleanupPolicy, Durability, TopicSettings};
+use crate::group::{ConsumerSettings, OffsetReset};
+use crate::storage::memory::MemoryStorage;
+
+/// The front of a `compact,delete` topic was given up as soon as nothing was left in it, however young:
+/// who was about to read on there found itself below the log start, and `latest` sent it to the end.
+#[test]
+fn who_reads_where_compaction_left_nothing_goes_on_behind_it() {
+    let memory = MemoryStorage::new(1);
+    let log = open(Arc::new(memory), NOW).unwrap();
+    let settings = TopicSettings {
+        retention_ms: Some(10_000),
+        cleanup: Cleanup { policy: CleanupPolicy::CompactAndDelete, ..settings().cleanup },
+        ..settings()
+    };
+    let topic = log.create_topic("rows", settings).unwrap();
+    let mut producer = log.producer(Durability::Sync).unwrap();
+    let mut write = |key: &str| {
+        let wide = "x".repeat(150);
+        producer.append(&topic, 0, &mut batch(&[(key, Some(&wide))])).unwrap();
+    };
+    write("first");
+    let mut consumer = log.group("g").unwrap().consumer(ConsumerSettings {
+        auto_offset_reset: OffsetReset::Latest,
+        enable_auto_commit: false,
+        ..ConsumerSettings::default()
+    });
+    consumer.assign(&[("rows", 0)]).unwrap();
+    consumer.seek("rows", 0, 0).unwrap();
+    assert_eq!(consumer.poll(Duration::ZERO).unwrap().count(), 1);
+    (0..8).for_each(|_| write("first"));
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        write(key);
+    }
+    log.maintain(NOW).unwrap();
+    // Twice: the first pass has emptied what the second finds.
+    write("first");
+    log.maintain(NOW + 1).unwrap();
+    let offsets = || log.offsets(topic.id(), 0).unwrap();
+    let rows = seen(&log, &topic).unwrap();
+    assert!(rows[0].0 > 1, "nothing is left in front: {rows:?}");
+    let polled = consumer.poll(Duration::ZERO).unwrap();
+    let read: Vec<_> = polled.records().map(|record| record.unwrap().offset).collect();
+    assert_eq!(read, rows.iter().map(|row| row.0).collect::<Vec<_>>());
+    assert_eq!(offsets().log_start_offset, 0);
+    // They go with what lies behind them.
+    log.maintain(NOW + 10_001).unwrap();
+    assert_eq!(offsets().log_start_offset, offsets().log_end_offset);
+}
