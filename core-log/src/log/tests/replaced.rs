@@ -1,12 +1,16 @@
-//! Segments that compaction emptied.
+//! Segments that compaction emptied, and replacements whose seal went bad before they were in place.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::compaction::{NOW, batch, open, seen, settings};
+use super::compaction::{LATER, NOW, batch, check, open, prepared, seen, settings};
 use crate::config::{Cleanup, CleanupPolicy, Durability, TopicSettings};
 use crate::group::{ConsumerSettings, OffsetReset};
-use crate::storage::memory::MemoryStorage;
+use crate::storage::Storage;
+use crate::storage::memory::{Keep, MemoryStorage};
+
+const DIR_OF_ROWS: &str = "/data/rows-0";
 
 /// The front of a `compact,delete` topic was given up as soon as nothing was left in it, however young:
 /// who was about to read on there found itself below the log start, and `latest` sent it to the end.
@@ -52,4 +56,46 @@ fn who_reads_where_compaction_left_nothing_goes_on_behind_it() {
     // They go with what lies behind them.
     log.maintain(NOW + 10_001).unwrap();
     assert_eq!(offsets().log_start_offset, offsets().log_end_offset);
+}
+
+/// The seal says where the segments end that a replacement stands for; without it that is where its own
+/// records do.
+#[test]
+fn a_replacement_whose_seal_is_damaged_loses_nothing() {
+    let memory = MemoryStorage::new(1);
+    let (log, topic) = prepared(&memory);
+    let before = seen(&log, &topic).unwrap();
+    let first = memory.operations();
+    log.maintain(LATER).unwrap();
+    let after = seen(&log, &topic).unwrap();
+    let (mut tried, mut last) = (0, memory.operations());
+    while last > first {
+        last = last.saturating_sub(3);
+        let memory = MemoryStorage::new(1);
+        let (log, _) = prepared(&memory);
+        memory.stop_after(last);
+        let cut = log.maintain(LATER);
+        memory.stop_after(0);
+        drop((cut, log));
+        for keep in [Keep::All, Keep::None] {
+            let image = memory.crash_image(keep);
+            let names = image.list(Path::new(DIR_OF_ROWS)).unwrap();
+            if !names.iter().any(|name| name.ends_with(".log.swap")) {
+                continue;
+            }
+            let is_seal = |name: &&String| name.ends_with(".seal.swap") || name.ends_with(".seal");
+            let seal = Path::new(DIR_OF_ROWS).join(names.iter().find(is_seal).unwrap());
+            for position in (0..image.read_file(&seal).unwrap().len()).step_by(20) {
+                let image = memory.crash_image(keep);
+                image.rot(&seal, position, 0x10).unwrap();
+                check(&image, &before, &after)
+                    .unwrap_or_else(|e| panic!("{last}, {position}: {e}"));
+                tried += 1;
+            }
+            let image = memory.crash_image(keep);
+            image.remove_file(&seal).unwrap();
+            check(&image, &before, &after).unwrap_or_else(|e| panic!("{last}, no seal: {e}"));
+        }
+    }
+    assert!(tried > 30, "{tried} flipped bytes");
 }
