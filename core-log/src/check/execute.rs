@@ -57,7 +57,7 @@ impl RepairPlan {
             Work::Segment { place, segment, holes } => {
                 take_out(storage, place, segment, holes, kept)
             }
-            Work::Seal { place, base_offset } => remove_seal(storage, place, *base_offset),
+            Work::Seal { path } => remove(storage, path),
             Work::Make { place, fill } => make(storage, place, fill),
             Work::Begin { place, at } => begin(storage, dir, place, *at),
             Work::LogStart { place, at } => {
@@ -142,10 +142,10 @@ fn take_out(
         file.sync().map_err(|e| Error::io(&aside, "sync", e))?;
         kept.push(aside);
     }
-    let seal = dir.join(format!("{:020}.seal", segment.base_offset));
-    let aside = dir.join(format!("{:020}.seal.repair", segment.base_offset));
-    if storage.exists(&seal).map_err(|e| Error::io(&seal, "look for", e))? {
-        storage.rename(&seal, &aside).map_err(|e| Error::io(&seal, "rename", e))?;
+    let seal = &segment.seal_path;
+    let aside = PathBuf::from(format!("{}.repair", seal.display()));
+    if storage.exists(seal).map_err(|e| Error::io(seal, "look for", e))? {
+        storage.rename(seal, &aside).map_err(|e| Error::io(seal, "rename", e))?;
     }
     // Must be BEFORE the file is replaced: the copies are durable, and no seal speaks of another file.
     storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))?;
@@ -160,25 +160,21 @@ fn take_out(
         copy(&*log, from, len - from, file, &mut to)
     })?;
     // Must be AFTER the file is replaced: with the seal goes what is known of markers that are lost.
-    remove(storage, dir, &aside)
+    remove(storage, &aside)
 }
 
-/// A seal that speaks of another file is made again by the next start.
-fn remove_seal(storage: &dyn Storage, place: &Place, base_offset: Offset) -> Result<()> {
-    remove(storage, &place.dir, &place.dir.join(format!("{base_offset:020}.seal")))
-}
-
-fn remove(storage: &dyn Storage, dir: &Path, path: &Path) -> Result<()> {
+fn remove(storage: &dyn Storage, path: &Path) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
     if storage.exists(path).map_err(|e| Error::io(path, "look for", e))? {
         storage.remove_file(path).map_err(|e| Error::io(path, "remove", e))?;
     }
     storage.sync_dir(dir).map_err(|e| Error::io(dir, "sync", e))
 }
 
-/// A segment that is missing: of batches without records.
+/// A segment that is missing: of batches without records, if any were in it.
 fn make(storage: &dyn Storage, place: &Place, fill: &Fill) -> Result<()> {
     let mut first = fill.first;
-    while first < fill.next {
+    loop {
         let next = fill.next.min(first + SPAN_MAX);
         let path = place.dir.join(format!("{first:020}.log"));
         let piece = Fill {
@@ -188,11 +184,13 @@ fn make(storage: &dyn Storage, place: &Place, fill: &Fill) -> Result<()> {
             ..*fill
         };
         // One that outlived its file speaks of another.
-        remove_seal(storage, place, first)?;
+        remove(storage, &place.dir.join(format!("{first:020}.seal")))?;
         replace(storage, &path, |file| put(file, &piece.batches(), &mut 0))?;
+        if next == fill.next {
+            return Ok(());
+        }
         first = next;
     }
-    Ok(())
 }
 
 /// A partition of which nothing is left goes on where it was synced.

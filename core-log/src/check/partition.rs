@@ -26,7 +26,7 @@ use crate::partition::snapshot;
 use crate::partition::text_file::{self, Text};
 use crate::partition::topic_id::{self, Stored};
 use crate::partition::trim::{LOG_START_FILE, parse_log_start};
-use crate::segment::{Examination, Examined, Place, Segment, WITNESS_LOST, examine};
+use crate::segment::{Examination, Examined, Next, Place, Segment, WITNESS_LOST, cleaned, examine};
 use crate::storage::Storage;
 use crate::topic::Topic;
 
@@ -83,12 +83,10 @@ pub(super) struct Replay {
     pub(super) commit_claim: i32,
     pub(super) leader_epoch: i32,
     pub(super) batches: u64,
-    gaps_below: Offset,
     /// Below this offset another log wrote: its producers and its commits are not this log's.
     adopted_below: Offset,
     /// Whether a batch of this log was seen.
     has_own: bool,
-    next_offset: Option<Offset>,
     /// Transactions that are open at the end, behind a hole or at one.
     at_end: Vec<Doubt>,
     /// Transactions that were open in front of a hole and of which nothing has come since.
@@ -99,13 +97,6 @@ impl Replay {
     fn visit(&mut self, header: &BatchHeader, marker: Option<EndTransactionMarker>) {
         self.batches += 1;
         self.leader_epoch = self.leader_epoch.max(header.leader_epoch);
-        let is_hole = |next: &Offset| *next < header.base_offset && *next >= self.gaps_below;
-        if let Some(hole) = self.next_offset.filter(is_hole) {
-            for (id, ..) in self.producers.open() {
-                self.open_at_hole.entry(id).or_insert(hole);
-            }
-        }
-        self.next_offset = Some(header.next_offset());
         let is_adopted = header.base_offset < self.adopted_below;
         if !is_adopted && !self.has_own {
             self.has_own = true;
@@ -117,7 +108,8 @@ impl Replay {
         let id = header.producer_id;
         self.producer_id_max = self.producer_id_max.max(id.0);
         if let Some(marker) = marker {
-            self.open_at_hole.remove(&id);
+            // It has the epoch behind that of its transaction, or the same one where Kafka wrote it.
+            self.end_in_hole(id, ProducerEpoch(header.producer_epoch.0.saturating_sub(1)));
             if !is_adopted {
                 self.ended.insert((id, header.producer_epoch.0), marker.control_type);
             }
@@ -131,25 +123,34 @@ impl Replay {
         }
     }
 
+    /// What comes next has been at this offset, and is lost.
+    fn hole(&mut self, at: Offset) {
+        for (id, ..) in self.producers.open() {
+            self.open_at_hole.entry(id).or_insert(at);
+        }
+    }
+
     /// What another log left open was aborted when its files were taken over: a marker is lost in a hole.
     fn forget_adopted(&mut self) {
-        for (id, hole) in std::mem::take(&mut self.open_at_hole) {
-            let entry = self.producers.get(id);
-            if let Some((epoch, span)) = entry.and_then(|e| Some((e.producer_epoch, e.open?))) {
-                self.doubt(id, epoch, span, hole);
-            }
+        for id in self.open_at_hole.keys().copied().collect::<Vec<_>>() {
+            self.end_in_hole(id, ProducerEpoch(i16::MAX));
         }
         self.producers = ProducerState::default();
     }
 
-    fn batch_of(&mut self, id: ProducerId, header: &BatchHeader) {
-        if let Some(hole) = self.open_at_hole.remove(&id) {
-            let open =
-                self.producers.get(id).and_then(|entry| Some((entry.producer_epoch, entry.open?)));
-            if let Some((epoch, span)) = open.filter(|(epoch, _)| *epoch < header.producer_epoch) {
-                self.doubt(id, epoch, span, hole);
-            }
+    /// A producer is heard of again: a transaction of an earlier epoch that was open in front of a hole has
+    /// ended in it.
+    fn end_in_hole(&mut self, id: ProducerId, epoch: ProducerEpoch) {
+        let Some(hole) = self.open_at_hole.remove(&id) else { return };
+        let entry = self.producers.get(id);
+        let open = entry.and_then(|entry| Some((entry.producer_epoch, entry.open?)));
+        if let Some((earlier, span)) = open.filter(|(earlier, _)| *earlier < epoch) {
+            self.doubt(id, earlier, span, hole);
         }
+    }
+
+    fn batch_of(&mut self, id: ProducerId, header: &BatchHeader) {
+        self.end_in_hole(id, header.producer_epoch);
         let claim = Claim {
             producer_id: id,
             producer_epoch: header.producer_epoch,
@@ -260,25 +261,38 @@ pub(super) fn look(
         return Ok(look);
     }
     look.read_positions(storage)?;
-    let bases = Segment::list(storage, &look.place)?;
+    let swaps = cleaned::decided(storage, &look.place)?;
+    let mut bases = Segment::list(storage, &look.place)?;
+    bases.retain(|base| !swaps.iter().any(|swap| swap.replaces(*base)));
+    bases.extend(swaps.iter().map(|swap| swap.base_offset));
+    bases.sort_unstable();
     let log_start = look.log_start.unwrap_or(0);
     let is_compacted = topic.settings().cleanup.compaction().is_some();
     let gaps_below = Checkpoint::read(storage, &dir, is_compacted)?.gaps_below;
-    (look.gaps_below, look.replay.gaps_below) = (gaps_below, gaps_below);
+    look.gaps_below = gaps_below;
     // Those in front lie below the log start: a removal that did not finish.
     let gone = bases.windows(2).take_while(|pair| pair[1] <= log_start).count();
     for (index, base_offset) in bases.iter().enumerate().skip(gone) {
         look.compare_snapshot(storage, *base_offset)?;
         let next_base = bases.get(index + 1).copied();
-        let what = Examination { base_offset: *base_offset, next_base, gaps_below };
+        let is_swap = swaps.iter().any(|swap| swap.base_offset == *base_offset);
+        let what = Examination { base_offset: *base_offset, next_base, gaps_below, is_swap };
         let replay = &mut look.replay;
-        let examined = examine(storage, &look.place, what, &mut |header, marker| {
-            replay.visit(header, marker);
+        let examined = examine(storage, &look.place, what, &mut |next| match next {
+            Next::Batch(header, marker) => replay.visit(header, marker),
+            Next::Hole(at) => replay.hole(at),
         })?;
         for (path, reason) in &examined.beside {
             look.findings.push(rebuildable(path, reason));
         }
+        if let Some(end) = next_base.and_then(|next| look.ends_early(&examined, next)) {
+            look.replay.hole(end);
+        }
         look.segments.push(examined);
+    }
+    if let Some(last) = look.segments.last().filter(|last| last.has_gaps) {
+        let end = look.compacted_end(last);
+        look.replay.hole(end);
     }
     let end = look.end_offset();
     let ends_early = look.witness != WITNESS_LOST && end < look.witness;

@@ -121,7 +121,7 @@ pub enum RepairAction {
 pub(super) enum Work {
     Segment { place: Arc<Place>, segment: Examined, holes: Vec<Fill> },
     Make { place: Arc<Place>, fill: Fill },
-    Seal { place: Arc<Place>, base_offset: Offset },
+    Seal { path: PathBuf },
     Begin { place: Arc<Place>, at: Offset },
     LogStart { place: Arc<Place>, at: Offset },
     TopicId { place: Arc<Place>, id: TopicId },
@@ -251,9 +251,8 @@ fn of_partition(look: &PartitionLook) -> (Offset, Vec<(RepairAction, Work)>) {
         let own: Vec<&Hole> = holes.iter().filter(|hole| hole.segment == Some(index)).collect();
         if own.is_empty() {
             if look.has_stale_seal(index) {
-                let path = segment.path.with_extension("seal");
-                let base_offset = segment.base_offset;
-                let work = Work::Seal { place: place(), base_offset };
+                let path = segment.seal_path.clone();
+                let work = Work::Seal { path: path.clone() };
                 steps.push((RepairAction::RemoveSeal { path }, work));
             }
             continue;
@@ -327,12 +326,14 @@ impl fmt::Display for RepairAction {
                 lost.iter().try_for_each(|range| write!(f, "\n     {range}"))?;
                 ended.iter().try_for_each(|line| write!(f, "\n     {line}"))
             }
-            Self::MakeSegment { path, first_offset, next_offset } => write!(
-                f,
-                "{}: make the file again, empty; LOST: the records of offsets {first_offset} to \
-                 {next_offset}, exclusive",
-                path.display()
-            ),
+            Self::MakeSegment { path, first_offset, next_offset } => {
+                write!(f, "{}: make the file again, empty; LOST: ", path.display())?;
+                if next_offset > first_offset {
+                    write!(f, "the records of offsets {first_offset} to {next_offset}, exclusive")
+                } else {
+                    write!(f, "what was in it, of which nothing is known")
+                }
+            }
             Self::RemoveSeal { path } => write!(
                 f,
                 "{}: remove the seal, which is not this file's; it is made again",

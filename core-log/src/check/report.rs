@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::look::Look;
 use super::partition::PartitionLook;
 use crate::ids::Offset;
-use crate::segment::WITNESS_LOST;
+use crate::segment::{Examined, WITNESS_LOST};
 
 /// What a finding means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,9 +175,8 @@ fn damage(look: &PartitionLook, findings: &mut Vec<Finding>) {
     for (index, segment) in look.segments.iter().enumerate() {
         if look.has_stale_seal(index) && look.holes().iter().all(|hole| hole.segment != Some(index))
         {
-            let path = segment.path.with_extension("seal");
             let reason = "it speaks of another file than the one beside it";
-            findings.push(Finding::of_file(FindingKind::Damage, &path, reason));
+            findings.push(Finding::of_file(FindingKind::Damage, &segment.seal_path, reason));
         }
     }
     for segment in look.segments.iter().filter(|segment| segment.is_another) {
@@ -238,6 +237,7 @@ impl PartitionLook {
         for (index, segment) in self.segments.iter().enumerate() {
             let next_base = self.segments.get(index + 1).map(|next| next.base_offset);
             let end = next_base.unwrap_or(witness);
+            let has_bad_end = segment.stretches.last().is_some_and(|last| last.bad.is_some());
             for stretch in segment.stretches.iter().filter(|stretch| stretch.bad.is_some()) {
                 let is_at_end = stretch.to == segment.bytes();
                 let next =
@@ -253,13 +253,18 @@ impl PartitionLook {
                     is_in_last: next_base.is_none(),
                 });
             }
-            let is_good = segment.stretches.last().is_none_or(|last| last.bad.is_none());
-            let ends = segment.end_offset();
-            let is_sealed_here = segment.sealed_end.is_none_or(|sealed| sealed <= ends);
-            let may_gap = next_base.is_some() && ends < self.gaps_below && is_sealed_here;
-            if !is_good || ends >= end || may_gap {
+            if next_base.is_none() && segment.has_gaps {
+                // The last segment is never compacted: one is gone that followed.
+                let ends = holes.last().map_or(Offset::MIN, |hole: &Hole| hole.next);
+                let ends = ends.max(self.compacted_end(segment));
+                holes.push(missing(ends, end.max(ends)));
                 continue;
             }
+            let ends_early = match next_base {
+                Some(next) => self.ends_early(segment, next),
+                None => Some(segment.end_offset()).filter(|ends| !has_bad_end && *ends < end),
+            };
+            let Some(ends) = ends_early else { continue };
             if next_base.is_some() && segment.sealed_end == Some(ends) {
                 holes.push(missing(ends, end));
                 continue;
@@ -276,5 +281,24 @@ impl PartitionLook {
             });
         }
         holes
+    }
+
+    /// Where a segment ends whose bytes are good and which should reach up to `end`; `None` when it does.
+    pub(super) fn ends_early(&self, segment: &Examined, end: Offset) -> Option<Offset> {
+        let is_good = segment.stretches.last().is_none_or(|last| last.bad.is_none());
+        let ends = match segment.sealed_end {
+            // Compaction may have been at it.
+            None if end <= self.gaps_below => end,
+            _ => self.compacted_end(segment),
+        };
+        (is_good && ends < end).then_some(ends)
+    }
+
+    /// Where a segment ends of which compaction may have taken the last batches: its seal says so, if it is
+    /// as long as when it was sealed.
+    pub(super) fn compacted_end(&self, segment: &Examined) -> Offset {
+        let is_whole = segment.sealed_bytes == Some(segment.bytes());
+        let sealed = segment.sealed_end.filter(|end| is_whole && *end <= self.gaps_below);
+        segment.end_offset().max(sealed.unwrap_or(Offset::MIN))
     }
 }

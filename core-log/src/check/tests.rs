@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::*;
 use crate::OffsetCommit;
 use crate::clock::ManualClock;
-use crate::config::{Durability, TopicSettings};
+use crate::config::{Cleanup, CleanupPolicy, Durability, Ratio, TopicSettings};
 use crate::consumer::PartitionReader;
 use crate::error::{Error, Result};
 use crate::format::{BatchBuilder, NO_HEADERS};
@@ -38,7 +38,8 @@ fn options(storage: &MemoryStorage) -> LogOptions {
 fn batch(values: &[String]) -> BatchBuilder {
     let mut batch = BatchBuilder::new();
     for value in values {
-        batch.push(1_000_000, None, Some(value.as_bytes()), NO_HEADERS).unwrap();
+        let key = &value.as_bytes()[value.len() - 1..];
+        batch.push(1_000_000, Some(key), Some(value.as_bytes()), NO_HEADERS).unwrap();
     }
     batch
 }
@@ -53,13 +54,14 @@ fn position(topic: &Topic, offset: Offset) -> OffsetCommit {
 }
 
 /// Sealed segments, aborted transactions, deleted records, positions, and a last segment.
-fn workload() -> (MemoryStorage, Log) {
+fn workload(cleanup: Cleanup) -> (MemoryStorage, Log) {
     let storage = MemoryStorage::new(1);
     let log = options(&storage).create(true).open(DIR).unwrap();
     let small = TopicSettings {
         partitions: PARTITIONS,
         segment_bytes: 600,
         index_interval_bytes: 150,
+        cleanup,
         ..TopicSettings::default()
     };
     let topic = log.create_topic("t", small).unwrap();
@@ -79,7 +81,8 @@ fn workload() -> (MemoryStorage, Log) {
         }
     }
     log.delete_records(topic.id(), 1, 3).unwrap();
-    let last = ["last-a", "last-b"].map(str::to_owned);
+    log.maintain(1_000_000).unwrap();
+    let last = ["the-last-a", "the-last-b"].map(str::to_owned);
     plain.append(&topic, 0, &mut batch(&last)).unwrap();
     (storage, log)
 }
@@ -97,9 +100,14 @@ struct Reference {
 }
 
 fn reference(how: &str) -> Reference {
-    let (storage, log) = workload();
+    let compact = Cleanup {
+        min_dirty_ratio: Ratio::percent(0),
+        ..Cleanup::with_policy(CleanupPolicy::Compact)
+    };
+    let is_compacted = how == "compacted";
+    let (storage, log) = workload(if is_compacted { compact } else { Cleanup::default() });
     let image = match how {
-        "closed" => {
+        "closed" | "compacted" => {
             log.close().unwrap();
             storage.kill_image()
         }
@@ -112,7 +120,7 @@ fn reference(how: &str) -> Reference {
         read(&log, partition, &mut seen).unwrap();
         seen
     });
-    let is_closed = how == "closed";
+    let is_closed = is_compacted || how == "closed";
     Reference {
         is_closed,
         was_started: false,
@@ -404,6 +412,11 @@ fn each_file_of_a_closed_log_is_rebuilt_or_named_and_repaired() {
 #[test]
 fn each_file_of_a_killed_log_is_rebuilt_or_named_and_repaired() {
     damage_every_file("killed");
+}
+
+#[test]
+fn each_file_of_a_compacted_log_is_rebuilt_or_named_and_repaired() {
+    damage_every_file("compacted");
 }
 
 #[test]

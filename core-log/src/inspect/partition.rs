@@ -59,6 +59,12 @@ pub(super) fn tell(teller: &mut Teller<'_>, dir: &Path, names: &[String], conten
     // Where compaction has been, offsets may be missing; a file that is damaged says so itself.
     let checkpoint = Checkpoint::read(teller.storage, dir, false).unwrap_or_default();
     let bases: Vec<Offset> = segments.keys().copied().collect();
+    // Until then the old segments may be gone, or some of them.
+    let swap = others.iter().find(|name| name.ends_with(".log.swap"));
+    if let Some(name) = swap {
+        teller.note(&format!("{name} takes the place of compacted segments at the next start"));
+    }
+    let has_swap = swap.is_some();
     let mut end: Option<Offset> = None;
     for (index, (base, mut files)) in segments.into_iter().enumerate() {
         let (is_last, gaps_below) = (index + 1 == bases.len(), checkpoint.gaps_below);
@@ -68,7 +74,7 @@ pub(super) fn tell(teller: &mut Teller<'_>, dir: &Path, names: &[String], conten
         for (kind, name) in files {
             if kind == Kind::Log {
                 let mut found = log(teller, at, name, contents);
-                if end.is_some_and(|end| end != base) {
+                if end.is_some_and(|end| end != base && !has_swap) {
                     let end = end.unwrap_or_default();
                     teller.problem(None, &format_args!("the segment before ends at offset {end}"));
                 }
@@ -81,7 +87,7 @@ pub(super) fn tell(teller: &mut Teller<'_>, dir: &Path, names: &[String], conten
             }
         }
     }
-    if end.is_none() {
+    if end.is_none() && !has_swap {
         teller.problem(None, &"there is no .log file");
     }
     for name in others {

@@ -339,24 +339,20 @@ pub(crate) fn settle(storage: &Arc<dyn Storage>, place: &Place) -> Result<()> {
     }
     // Must be BEFORE a file goes, or else it could go without what says that it may.
     sync_dir(storage.as_ref(), place)?;
-    let decided =
-        |&&(_, kind, stage): &&(Offset, Kind, Stage)| kind == Kind::Log && stage == Stage::Swap;
-    for (base_offset, ..) in aside.iter().filter(decided) {
-        let end = end_of_swap(storage, place, *base_offset)?;
-        let replaced = names.iter().filter_map(|name| {
-            let base = file_name::base_offset(name)?;
-            (base == *base_offset || (base > *base_offset && base < end)).then_some(name)
-        });
+    for swap in decided_among(storage.as_ref(), place, &names)? {
+        let replaced = names
+            .iter()
+            .filter(|name| file_name::base_offset(name).is_some_and(|base| swap.replaces(base)));
         for name in replaced {
             remove(storage.as_ref(), &place.dir.join(name))?;
         }
         // Must be BEFORE the new one is in place, or else two could hold the same offsets.
         sync_dir(storage.as_ref(), place)?;
-        put_into_place(storage.as_ref(), place, *base_offset)?;
+        put_into_place(storage.as_ref(), place, swap.base_offset)?;
         tracing::info!(
             dir = %place.dir.display(),
-            base_offset,
-            end,
+            base_offset = swap.base_offset,
+            end = swap.end_offset,
             "finished to replace segments by a compacted one"
         );
     }
@@ -366,8 +362,47 @@ pub(crate) fn settle(storage: &Arc<dyn Storage>, place: &Place) -> Result<()> {
     sync_dir(storage.as_ref(), place)
 }
 
+/// A replacement that is decided and not yet in place: the next start puts it there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DecidedSwap {
+    pub(crate) base_offset: Offset,
+    /// Where the segments end that it stands for.
+    pub(crate) end_offset: Offset,
+}
+
+impl DecidedSwap {
+    /// Whether it stands for the segment that begins here.
+    pub(crate) fn replaces(&self, base: Offset) -> bool {
+        base == self.base_offset || (base > self.base_offset && base < self.end_offset)
+    }
+}
+
+/// The replacements that the next start puts into place.
+///
+/// # Errors
+///
+/// What the disk says.
+pub(crate) fn decided(storage: &dyn Storage, place: &Place) -> Result<Vec<DecidedSwap>> {
+    let names = storage.list(&place.dir).map_err(|e| Error::io(&place.dir, "list", e))?;
+    decided_among(storage, place, &names)
+}
+
+fn decided_among(
+    storage: &dyn Storage,
+    place: &Place,
+    names: &[String],
+) -> Result<Vec<DecidedSwap>> {
+    let staged = names.iter().filter_map(|name| parse_staged(name));
+    let decided = staged.filter(|(_, kind, stage)| (*kind, *stage) == (Kind::Log, Stage::Swap));
+    let swap = |(base_offset, ..): (Offset, Kind, Stage)| {
+        let end_offset = end_of_swap(storage, place, base_offset)?;
+        Ok(DecidedSwap { base_offset, end_offset })
+    };
+    decided.map(swap).collect()
+}
+
 /// Where the segments end that a replacement stands for.
-fn end_of_swap(storage: &Arc<dyn Storage>, place: &Place, base_offset: Offset) -> Result<Offset> {
+fn end_of_swap(storage: &dyn Storage, place: &Place, base_offset: Offset) -> Result<Offset> {
     let path = |kind| staged(&place.dir, base_offset, kind, Stage::Swap);
     let read = |path: &Path| -> std::io::Result<[u8; SEAL_LEN]> {
         let mut bytes = [0; SEAL_LEN];

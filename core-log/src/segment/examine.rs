@@ -17,11 +17,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::file_name::Kind;
+use super::file_name::{Kind, Stage, staged};
 use super::offset_index::{self, OffsetEntry};
 use super::seal::{FileDigest, Seal};
 use super::walk::verify_checksum;
-use super::{AbortedTransaction, Place, Visitor, txn_index};
+use super::{AbortedTransaction, Place, txn_index};
 use crate::error::{Error, Result};
 use crate::format::{BatchHeader, BatchView, EndTransactionMarker, HEADER_LEN};
 use crate::ids::Offset;
@@ -54,6 +54,10 @@ pub struct Examined {
     pub base_offset: Offset,
     /// Its `.log` file.
     pub path: PathBuf,
+    /// Its seal, which need not be there.
+    pub seal_path: PathBuf,
+    /// Whether batches are missing between others: compaction took them.
+    pub has_gaps: bool,
     /// All bytes of that file.
     pub stretches: Vec<Stretch>,
     /// How many good batches there are.
@@ -93,7 +97,21 @@ pub struct Examination {
     pub next_base: Option<Offset>,
     /// Below this offset batches may be missing: compaction took them.
     pub gaps_below: Offset,
+    /// Its files are those of a replacement that is decided and not yet in place.
+    pub is_swap: bool,
 }
+
+/// What comes next in a segment.
+#[derive(Clone, Copy, Debug)]
+pub enum Next<'a> {
+    /// A good batch; the marker that it holds, if it holds one.
+    Batch(&'a BatchHeader, Option<EndTransactionMarker>),
+    /// Bytes that are no batch. This offset should have followed.
+    Hole(Offset),
+}
+
+/// Told what a segment holds, in order.
+pub(super) type Reader<'a> = dyn FnMut(Next<'_>) + 'a;
 
 struct Examiner<'a> {
     log: Arc<dyn File>,
@@ -102,7 +120,7 @@ struct Examiner<'a> {
     what: Examination,
     budget: u64,
     buffer: Vec<u8>,
-    visitor: &'a mut Visitor<'a>,
+    reader: &'a mut Reader<'a>,
     index: std::vec::IntoIter<OffsetEntry>,
     next_entry: Option<OffsetEntry>,
     index_is_wrong: bool,
@@ -113,7 +131,7 @@ struct Examiner<'a> {
     found: Examined,
 }
 
-/// Reads a segment whole. `visitor` is told of every good batch, in order.
+/// Reads a segment whole. `reader` is told of everything in it.
 ///
 /// # Errors
 ///
@@ -122,12 +140,12 @@ pub fn examine<'a>(
     storage: &dyn Storage,
     place: &Place,
     what: Examination,
-    visitor: &'a mut Visitor<'a>,
+    reader: &'a mut Reader<'a>,
 ) -> Result<Examined> {
-    let path = place.path(what.base_offset, Kind::Log);
+    let files = Files { storage, place, what };
+    let path = files.path(Kind::Log)?;
     let log = storage.open_read_only(&path).map_err(|e| Error::io(&path, "open", e))?;
     let len = log.len().map_err(|e| Error::io(&path, "read", e))?;
-    let files = Files { storage, place, base_offset: what.base_offset };
     let index = files.read(Kind::OffsetIndex)?;
     let entries = index.as_deref().map(offset_index::decode).unwrap_or_default();
     let seal_bytes = files.seal()?;
@@ -139,7 +157,7 @@ pub fn examine<'a>(
         what,
         budget: len.saturating_mul(SEARCH_FACTOR),
         buffer: Vec::new(),
-        visitor,
+        reader,
         index: entries.into_iter(),
         next_entry: None,
         index_is_wrong: false,
@@ -149,6 +167,8 @@ pub fn examine<'a>(
         found: Examined {
             base_offset: what.base_offset,
             path,
+            seal_path: files.path(Kind::Seal)?,
+            has_gaps: false,
             stretches: Vec::new(),
             batches: 0,
             sealed_end: None,
@@ -165,8 +185,7 @@ pub fn examine<'a>(
     let is_whole = found.stretches.iter().all(|stretch| stretch.bad.is_none());
     files.compare(&mut found, index.as_deref(), has_wrong_index && is_whole, seal)?;
     if seal.is_none() && seal_bytes.is_some() {
-        let path = place.path(what.base_offset, Kind::Seal);
-        found.beside.push((path, "its checksum does not fit".to_owned()));
+        found.beside.push((found.seal_path.clone(), "its checksum does not fit".to_owned()));
     }
     let speaks_of_this = seal.is_some_and(|seal| match what.next_base {
         Some(_) => seal.log_len == found.bytes(),
@@ -187,11 +206,13 @@ impl Examiner<'_> {
         while position < self.len {
             match self.batch_at(position, expected)? {
                 Ok(header) => {
+                    self.found.has_gaps |= header.base_offset > expected;
                     self.note(position, &header)?;
                     (position, expected) =
                         (position + header.total_len() as u64, header.next_offset());
                 }
                 Err(reason) => {
+                    (self.reader)(Next::Hole(expected));
                     let found = self.search(position + 1, expected)?;
                     let (to, next) = found.unwrap_or((self.len, expected));
                     self.found.stretches.push(Stretch {
@@ -288,7 +309,7 @@ impl Examiner<'_> {
         self.is_as_sealed |=
             self.seal.is_some_and(|seal| seal.log_len == end && seal.headers_digest == self.digest);
         self.check_index(at, header);
-        (self.visitor)(header, marker);
+        (self.reader)(Next::Batch(header, marker));
         self.found.batches += 1;
         let to = at + header.total_len() as u64;
         match self.found.stretches.last_mut().filter(|last| last.bad.is_none()) {
@@ -320,13 +341,23 @@ impl Examiner<'_> {
 struct Files<'a> {
     storage: &'a dyn Storage,
     place: &'a Place,
-    base_offset: Offset,
+    what: Examination,
 }
 
 impl Files<'_> {
+    /// Of a replacement some files may be in place.
+    fn path(&self, kind: Kind) -> Result<PathBuf> {
+        let swap = staged(&self.place.dir, self.what.base_offset, kind, Stage::Swap);
+        let exists =
+            |path: &Path| self.storage.exists(path).map_err(|e| Error::io(path, "look for", e));
+        if self.what.is_swap && exists(&swap)? {
+            return Ok(swap);
+        }
+        Ok(self.place.path(self.what.base_offset, kind))
+    }
+
     fn read(&self, kind: Kind) -> Result<Option<Vec<u8>>> {
-        let path = self.place.path(self.base_offset, kind);
-        read_whole(self.storage, &path)
+        read_whole(self.storage, &self.path(kind)?)
     }
 
     /// The seal, or the one that a repair has set aside.
@@ -334,7 +365,7 @@ impl Files<'_> {
         if let Some(bytes) = self.read(Kind::Seal)? {
             return Ok(Some(bytes));
         }
-        let path = self.place.path(self.base_offset, Kind::Seal);
+        let path = self.path(Kind::Seal)?;
         read_whole(self.storage, Path::new(&format!("{}.repair", path.display())))
     }
 
@@ -345,11 +376,12 @@ impl Files<'_> {
         index_is_wrong: bool,
         seal: Option<Seal>,
     ) -> Result<()> {
-        let mut wrong = |kind: Kind, why: &str| {
-            found.beside.push((self.place.path(self.base_offset, kind), why.to_owned()));
+        let mut wrong = |kind: Kind, why: &str| -> Result<()> {
+            found.beside.push((self.path(kind)?, why.to_owned()));
+            Ok(())
         };
         if index_is_wrong {
-            wrong(Kind::OffsetIndex, "an entry does not point at the batch that it names");
+            wrong(Kind::OffsetIndex, "an entry does not point at the batch that it names")?;
         }
         let Some(seal) = seal else { return Ok(()) };
         let (times, aborted) = (self.read(Kind::TimeIndex)?, self.read(Kind::TxnIndex)?);
@@ -363,7 +395,7 @@ impl Files<'_> {
                 if !is_digest_of(bytes, sealed) {
                     let is_there = bytes.is_some();
                     let why = if is_there { "it is not what was sealed" } else { "it is missing" };
-                    wrong(kind, why);
+                    wrong(kind, why)?;
                 }
             }
         }

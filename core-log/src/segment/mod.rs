@@ -42,7 +42,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::locks::{Mutex, RwLock};
 
-pub use self::examine::{Examination, Examined, Stretch, examine};
+pub use self::examine::{Examination, Examined, Next, Stretch, examine};
 use self::file_name::Kind;
 use self::offset_index::{OffsetEntry, OffsetIndexFile};
 pub use self::recovery::{Recovered, TailReport, WITNESS_LOST, recover_active};
