@@ -17,6 +17,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool that prints")]
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -105,9 +106,20 @@ fn main() -> ExitCode {
         Job::Repair => repair(&arguments),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("log_dump: {error}");
+        complain(&error);
         ExitCode::FAILURE
     })
+}
+
+/// Says what went wrong, and what the operating system said.
+fn complain(error: &core_log::Error) {
+    eprint!("log_dump: {error}");
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        eprint!(": {source}");
+        cause = source.source();
+    }
+    eprintln!();
 }
 
 fn verify(arguments: &Arguments) -> core_log::Result<ExitCode> {
@@ -146,7 +158,7 @@ fn dump(arguments: &Arguments) -> ExitCode {
     let summary = match found {
         Ok(summary) => summary,
         Err(error) => {
-            eprintln!("log_dump: {error}");
+            complain(&error);
             return ExitCode::from(2);
         }
     };

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use group::GroupError;
-use text::{did_you_mean, doubt, owner};
+use text::{damaged, did_you_mean, doubt, owner};
 
 use crate::format::DecodeError;
 use crate::ids::{
@@ -147,7 +147,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Bytes that were once synced are gone or wrong. Recourse: [`Recourse::Fatal`]; repair.
-    #[error("{topic}-{partition} is damaged from offset {offset} on: {} at byte {position}: {reason}; what can be done: log_dump --repair", path.display())]
+    #[error("{}; what can be done: log_dump --repair", damaged(topic, *partition, path, *position, *offset, reason))]
     Damaged {
         /// The topic's name.
         topic: String,

@@ -74,7 +74,7 @@ impl fmt::Display for FileKind {
             Self::ProducerSnapshot => "producers",
             Self::LeaderEpochs => "leader epochs",
             Self::LogStart => "log start",
-            Self::PartitionMetadata => "topic id of Kafka",
+            Self::PartitionMetadata => "topic id",
             Self::Quarantine => "cut off by recovery",
             Self::Commits => "commit records",
             Self::Text => "text",

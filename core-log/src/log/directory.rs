@@ -85,8 +85,14 @@ pub(crate) fn read_meta(storage: &dyn Storage, dir: &Path) -> Result<Option<LogI
         Text::Missing => {
             let names = storage.list(dir).map_err(|e| Error::io(dir, "list", e))?;
             let has = |name: &str| names.iter().any(|found| found == name);
-            let is_more = |name: &&String| !TOLERATED.contains(&name.as_str());
-            if has(COMMITS_DIR) && has(TOPICS) && names.iter().any(|name| is_more(&name)) {
+            let has_more = names.iter().any(|name| !TOLERATED.contains(&name.as_str()));
+            // A topic's directories are made behind it.
+            let has_topic = names.iter().any(|name| {
+                let partition = parse_partition_dir(name);
+                partition.is_some_and(|_| name != COMMITS_DIR)
+            });
+            let has_both = has(COMMITS_DIR) && has(TOPICS);
+            if has_both && has_more || (has(COMMITS_DIR) || has(TOPICS)) && has_topic {
                 return Err(damaged(path, "it is missing"));
             }
             match names.into_iter().find(|name| !TOLERATED.contains(&name.as_str())) {

@@ -44,6 +44,24 @@ fn a_lost_list_is_made_again_with_the_ids_that_groups_have_positions_under() {
 }
 
 #[test]
+fn a_log_is_known_by_what_is_left_at_its_top() {
+    let reference = reference("closed");
+    let id = id_of(&reference.image.kill_image(), "t");
+    let meta = Path::new(DIR).join("meta.properties");
+    for other in [list(), Path::new(DIR).join("__commits-0")] {
+        let image = reference.image.kill_image();
+        image.remove_dir_all(&other).or_else(|_file| image.remove_file(&other)).unwrap();
+        image.remove_file(&meta).unwrap();
+        let Err(Error::Damaged { path, .. }) = options(&image).open(DIR) else {
+            panic!("{}", other.display())
+        };
+        assert_eq!(path, meta);
+        assert!(repair(&image).contains(&RepairAction::ReplaceId { path: meta.clone() }));
+        assert_eq!(id_of(&image, "t"), id);
+    }
+}
+
+#[test]
 fn directories_without_an_id_get_it_at_the_next_start() {
     let reference = reference("closed");
     let (image, t0) = (reference.image.kill_image(), metadata("t-0"));
