@@ -7,6 +7,7 @@
 //!   commit    a record in P partitions   beside: P fdatasyncs in parallel, then one
 //!   latency   append to poll, open loop  beside: a hand-over through a condition
 //!   send      single records, batched by the producer
+//!   descriptors  4 000 partitions      beside: the 16 busy ones of them alone
 //! ```
 //!
 //! Printed: records per second, records per CPU-second (user + system of the process), and the ratio
@@ -26,6 +27,8 @@ mod commits;
 mod compare;
 #[path = "support/cost.rs"]
 mod cost;
+#[path = "log/descriptors.rs"]
+mod descriptors;
 #[path = "log/latency.rs"]
 mod latency;
 #[path = "log/syncs.rs"]
@@ -80,6 +83,9 @@ fn main() {
     }
     if is_chosen("commit") {
         commits::transactions(setting("SYNCS", 400) / 4, runs);
+    }
+    if is_chosen("descriptors") {
+        descriptors::descriptors(records / 2, runs);
     }
     if is_chosen("latency") {
         latency::latencies(records.min(200_000), runs, |dir| {
