@@ -130,7 +130,7 @@ macro_rules! by_name {
             /// As [`set`](Self::set).
             pub fn from_kafka<'a>(
                 settings: impl IntoIterator<Item = (&'a str, &'a str)>,
-            ) -> $crate::Result<Self> {
+            ) -> $crate::error::Result<Self> {
                 let mut changed = Self::default();
                 for (name, value) in settings {
                     changed.set(name, value)?;
@@ -146,7 +146,7 @@ macro_rules! by_name {
             /// [`Error::UnknownSetting`](crate::Error::UnknownSetting), with the name that was probably
             /// meant; [`Error::SettingRefused`](crate::Error::SettingRefused), with the reason. Nothing
             /// was changed.
-            pub fn set(&mut self, name: &str, value: &str) -> $crate::Result<()> {
+            pub fn set(&mut self, name: &str, value: &str) -> $crate::error::Result<()> {
                 $names.set(self, name, value)
             }
 

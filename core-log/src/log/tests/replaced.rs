@@ -1,4 +1,5 @@
-//! Segments that compaction emptied, and replacements whose seal went bad before they were in place.
+//! Segments that compaction emptied or replaced, and replacements whose seal went bad before they were in
+//! place.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use super::compaction::{LATER, NOW, batch, check, open, prepared, seen, settings};
 use crate::config::{Cleanup, CleanupPolicy, Durability, TopicSettings};
 use crate::group::{ConsumerSettings, OffsetReset};
+use crate::ids::Offset;
+use crate::segment::Segment;
 use crate::storage::Storage;
 use crate::storage::memory::{Keep, MemoryStorage};
 
@@ -98,4 +101,35 @@ fn a_replacement_whose_seal_is_damaged_loses_nothing() {
         }
     }
     assert!(tried > 30, "{tried} flipped bytes");
+}
+
+#[test]
+fn a_reader_of_a_replaced_segment_goes_on() {
+    let memory = MemoryStorage::new(1);
+    let (log, topic) = prepared(&memory);
+    let engine = log.inner.engine().unwrap();
+    let old = engine.require(topic.partition(0)).unwrap().sealed_segments();
+    let content = || -> Vec<(bytes::Bytes, usize)> {
+        let all = old.iter().map(|segment| {
+            let mut aborted = Vec::new();
+            segment.collect_aborted(0, Offset::MAX, &mut aborted).unwrap();
+            (segment.read(0, 1 << 20, Offset::MAX).unwrap(), aborted.len())
+        });
+        all.collect()
+    };
+    let fresh = MemoryStorage::new(1);
+    let expected = {
+        let (log, topic) = prepared(&fresh);
+        let engine = log.inner.engine().unwrap();
+        let segments = engine.require(topic.partition(0)).unwrap().sealed_segments();
+        let read = |s: &Arc<Segment>| s.read(0, 1 << 20, Offset::MAX).unwrap();
+        segments.iter().map(read).collect::<Vec<_>>()
+    };
+    // Nobody has read them yet: neither their files nor their indexes are open.
+    log.maintain(LATER).unwrap();
+    log.close().unwrap();
+    let names = memory.list(Path::new(DIR_OF_ROWS)).unwrap();
+    assert!(names.iter().all(|name| !name.contains(".deleted")), "{names:?}");
+    let found: Vec<_> = content().into_iter().map(|(bytes, _)| bytes).collect();
+    assert_eq!(found, expected);
 }
