@@ -230,7 +230,7 @@ fn an_abort_from_outside_beside_a_commit() {
             let (log, topic) = (log.clone(), topic.clone());
             thread::spawn(move || {
                 let mut job = log.transactional_producer("job", Durability::Sync).unwrap();
-                let work = || {
+                let mut work = || {
                     let transaction = job.begin()?;
                     transaction.append(&topic, 0, &mut batch("a"))?;
                     transaction.append(&topic, 1, &mut batch("a"))?;
