@@ -105,6 +105,8 @@ pub(super) struct Seat {
     pub(super) name: String,
     /// The generation at its last poll.
     pub(super) generation: u64,
+    /// The version of the table of which it has taken and let go of everything.
+    pub(super) followed: Option<u64>,
     /// Whether a poll is running.
     pub(super) is_polling: bool,
 }
@@ -143,6 +145,7 @@ impl Consumer {
             member: None,
             name: String::new(),
             generation: 0,
+            followed: None,
             is_polling: false,
         });
         let auto_committed = log.inner.clock().monotonic();
@@ -227,6 +230,7 @@ impl Consumer {
         let member = membership.join(client_id, *assignor, *max_poll_interval, now);
         seat.name = membership.name(member).unwrap_or_default().to_owned();
         seat.generation = membership.generation();
+        seat.followed = None;
         seat.member = Some(member);
         Ok(())
     }

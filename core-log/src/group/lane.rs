@@ -13,13 +13,15 @@
 //! Invariants
 //! * The position only moves over what was handed out, or has nothing to hand out.
 
+use std::sync::Arc;
+
 use crate::consumer::{PartitionReader, ReadBatch};
 use crate::error::{Error, GroupError, Result};
 use crate::ids::{Offset, TopicPartition};
 use crate::log::Log;
 use crate::members::PartitionName;
 use crate::members::table::Handed;
-use crate::partition::FetchBound;
+use crate::partition::{FetchBound, Partition};
 use crate::topic::Topic;
 
 use super::polled::PolledBatch;
@@ -36,6 +38,8 @@ pub(super) struct Lane {
     position: Option<Handed>,
     /// The rest of a batch that was cut.
     ahead: Option<ReadBatch>,
+    /// The partition, in the life of the log in which it was read last.
+    target: Option<Arc<Partition>>,
     /// Where the partition's leader epoch was seen last.
     epoch_seen: i32,
     pub(super) is_paused: bool,
@@ -69,6 +73,7 @@ impl Lane {
             reader: PartitionReader::new(log.clone(), topic, partition, offset, bound),
             position: start,
             ahead: None,
+            target: None,
             epoch_seen: -1,
             is_paused: false,
             committed: None,
@@ -82,6 +87,13 @@ impl Lane {
     /// The next offset to hand out, once it is known.
     pub(super) fn position(&self) -> Option<Handed> {
         self.position
+    }
+
+    /// Whether there is something to look for. A member may have thousands of partitions, and few have
+    /// news.
+    pub(super) fn may_have_news(&self) -> bool {
+        let (Some(position), Some(target)) = (self.position, &self.target) else { return true };
+        self.ahead.is_some() || !target.is_read_up_to(position.offset, self.bound)
     }
 
     /// Goes on from `offset`.
@@ -144,6 +156,7 @@ impl Lane {
     ) -> Result<()> {
         self.resolve(reset)?;
         self.go_back_if_cut()?;
+        self.target = Some(self.reader.source().inner.engine()?.require(self.id)?);
         let mut left = budget.partition_bytes.min(budget.bytes);
         let mut is_first = true;
         while budget.records > 0 && (is_first || left > 0) {

@@ -130,15 +130,23 @@ impl Consumer {
             }
             seat.is_polling = true;
         }
-        let revoked = {
+        let (version, revoked) = {
             let membership = seat.group.membership.lock();
             seat.generation = membership.generation();
-            membership.revoked(member)
+            if seat.followed == Some(membership.version()) {
+                return Ok(());
+            }
+            (membership.version(), membership.revoked(member))
         };
         if !revoked.is_empty() {
             self.let_go(&revoked);
         }
-        self.take_free()
+        self.take_free()?;
+        if let Some(seat) = &mut self.seat {
+            // That of before the look: what others let go of meanwhile is looked for again.
+            seat.followed = Some(version);
+        }
+        Ok(())
     }
 
     /// It was silent for too long and has lost everything.
@@ -243,9 +251,7 @@ impl Consumer {
         let mut polled = Polled::default();
         let mut failed = None;
         for name in self.in_turn() {
-            let Some(lane) = self.lanes.get_mut(&name).filter(|lane| !lane.is_paused) else {
-                continue;
-            };
+            let Some(lane) = self.lanes.get_mut(&name) else { continue };
             let before = polled.batches.len();
             let reset = self.settings.auto_offset_reset;
             if let Err(error) = lane.take(reset, &mut budget, &mut polled.batches) {
@@ -264,12 +270,16 @@ impl Consumer {
         }
     }
 
-    /// All partitions, beginning behind the one that was served last.
+    /// The partitions that may have something to hand out, beginning behind the one that was served last.
     fn in_turn(&self) -> Vec<PartitionName> {
-        let all = || self.lanes.keys().cloned();
-        let Some(served) = &self.served else { return all().collect() };
+        let has_turn = |(name, lane): (&PartitionName, &Lane)| {
+            (!lane.is_paused && lane.may_have_news()).then(|| name.clone())
+        };
+        let Some(served) = &self.served else {
+            return self.lanes.iter().filter_map(has_turn).collect();
+        };
         let behind = (Bound::Excluded(served), Bound::Unbounded);
-        let first = self.lanes.range::<PartitionName, _>(behind).map(|(name, _)| name.clone());
-        first.chain(all().take_while(|name| name <= served)).collect()
+        let first = self.lanes.range::<PartitionName, _>(behind);
+        first.chain(self.lanes.range::<PartitionName, _>(..=served)).filter_map(has_turn).collect()
     }
 }

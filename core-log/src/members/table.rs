@@ -76,6 +76,8 @@ struct Owner {
 #[derive(Debug, Default)]
 pub(crate) struct Membership {
     generation: u64,
+    /// Moves with everything that a member may have to follow.
+    version: u64,
     joined: u64,
     members: BTreeMap<MemberId, Member>,
     topics: BTreeMap<TopicName, u32>,
@@ -87,6 +89,11 @@ impl Membership {
     /// How often partitions were shared out.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// A number that moves whenever somebody may have something to let go of, or to take.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// How many members there are.
@@ -148,6 +155,7 @@ impl Membership {
     /// A new target for everybody. The assignor is that of the member that is there for the longest.
     fn rebalance(&mut self) {
         self.generation += 1;
+        self.version += 1;
         let wanted = |name: &TopicName| self.members.values().any(|m| m.topics.contains(name));
         let gone: Vec<_> = self.topics.keys().filter(|name| !wanted(name)).cloned().collect();
         for name in &gone {
@@ -225,6 +233,7 @@ impl Membership {
         member: MemberId,
         positions: impl IntoIterator<Item = (PartitionName, Option<Handed>)>,
     ) {
+        self.version += 1;
         for (partition, position) in positions {
             if self.owner_of(&partition) == Some(member) {
                 self.owners.remove(&partition);

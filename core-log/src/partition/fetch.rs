@@ -75,6 +75,12 @@ impl PartitionOffsets {
 }
 
 impl Partition {
+    /// Whether a reader at `offset` has read all that it may see. False where only a fetch can tell.
+    pub(crate) fn is_read_up_to(&self, offset: Offset, bound: FetchBound) -> bool {
+        let is_down = self.shared.health.is_down();
+        !is_down && self.damage.is_none() && self.offsets().end(bound) == offset
+    }
+
     /// Whole batches from the one that contains `offset`, at least one, up to the bound.
     ///
     /// # Errors

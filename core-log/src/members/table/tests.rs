@@ -135,6 +135,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Model {
     group: Membership,
     members: Vec<(MemberId, BTreeMap<PartitionName, Offset>)>,
+    /// The version that each member saw before it looked, the last time.
+    followed: BTreeMap<MemberId, u64>,
     committed: BTreeMap<PartitionName, Offset>,
     /// How far everybody together has read.
     read: BTreeMap<PartitionName, Offset>,
@@ -144,6 +146,11 @@ struct Model {
 impl Model {
     fn poll(&mut self, n: usize) {
         let Some((id, positions)) = self.members.get_mut(n) else { return };
+        let version = self.group.version();
+        if self.followed.insert(*id, version) == Some(version) {
+            // Whoever looks at nothing else misses nothing.
+            assert!(self.group.revoked(*id).is_empty() && !self.group.has_free(*id));
+        }
         for revoked in self.group.revoked(*id) {
             let position = positions.remove(&revoked).map(at);
             self.group.release(*id, [(revoked, position)]);
