@@ -356,6 +356,11 @@ impl Consumer {
     /// Commits the positions of all its partitions with a transaction: its records and these positions
     /// become visible together or not at all.
     ///
+    /// Commit before the next poll: that says that what was handed out before is done with, and may hand a
+    /// partition over to another member, behind records that this transaction has not committed yet. When
+    /// the commit fails, or the transaction is aborted, the positions stay where they are:
+    /// [`seek_to_committed`](Self::seek_to_committed) reads its records again.
+    ///
     /// # Errors
     ///
     /// As [`commit`](Self::commit) and [`Transaction::commit`](crate::Transaction::commit); the
