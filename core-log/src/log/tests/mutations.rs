@@ -1,5 +1,5 @@
 //! Every file of a log with a bit flipped, cut short, made longer or gone: what is read afterwards is
-//! right, or an error or a report says that it is not all there.
+//! right, or an error or a report says that it is not all there; and no byte of a record was deleted.
 //!
 //! Why files as a whole: each layer proves its own bytes; only a log that is opened and read shows what
 //! falls between two of them.
@@ -173,11 +173,35 @@ impl Reference {
     fn check_mutation(&self, path: &Path, what: &str, change: impl FnOnce(&MemoryStorage)) {
         let image = self.storage.kill_image();
         change(&image);
+        // A snapshot of the commits takes the place of those before it.
+        let is_log = |path: &&PathBuf| {
+            path.extension().is_some_and(|e| e == "log") && !path.starts_with("/data/__commits-0")
+        };
+        let logs = self.files.iter().filter(is_log);
+        let logs = logs.filter_map(|path| Some((path.as_path(), image.read_file(path).ok()?)));
+        let logs: Vec<(&Path, Vec<u8>)> = logs.collect();
         let told = self.check(&image, false);
         assert!(told.is_ok(), "{}: {what}: {told:?}", path.display());
         let again = self.check(&image, told == Ok(true));
         assert!(again.is_ok(), "{}: {what}, the second time: {again:?}", path.display());
+        for (log, before) in logs {
+            let kept = is_kept(&image, log, &before);
+            assert!(kept, "{}: {what}: bytes of {} are gone", path.display(), log.display());
+        }
     }
+}
+
+/// Whether every byte that a file of records had is there still: where it was, or in a quarantine.
+fn is_kept(storage: &MemoryStorage, path: &Path, before: &[u8]) -> bool {
+    let now = storage.read_file(path).unwrap_or_default();
+    let same = before.iter().zip(&now).take_while(|(before, now)| before == now).count();
+    let rest = &before[same..];
+    let dir = path.parent().unwrap();
+    let aside = storage.list(dir).unwrap().into_iter().filter(|n| n.ends_with(".quarantine"));
+    rest.iter().all(|byte| *byte == 0)
+        || aside
+            .map(|name| storage.read_file(&dir.join(name)).unwrap())
+            .any(|quarantine| quarantine.windows(rest.len()).any(|window| window == rest))
 }
 
 fn mutate_every_file(is_closed: bool) {
