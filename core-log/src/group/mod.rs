@@ -16,7 +16,8 @@
 //!
 //! Invariants
 //! * A partition has one owner; nobody else commits its position.
-//! * No lock of a group is held while a file is read or written.
+//! * No lock of a group is held while a file is read or written, but for the one that makes commits of a
+//!   share group take turns.
 //! * A committed offset is never beyond its partition's end, not even after a power cut (`Sync`).
 //!
 //! On crash: positions in memory are gone; groups begin at their committed offsets.
