@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::look::Look;
@@ -351,57 +351,65 @@ impl fmt::Display for RepairAction {
                 path.display()
             ),
             Self::ReplaceTopics { path, topics, with_new_id } => {
-                write!(
-                    f,
-                    "{}: list the topics that have directories: {}; LOST: their settings (they keep \
-                     everything from now on)",
-                    path.display(),
-                    topics.join(", ")
-                )?;
-                if !with_new_id.is_empty() {
-                    let names = with_new_id.join(", ");
-                    write!(f, "\n     LOST: the ids, and the positions of groups, of {names}")?;
-                }
-                Ok(())
+                write_topics(f, path, topics, with_new_id)
             }
             Self::ReplaceId { path } => {
                 write!(f, "{}: give the log a new id; stores on disk start over", path.display())
             }
-            Self::ReplaceCommits {
-                path,
-                kept,
-                lost_bytes,
-                snapshot_lost,
-                groups,
-                proven,
-                undecided,
-            } => {
-                write!(f, "{}: keep the {kept} commit records that can be read", path.display())?;
-                write!(
-                    f,
-                    "\n     {lost_bytes} bytes are no records; the old file goes to quarantine"
-                )?;
-                if *snapshot_lost {
-                    write!(f, "\n     LOST: the positions that groups had committed before")?;
-                }
-                if !groups.is_empty() {
-                    write!(
-                        f,
-                        "\n     positions that may be older than the last ones: of {}",
-                        groups.join(", ")
-                    )?;
-                }
-                if !proven.is_empty() {
-                    let proven = proven.join(", ");
-                    write!(f, "\n     committed, as a marker proves: producers {proven}")?;
-                }
-                if !undecided.is_empty() {
-                    let undecided = undecided.join(", ");
-                    write!(f, "\n     LOST: open and rolled back by the next start: {undecided}")?;
-                }
-                Ok(())
+            Self::ReplaceCommits { .. } => self.write_commits(f),
+        }
+    }
+}
+
+fn write_topics(
+    f: &mut fmt::Formatter<'_>,
+    path: &Path,
+    topics: &[String],
+    with_new_id: &[String],
+) -> fmt::Result {
+    write!(
+        f,
+        "{}: list the topics that have directories: {}; LOST: their settings (they keep everything \
+         from now on)",
+        path.display(),
+        topics.join(", ")
+    )?;
+    if !with_new_id.is_empty() {
+        let names = with_new_id.join(", ");
+        write!(f, "\n     LOST: the ids, and the positions of groups, of {names}")?;
+    }
+    Ok(())
+}
+
+impl RepairAction {
+    fn write_commits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::ReplaceCommits {
+            path,
+            kept,
+            lost_bytes,
+            snapshot_lost,
+            groups,
+            proven,
+            undecided,
+        } = self
+        else {
+            return Ok(());
+        };
+        write!(f, "{}: keep the {kept} commit records that can be read", path.display())?;
+        write!(f, "\n     {lost_bytes} bytes are no records; the old file goes to quarantine")?;
+        if *snapshot_lost {
+            write!(f, "\n     LOST: the positions that groups had committed before")?;
+        }
+        for (what, names) in [
+            ("positions that may be older than the last ones: of", groups),
+            ("committed, as a marker proves: producers", proven),
+            ("LOST: open and rolled back by the next start:", undecided),
+        ] {
+            if !names.is_empty() {
+                write!(f, "\n     {what} {}", names.join(", "))?;
             }
         }
+        Ok(())
     }
 }
 
