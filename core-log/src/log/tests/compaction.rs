@@ -124,7 +124,12 @@ fn check_all(memory: &MemoryStorage, before: &Seen, after: &Seen) -> Result<(), 
         return Err(report.to_string());
     }
     let plan = options().plan_repair(DIR).map_err(|e| format!("plan: {e}"))?;
-    if plan.is_empty() { check(memory, before, after) } else { Err(plan.to_string()) }
+    if !plan.is_empty() {
+        return Err(plan.to_string());
+    }
+    // A plan owns the directory.
+    drop(plan);
+    check(memory, before, after)
 }
 
 pub(super) fn check(memory: &MemoryStorage, before: &Seen, after: &Seen) -> Result<(), String> {
