@@ -36,7 +36,7 @@ pub(crate) fn open(dir: &Path) -> Log {
 }
 
 /// Makes the log of a job with its input in it. `small`: segments that roll all the time, also those of
-/// the topics that the job would make for itself.
+/// the topics that the job would make for itself; its output topics are made in any case.
 pub(crate) fn create(dir: &Path, job: Job, input: &[Placed], small: bool) {
     let log = open(dir);
     create_topics(&log, job, small);
@@ -61,13 +61,16 @@ pub(crate) fn create_topics(log: &Log, job: Job, small: bool) {
     };
     if small {
         settings.segment_bytes = SMALL_SEGMENT_BYTES;
-        let outputs = job.final_outputs().iter().chain(job.updated_outputs());
-        let mut names: Vec<String> = outputs.map(|&name| name.to_owned()).collect();
+    }
+    // The clicks are of 1970: where retention comes by during a long run, results of that time would go.
+    let outputs = job.final_outputs().iter().chain(job.updated_outputs());
+    let mut names: Vec<String> = outputs.map(|&name| name.to_owned()).collect();
+    if small {
         names.extend(job.stores().iter().map(|(store, _)| job.changelog(store)));
         names.extend(job.repartitions().iter().map(|name| job.repartition(name)));
-        for name in names {
-            log.create_topic(&name, settings.clone()).unwrap();
-        }
+    }
+    for name in names {
+        log.create_topic(&name, settings.clone()).unwrap();
     }
     if job == Job::Joins {
         log.create_topic("users", settings.clone()).unwrap();
