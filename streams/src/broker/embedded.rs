@@ -10,6 +10,7 @@
 
 #[cfg(feature = "test-util")]
 mod plain;
+mod transaction;
 
 use std::any::Any;
 use std::path::Path;
@@ -19,14 +20,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use core_log::{
     BatchBuilder, Clock, FetchBound, GroupId, Log, LogOptions, NO_HEADERS, OffsetCommit,
-    PartitionReader, ReadBatch, SystemClock, Topic, TopicId, TopicSettings, TransactionalProducer,
+    PartitionReader, ReadBatch, SystemClock, Topic, TopicId, TopicSettings,
 };
 use hashbrown::HashMap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
-use super::{
-    Batch, Bounds, Broker, End, Position, Producer, Reader, Scope, TopicKind, TopicRef, Transaction,
-};
+use self::transaction::EmbeddedProducer;
+use super::{Batch, Bounds, Broker, Position, Producer, Reader, Scope, TopicKind, TopicRef};
 use crate::error::{Error, Result};
 use crate::record::{Header, Headers, RawRecord, Records};
 
@@ -95,6 +95,9 @@ pub struct EmbeddedBroker {
     topics: RwLock<HashMap<[u8; 16], Topic>>,
     #[cfg(feature = "test-util")]
     is_plain: bool,
+    /// A deliberate mistake: nothing is kept for anybody, and nobody hears of it.
+    #[cfg(test)]
+    forgets_holders: bool,
 }
 
 impl EmbeddedBroker {
@@ -115,6 +118,8 @@ impl EmbeddedBroker {
             topics: RwLock::new(HashMap::new()),
             #[cfg(feature = "test-util")]
             is_plain: false,
+            #[cfg(test)]
+            forgets_holders: false,
         }
     }
 
@@ -122,6 +127,11 @@ impl EmbeddedBroker {
     #[cfg(feature = "test-util")]
     pub(crate) fn plain(self) -> Self {
         Self { is_plain: true, ..self }
+    }
+
+    #[cfg(test)]
+    pub(super) fn forgetting_holders(self) -> Self {
+        Self { forgets_holders: true, ..self }
     }
 
     fn topic(&self, topic: &TopicRef) -> Result<Topic> {
@@ -287,6 +297,31 @@ impl Broker for EmbeddedBroker {
         Ok(())
     }
 
+    fn hold(&self, topic: &TopicRef, partition: u32, holder: &str, offset: i64) -> Result<()> {
+        #[cfg(test)]
+        if self.forgets_holders {
+            return Ok(());
+        }
+        let holder = GroupId::new(holder).map_err(core_log::Error::from)?;
+        Ok(self.log.hold(TopicId(topic.id), partition, &holder, offset)?)
+    }
+
+    fn release(&self, topic: &TopicRef, holder: &str) -> Result<()> {
+        let holder = GroupId::new(holder).map_err(core_log::Error::from)?;
+        for partition in 0..topic.partitions {
+            self.log.release(TopicId(topic.id), partition, &holder)?;
+        }
+        Ok(())
+    }
+
+    fn compacted_below(&self, topic: &TopicRef, partition: u32) -> Result<i64> {
+        #[cfg(test)]
+        if self.forgets_holders {
+            return Ok(0);
+        }
+        Ok(self.log.compacted_below(TopicId(topic.id), partition)?)
+    }
+
     fn close(&self) -> Result<()> {
         Ok(self.log.close()?)
     }
@@ -327,96 +362,6 @@ impl Batch for EmbeddedBatch {
     fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
-}
-
-struct EmbeddedProducer {
-    producer: TransactionalProducer,
-    log: Log,
-}
-
-impl Producer for EmbeddedProducer {
-    fn begin(&mut self) -> Result<Arc<dyn Transaction>> {
-        let running = self.producer.begin()?;
-        Ok(Arc::new(EmbeddedTransaction {
-            log: self.log.clone(),
-            running: RwLock::new(Some(running)),
-            topics: RwLock::new(HashMap::new()),
-            ends: Mutex::new(HashMap::new()),
-        }))
-    }
-}
-
-struct EmbeddedTransaction {
-    log: Log,
-    running: RwLock<Option<core_log::Transaction>>,
-    topics: RwLock<HashMap<[u8; 16], Topic>>,
-    ends: Mutex<HashMap<([u8; 16], u32), i64>>,
-}
-
-impl EmbeddedTransaction {
-    fn topic(&self, topic: &TopicRef) -> Result<Topic> {
-        if let Some(known) = self.topics.read().get(&topic.id) {
-            return Ok(known.clone());
-        }
-        let found = self.log.topic(&topic.name)?;
-        self.topics.write().insert(topic.id, found.clone());
-        Ok(found)
-    }
-
-    fn take(&self) -> Result<core_log::Transaction> {
-        self.running.write().take().ok_or(Error::Log(core_log::Error::Closed))
-    }
-}
-
-impl Transaction for EmbeddedTransaction {
-    fn append(&self, topic: &TopicRef, partition: u32, batch: &mut dyn Batch) -> Result<()> {
-        let batch: &mut EmbeddedBatch =
-            batch.as_any_mut().downcast_mut().expect("a broker is given its own batches");
-        let known = self.topic(topic)?;
-        let running = self.running.read();
-        let running = running.as_ref().ok_or(Error::Log(core_log::Error::Closed))?;
-        let appended = running.append(&known, partition, &mut batch.0)?;
-        batch.0.clear();
-        self.ends.lock().insert((topic.id, partition), appended.last_offset() + 1);
-        Ok(())
-    }
-
-    fn end(&self, topic: &TopicRef, partition: u32) -> Result<Option<End>> {
-        let Some(offset) = self.ends.lock().get(&(topic.id, partition)).copied() else {
-            return Ok(None);
-        };
-        let offsets = self.log.offsets(TopicId(topic.id), partition)?;
-        Ok(Some(End { offset, leader_epoch: offsets.leader_epoch }))
-    }
-
-    fn commit(&self, group: &str, positions: &[Position]) -> Result<()> {
-        let offsets = offset_commits(&self.log, group, positions)?;
-        self.take()?.commit(&offsets)?;
-        Ok(())
-    }
-
-    fn abort(&self) -> Result<()> {
-        Ok(self.take()?.abort()?)
-    }
-}
-
-/// Positions in the words of the log.
-fn offset_commits(log: &Log, group: &str, positions: &[Position]) -> Result<Vec<OffsetCommit>> {
-    let group = GroupId::new(group).map_err(core_log::Error::from)?;
-    let mut offsets = Vec::with_capacity(positions.len());
-    for position in positions {
-        let topic = TopicId(position.topic);
-        let epoch = log.leader_epoch_at(topic, position.partition, position.offset)?;
-        offsets.push(OffsetCommit {
-            group: group.clone(),
-            topic,
-            partition: position.partition,
-            offset: position.offset,
-            leader_epoch: epoch.unwrap_or(-1),
-            metadata: Bytes::copy_from_slice(&position.metadata),
-        });
-    }
-    Ok(offsets)
 }
 
 /// An owned header.

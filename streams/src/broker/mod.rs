@@ -5,7 +5,7 @@
 //! offsets, by the side that needs it.
 //!
 //! ```text
-//!   runtime --- Broker ------ topics, positions, bounds, purge, watch
+//!   runtime --- Broker ------ topics, positions, bounds, hold, purge, watch
 //!                 |--- Reader ------ records of one partition, in order, under a scope
 //!                 `--- Producer ---- Transaction ---- append batches, commit with positions
 //! ```
@@ -271,6 +271,26 @@ pub trait Broker: Send + Sync {
     ///
     /// The log's own.
     fn purge(&self, topic: &TopicRef, partition: u32, offset: i64) -> Result<()>;
+    /// Keeps a partition from `offset` on for `holder`, who reflects what lies below: neither retention nor
+    /// compaction passes it, until it is moved by the same call or let go. Kept also while nothing runs.
+    ///
+    /// # Errors
+    ///
+    /// The log's own.
+    fn hold(&self, topic: &TopicRef, partition: u32, holder: &str, offset: i64) -> Result<()>;
+    /// Keeps nothing in all partitions of a topic for `holder` any more.
+    ///
+    /// # Errors
+    ///
+    /// The log's own.
+    fn release(&self, topic: &TopicRef, holder: &str) -> Result<()>;
+    /// Below this offset compaction may have taken records out, tombstones too. Behind what is held it
+    /// takes none from now on.
+    ///
+    /// # Errors
+    ///
+    /// The log's own.
+    fn compacted_below(&self, topic: &TopicRef, partition: u32) -> Result<i64>;
     /// A clean end: everything is synced and the next open needs no recovery.
     ///
     /// # Errors

@@ -313,6 +313,21 @@ impl Broker for ReplayBroker {
         }
     }
 
+    fn hold(&self, topic: &TopicRef, partition: u32, holder: &str, offset: i64) -> Result<()> {
+        self.scratch.broker.hold(topic, partition, holder, offset)
+    }
+
+    fn release(&self, topic: &TopicRef, holder: &str) -> Result<()> {
+        match self.source(topic) {
+            Some(_) => Ok(()),
+            None => self.scratch.broker.release(topic, holder),
+        }
+    }
+
+    fn compacted_below(&self, topic: &TopicRef, partition: u32) -> Result<i64> {
+        self.scratch.broker.compacted_below(topic, partition)
+    }
+
     fn close(&self) -> Result<()> {
         self.scratch.broker.close()
     }

@@ -42,6 +42,12 @@ pub(crate) struct SimulatedLog {
     pub(crate) durability: Durability,
     #[cfg(feature = "test-util")]
     pub(crate) broken: Option<Broken>,
+    /// How changelogs are cleaned, by the names of settings; they are not, where this is empty.
+    #[cfg(test)]
+    pub(crate) cleanup: &'static [(&'static str, &'static str)],
+    /// A deliberate mistake: the cleaner passes what stores have not seen.
+    #[cfg(test)]
+    pub(crate) forgets_holders: bool,
 }
 
 impl SimulatedLog {
@@ -53,6 +59,10 @@ impl SimulatedLog {
             durability: Durability::Sync,
             #[cfg(feature = "test-util")]
             broken: None,
+            #[cfg(test)]
+            cleanup: &[],
+            #[cfg(test)]
+            forgets_holders: false,
         }
     }
 
@@ -99,7 +109,44 @@ impl SimulatedLog {
     pub(crate) fn broker(&mut self, ahead_max_ms: i64) -> Result<EmbeddedBroker> {
         let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&self.clock);
         let (log, _) = self.opened()?;
-        Ok(EmbeddedBroker::new(log.clone(), clock, Durability::Sync, ahead_max_ms))
+        let broker = EmbeddedBroker::new(log.clone(), clock, Durability::Sync, ahead_max_ms);
+        #[cfg(test)]
+        let broker = if self.forgets_holders { broker.forgetting_holders() } else { broker };
+        Ok(broker)
+    }
+
+    /// Has the changelogs that there are cleaned from now on, if they are to be.
+    #[cfg(test)]
+    pub(crate) fn alter_changelogs(&mut self) -> Result<()> {
+        let cleanup = self.cleanup;
+        let (log, _) = self.opened()?;
+        for topic in log.topics()?.iter().filter(|t| t.name().as_str().ends_with("-changelog")) {
+            log.alter_topic(topic.name().as_str(), |settings| {
+                cleanup.iter().try_for_each(|(name, text)| settings.set(name, text))
+            })?;
+        }
+        self.clean()
+    }
+
+    /// The cleaner comes by.
+    #[cfg(test)]
+    pub(crate) fn clean(&mut self) -> Result<()> {
+        let now_ms = self.now_ms();
+        Ok(self.opened()?.0.maintain(now_ms)?)
+    }
+
+    /// So many offsets of changelogs lie where the cleaner has been.
+    #[cfg(test)]
+    pub(crate) fn cleaned_offsets(&mut self) -> Result<i64> {
+        let (log, _) = self.opened()?;
+        let mut cleaned = 0;
+        for topic in log.topics()?.iter().filter(|t| t.name().as_str().ends_with("-changelog")) {
+            for partition in 0..topic.partitions() {
+                let start = log.offsets(topic.id(), partition)?.log_start_offset;
+                cleaned += start.max(log.compacted_below(topic.id(), partition)?);
+            }
+        }
+        Ok(cleaned)
     }
 
     /// Creates a topic that takes every timestamp, unless it is there.

@@ -81,6 +81,7 @@ impl Committer {
         plan.load_positions(broker.as_ref())?;
         plan.agree_on_types(producers[0].as_mut())?;
         plan.purge_void(broker.as_ref())?;
+        plan.release_others(broker.as_ref())?;
         let sources = plan.parts.iter().flat_map(|part| &part.sources);
         let internal = sources.filter(|source| source.upstream.is_some());
         let repartitions =

@@ -251,6 +251,22 @@ impl JobPlan {
         Ok(positions)
     }
 
+    /// Lets go of changelogs of stores that the job has no more. Rows of them that are still on the disk
+    /// count again, should a store come back, unless its changelog was compacted meanwhile.
+    pub(super) fn release_others(&self, broker: &dyn Broker) -> Result<()> {
+        let id = &self.settings.id;
+        let own: Vec<String> = self.stores().iter().map(|s| changelog_topic(id, s)).collect();
+        let is_ours = |name: &str| {
+            let store = name.strip_prefix(id.as_str()).and_then(|rest| rest.strip_prefix('-'));
+            store.is_some_and(|rest| rest.ends_with("-changelog"))
+        };
+        let others = self.topics.iter().filter(|(name, _)| is_ours(name) && !own.contains(name));
+        for (_, changelog) in others {
+            broker.release(changelog, id)?;
+        }
+        Ok(())
+    }
+
     /// Gives up what lies below the origins of changelogs, and below the positions in repartition topics.
     pub(super) fn purge_void(&self, broker: &dyn Broker) -> Result<()> {
         let changelogs = self.stores().into_iter().map(|s| changelog_topic(&self.settings.id, &s));

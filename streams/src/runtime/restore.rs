@@ -1,6 +1,7 @@
 //! Brings a store partition up to its changelog.
 //!
 //! ```text
+//!   hold the changelog at the checkpoint that a crash would leave: nothing behind it goes from now on
 //!   checkpoint matches the log?   yes: replay the changelog from the checkpoint on
 //!                                 no:  wipe this partition, replay from the start, say why
 //!   the start of a changelog is that of its log, or where the job was reset
@@ -10,6 +11,8 @@
 //! * a store on disk is never ahead of the committed changelog, so a matching checkpoint is never
 //!   wiped.
 //! * only committed changelog records become rows.
+//! * a row whose tombstone was compacted away is never found in a store: a checkpoint in front of what
+//!   was compacted does not match.
 //!
 //! Reference: Kafka Streams `StoreChangelogReader`, `ProcessorStateManager`.
 
@@ -20,12 +23,20 @@ use crate::error::Result;
 use crate::processor::Stateful;
 use crate::store::{Checkpoint, RowCache, layout};
 
+/// What a changelog partition has.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept {
+    bounds: Bounds,
+    /// Tombstones may be missing in front of this offset.
+    compacted_below: i64,
+}
+
 /// Why a checkpoint does not speak for this changelog. Pure.
 pub(crate) fn mismatch(
     checkpoint: &Checkpoint,
     log_id: [u8; 16],
     topic: &TopicRef,
-    bounds: Bounds,
+    Kept { bounds, compacted_below }: Kept,
     leader_epoch: Option<i32>,
 ) -> Option<&'static str> {
     if checkpoint.log_id != log_id {
@@ -36,6 +47,8 @@ pub(crate) fn mismatch(
         Some("it lies beyond the end of its changelog")
     } else if checkpoint.offset < bounds.start {
         Some("it lies below the start of its changelog")
+    } else if checkpoint.offset < compacted_below {
+        Some("what its changelog had behind it was compacted")
     } else if checkpoint.offset > bounds.start && leader_epoch != Some(checkpoint.leader_epoch) {
         Some("its changelog was cut and went on in another leader epoch")
     } else {
@@ -50,6 +63,21 @@ pub(crate) struct ChangelogPlace<'a> {
     pub(crate) partition: u32,
     /// Everything below is void; 0 where the job was never reset.
     pub(crate) origin: i64,
+    /// Under whose name the changelog is kept: the job's.
+    pub(crate) holder: &'a str,
+}
+
+impl ChangelogPlace<'_> {
+    /// Has everything from `offset` on kept, and answers what there is then.
+    fn hold(&self, broker: &dyn Broker, offset: i64) -> Result<Kept> {
+        let Self { topic, partition, origin, holder } = *self;
+        broker.hold(topic, partition, holder, offset.max(origin))?;
+        // Must be AFTER it is held, or else more could go before the store has read it.
+        let compacted_below = broker.compacted_below(topic, partition)?;
+        let bounds = broker.bounds(topic, partition)?;
+        let bounds = Bounds { start: bounds.start.max(origin), ..bounds };
+        Ok(Kept { bounds, compacted_below })
+    }
 }
 
 /// Restores one store partition and returns how many changelog records that took.
@@ -59,10 +87,8 @@ pub(crate) fn restore(
     op: &dyn Stateful,
     rows: &mut RowCache,
 ) -> Result<u64> {
-    let ChangelogPlace { topic, partition, origin } = place;
-    let bounds = broker.bounds(topic, partition)?;
-    let bounds = Bounds { start: bounds.start.max(origin), ..bounds };
-    let from = starting_point(broker, place, bounds, rows)?;
+    let ChangelogPlace { topic, partition, .. } = place;
+    let from = starting_point(broker, place, rows)?;
     let mut reader = broker.reader(topic, partition, from, Scope::Committed)?;
     let mut count = 0;
     while let Some(records) = reader.poll()? {
@@ -87,29 +113,34 @@ pub(crate) fn restore(
 
 fn starting_point(
     broker: &dyn Broker,
-    ChangelogPlace { topic, partition, origin }: ChangelogPlace<'_>,
-    bounds: Bounds,
+    place: ChangelogPlace<'_>,
     rows: &mut RowCache,
 ) -> Result<i64> {
+    let ChangelogPlace { topic, partition, origin, .. } = place;
+    let log_id = broker.log_id();
+    let is_ours = |c: &Checkpoint| c.log_id == log_id && c.topic_id == topic.id;
+    let durable = rows.durable_checkpoint()?.filter(is_ours);
+    let kept = place.hold(broker, durable.map_or(0, |checkpoint| checkpoint.offset))?;
     let Some(checkpoint) = rows.checkpoint()? else {
         rows.clear()?;
-        return Ok(bounds.start);
+        return Ok(kept.bounds.start);
     };
     let epoch = broker.leader_epoch_at(topic, partition, checkpoint.offset)?;
     if origin > 0 && checkpoint.offset <= origin {
         tracing::info!(changelog = %topic.name, partition, "the job was reset: the store is rebuilt");
-        rows.clear()?;
-        return Ok(bounds.start);
-    }
-    let Some(why) = mismatch(&checkpoint, broker.log_id(), topic, bounds, epoch) else {
+    } else if let Some(why) = mismatch(&checkpoint, log_id, topic, kept, epoch) {
+        tracing::warn!(
+            changelog = %topic.name, partition, offset = checkpoint.offset, why,
+            "the store on disk does not match its changelog and is rebuilt"
+        );
+    } else {
         return Ok(checkpoint.offset);
-    };
-    tracing::warn!(
-        changelog = %topic.name, partition, offset = checkpoint.offset, why,
-        "the store on disk does not match its changelog and is rebuilt"
-    );
+    }
     rows.clear()?;
-    Ok(bounds.start)
+    // Must be on the disk BEFORE the changelog is kept for other rows, or else a crash would bring back
+    // those that it was not kept for.
+    rows.flush_all()?;
+    Ok(place.hold(broker, 0)?.bounds.start)
 }
 
 fn push_row(
@@ -140,13 +171,15 @@ mod tests {
         let topic =
             TopicRef { name: "c".into(), id: [2; 16], partitions: 1, batch_bytes_max: 1 << 20 };
         let bounds = Bounds { start: 10, committed_end: 20, end: 20 };
+        let kept = Kept { bounds, compacted_below: 15 };
         let good = Checkpoint { log_id: [1; 16], topic_id: [2; 16], leader_epoch: 3, offset: 15 };
-        let check = |c: Checkpoint, epoch| mismatch(&c, [1; 16], &topic, bounds, epoch).is_some();
+        let check = |c: Checkpoint, epoch| mismatch(&c, [1; 16], &topic, kept, epoch).is_some();
         assert!(!check(good, Some(3)));
         assert!(check(Checkpoint { log_id: [9; 16], ..good }, Some(3)));
         assert!(check(Checkpoint { topic_id: [9; 16], ..good }, Some(3)));
         assert!(check(Checkpoint { offset: 21, ..good }, Some(3)));
         assert!(check(Checkpoint { offset: 9, ..good }, Some(3)));
+        assert!(check(Checkpoint { offset: 14, ..good }, Some(3)), "a tombstone may be gone");
         assert!(check(good, Some(4)));
         assert!(check(good, None));
     }

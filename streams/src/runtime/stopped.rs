@@ -1,7 +1,7 @@
 //! The stores of a job that does not run, brought up to their changelogs to be looked at.
 //!
 //! Why as a start does it: the state directory alone may lag behind the log; what was committed is what
-//! a start would find. Nothing is written to the log.
+//! a start would find. No record is written to the log.
 //!
 //! On crash: as of a job: stores on disk are never ahead of their changelogs.
 
@@ -63,7 +63,8 @@ impl StoppedStores {
             for partition in 0..changelog.partitions.min(different) {
                 let mut rows = stores.open(store, partition)?;
                 let origin = plan.origin(changelog, partition);
-                let place = ChangelogPlace { topic: changelog, partition, origin };
+                let holder = &plan.settings.id;
+                let place = ChangelogPlace { topic: changelog, partition, origin, holder };
                 restore(broker, place, &*op, &mut rows)?;
                 let (store, kind) = (store.clone(), op.row_kinds());
                 parts.push(Part { store, partition, kind, rows });

@@ -56,6 +56,8 @@ struct StorePartition {
     node: NodeId,
     op: Shared<dyn Stateful>,
     changelog: TopicRef,
+    /// Under whose name the changelog is kept: the job's.
+    holder: String,
     batch: Box<dyn Batch>,
 }
 
@@ -90,7 +92,8 @@ pub(crate) struct Task {
     combiners: Vec<Shared<dyn Combines>>,
     /// Repartition topics that this task writes, and its time there.
     downstream: Vec<(TopicRef, TimeInputs)>,
-    log_id: [u8; 16],
+    /// Where changelogs are kept for its stores.
+    broker: Arc<dyn Broker>,
     raised: bool,
     /// Whether an input is taken in the order of source time.
     has_ordered: bool,
@@ -154,7 +157,7 @@ impl Task {
             stores: Vec::new(),
             combiners: Vec::new(),
             downstream: Vec::new(),
-            log_id: broker.log_id(),
+            broker: Arc::clone(shared),
             raised: false,
             has_ordered: part.sources.iter().any(|source| source.is_ordered),
             clock_log: plan.clock.clone().map(|topic| (topic, broker.batch())),
@@ -411,7 +414,7 @@ impl Task {
         for store in &self.stores {
             let end = transaction.end(&store.changelog, self.id.partition)?;
             let checkpoint = end.map(|end| Checkpoint {
-                log_id: self.log_id,
+                log_id: self.broker.log_id(),
                 topic_id: store.changelog.id,
                 leader_epoch: end.leader_epoch,
                 offset: end.offset,
@@ -424,14 +427,30 @@ impl Task {
 
     /// Lets stores flush in the background what is due at `now_ms`.
     pub(crate) fn step_stores(&mut self, now_ms: i64) -> Result<()> {
-        let step = &mut |rows: &mut RowCache| Ok(rows.step(now_ms)?);
-        self.stores.iter().try_for_each(|store| store.op.borrow_mut().with_rows(step))
+        self.tend(|rows| Ok(rows.step(now_ms)?))
     }
 
     /// A clean stop: everything committed goes to the disk.
     pub(crate) fn close(&mut self) -> Result<()> {
-        let flush = &mut |rows: &mut RowCache| Ok(rows.flush_all()?);
-        self.stores.iter().try_for_each(|store| store.op.borrow_mut().with_rows(flush))
+        self.tend(|rows| Ok(rows.flush_all()?))
+    }
+
+    /// Does this with the rows of each store. What more of them would survive a crash then, the changelog
+    /// need not keep any longer.
+    fn tend(&self, work: impl Fn(&mut RowCache) -> Result<()>) -> Result<()> {
+        for store in &self.stores {
+            let mut durable = None;
+            store.op.borrow_mut().with_rows(&mut |rows| {
+                work(rows)?;
+                durable = rows.take_durable();
+                Ok(())
+            })?;
+            if let Some(Checkpoint { offset, .. }) = durable {
+                let (changelog, holder) = (&store.changelog, &store.holder);
+                self.broker.hold(changelog, self.id.partition, holder, offset)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -231,8 +231,9 @@ fn a_crash_leaves_a_prefix_of_whole_batches(harness: &mut dyn Crashable, seed: u
                 store.write(&numbered_batch(reached[number])).expect("writes");
                 if (seed + round + step + number as u64).is_multiple_of(11) {
                     store.sync().expect("syncs");
-                    synced[number] = reached[number];
+                    assert_eq!(durable(&**store), reached[number]);
                 }
+                synced[number] = durable(&**store);
             }
         }
         drop(stores);
@@ -245,6 +246,12 @@ fn a_crash_leaves_a_prefix_of_whole_batches(harness: &mut dyn Crashable, seed: u
             reached[number] = left;
         }
     }
+}
+
+/// The last batch that a crash would leave.
+fn durable(store: &dyn ByteStore) -> u64 {
+    let bytes = store.get_durable(b"0-checkpoint").expect("gets");
+    bytes.map_or(0, |bytes| str::from_utf8(&bytes).expect("text").parse().expect("a number"))
 }
 
 fn numbered_batch(n: u64) -> Batch {

@@ -25,6 +25,7 @@ use std::thread::{Builder, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::checkpoint;
 use super::layout::Checkpoint;
 use super::level::Level;
 use super::{ByteStore, StoreError};
@@ -32,6 +33,13 @@ use crate::ids::StoreName;
 
 /// How many flushes may wait for the thread before a worker waits for a place.
 const QUEUE_LENGTH: usize = 64;
+
+/// So many records of a changelog at most lie behind what a crash would leave of its store when a flush
+/// ends: they are what the log must keep, and what a restart reads again.
+const RECORDS_BEHIND_MAX: i64 = 1 << 20;
+
+/// What came of a flush: the checkpoint that a crash would leave now.
+pub(super) type Flushed = Result<Option<Checkpoint>, StoreError>;
 
 /// One atomic write: the rows of a level and the checkpoint that they reach.
 pub(super) struct FlushJob {
@@ -43,14 +51,23 @@ pub(super) struct FlushJob {
 
 impl FlushJob {
     /// Lets go of the level before it returns, so that the one who waits owns it alone.
-    fn run(self) -> Result<(), StoreError> {
-        self.store.write(&self.level.to_batch(self.partition, &self.checkpoint))
+    fn run(self) -> Flushed {
+        let Self { store, partition, level, checkpoint: reaches } = self;
+        store.write(&level.to_batch(partition, &reaches))?;
+        let durable = checkpoint::durable(store.as_ref(), partition)?;
+        let reached = durable.map_or(0, |durable| durable.offset);
+        if reaches.offset.saturating_sub(reached) < RECORDS_BEHIND_MAX {
+            return Ok(durable);
+        }
+        // Few rows that change often would stay in memory, and hold the changelog, for weeks.
+        store.sync()?;
+        Ok(Some(reaches))
     }
 }
 
 #[derive(Default)]
 struct Slot {
-    outcome: Mutex<Option<Result<(), StoreError>>>,
+    outcome: Mutex<Option<Flushed>>,
     answered: Condvar,
 }
 
@@ -59,11 +76,11 @@ pub(super) struct Ticket(Arc<Slot>);
 
 impl Ticket {
     /// The outcome, if there is one yet. It is given out once.
-    pub(super) fn take(&self) -> Option<Result<(), StoreError>> {
+    pub(super) fn take(&self) -> Option<Flushed> {
         self.0.outcome.lock().take()
     }
 
-    fn wait(&self) -> Result<(), StoreError> {
+    fn wait(&self) -> Flushed {
         let mut outcome = self.0.outcome.lock();
         loop {
             if let Some(result) = outcome.take() {
@@ -88,7 +105,7 @@ impl Answer {
         (Answer { slot, store: store.clone(), is_given: false }, ticket)
     }
 
-    fn give(&mut self, result: Result<(), StoreError>) {
+    fn give(&mut self, result: Flushed) {
         self.is_given = true;
         *self.slot.outcome.lock() = Some(result);
         self.slot.answered.notify_all();
@@ -167,7 +184,7 @@ impl Flusher {
         ticket
     }
 
-    pub(super) fn wait(&self, ticket: &Ticket) -> Result<(), StoreError> {
+    pub(super) fn wait(&self, ticket: &Ticket) -> Flushed {
         if let How::Held(held) = &self.how {
             while held.run_next() {}
         }

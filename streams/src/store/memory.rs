@@ -196,6 +196,10 @@ impl ByteStore for MemoryStore {
         Ok(self.image("get")?.live.get(key).map(|value| value.to_vec()))
     }
 
+    fn get_durable(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.image("get")?.durable.get(key).map(|value| value.to_vec()))
+    }
+
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
         let image = self.image("scan")?;
         if from >= to {

@@ -1,7 +1,7 @@
 //! The ordered byte store behind every kind of state, and what lies in front of it.
 //!
 //! Why: windows, sessions, timestamps and versions are layouts of keys and values over one ordered
-//! store of bytes, so a back end has seven operations to get right and one suite to pass.
+//! store of bytes, so a back end has eight operations to get right and one suite to pass.
 //!
 //! ```text
 //!   RowCache      undecided -> dirty -> flushing -> clean      one store partition of one task
@@ -29,6 +29,7 @@ use bytes::Bytes;
 
 use crate::ids::StoreName;
 
+mod checkpoint;
 mod clean;
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -78,6 +79,13 @@ pub(crate) trait ByteStore: Send + Sync {
     ///
     /// [`StoreError`]: the back end failed. Recourse: stop the job; a restart reads the store anew.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The value of one key as a crash at this moment would leave it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the back end failed.
+    fn get_durable(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Visits the rows with `from <= key < to` in the order of their keys. The visitor must not
     /// use the store.

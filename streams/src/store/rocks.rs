@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor,
     DBCompressionType, DBWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, LogLevel,
-    MultiThreaded, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    MultiThreaded, Options, ReadOptions, ReadTier, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use super::{Backend, ByteStore, StoreError, Visit};
@@ -205,6 +205,15 @@ impl ByteStore for RocksStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let family = self.family("get")?;
         self.database.get_cf(&family, key).map_err(|error| self.error("get", &error))
+    }
+
+    fn get_durable(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let family = self.family("get")?;
+        let mut options = ReadOptions::default();
+        // Without a write-ahead log this passes over the memtables.
+        options.set_read_tier(ReadTier::Persisted);
+        let value = self.database.get_cf_opt(&family, key, &options);
+        value.map_err(|error| self.error("get", &error))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {

@@ -40,57 +40,19 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::clean::CleanRows;
-use super::flusher::{FlushJob, Flusher, Ticket};
-use super::layout::{Checkpoint, KIND_CHECKPOINT, PREFIX_BYTES, partition_range, store_key};
+use super::flusher::{FlushJob, Flushed, Flusher, Ticket};
+use super::layout::{Checkpoint, partition_range, store_key};
 use super::level::{Level, Tag, Undo};
-use super::{ByteStore, StoreError};
+use super::{ByteStore, StoreError, checkpoint};
 use crate::ids::StoreName;
 
+mod options;
 mod scan;
+
+pub(crate) use options::{BrokenFlush, CacheOptions};
 
 /// How large a buffer is that copied rows share.
 const CHUNK_BYTES: usize = 32 * 1024;
-
-/// The limits of one store partition in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CacheOptions {
-    /// Rows that may wait before a flush starts. Default 131 072.
-    pub dirty_rows_max: usize,
-    /// Bytes that may wait before a flush starts, tables included. Default 32 MiB.
-    pub dirty_bytes_max: usize,
-    /// Bytes of rows that are on disk too. Default 32 MiB; 0 keeps none. Half as many again are kept
-    /// decoded, in front of this cache.
-    pub clean_bytes_max: usize,
-    /// How long a row may wait before a flush starts, in milliseconds. Default 30 000.
-    pub flush_every_ms: i64,
-    /// A deliberate mistake, to show that a checker can fail. Default none.
-    pub broken: Option<BrokenFlush>,
-}
-
-/// A deliberate mistake, to show that a checker can fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BrokenFlush {
-    /// The next flush of a store begins before the last one has ended.
-    Overlap,
-    /// The checkpoint is that of the last commit when the flush ends, not that of its rows.
-    LateCheckpoint,
-    /// Rows whose commit is not decided are flushed with the others.
-    Undecided,
-    /// Rows become committed as the next transaction has changed them since.
-    ChangedRows,
-}
-
-impl Default for CacheOptions {
-    fn default() -> Self {
-        CacheOptions {
-            dirty_rows_max: 131_072,
-            dirty_bytes_max: 32 * 1024 * 1024,
-            clean_bytes_max: 32 * 1024 * 1024,
-            flush_every_ms: 30_000,
-            broken: None,
-        }
-    }
-}
 
 /// Rows that wait for a flush, since when, and the checkpoint of the last commit among them.
 #[derive(Default)]
@@ -129,6 +91,8 @@ pub(crate) struct RowCache {
     clean: CleanRows,
     /// The checkpoint of the last commit, to tell commits that changed nothing here.
     committed: Option<Checkpoint>,
+    /// What a crash would leave, until somebody takes it.
+    durable: Option<Checkpoint>,
     key: Vec<u8>,
     /// Room for rows that are copied.
     chunk: BytesMut,
@@ -163,6 +127,7 @@ impl RowCache {
             flushing: None,
             clean: CleanRows::new(options.clean_bytes_max),
             committed: None,
+            durable: None,
             key: Vec::new(),
             chunk: BytesMut::new(),
             lookups: Lookups::default(),
@@ -191,16 +156,21 @@ impl RowCache {
     /// * [`StoreError::Corrupt`]: what is there is not a checkpoint. Recourse: `clear`, rebuild.
     /// * [`StoreError::Backend`]: the store failed.
     pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
-        let mut key = Vec::with_capacity(PREFIX_BYTES + 1);
-        store_key(self.partition, &[KIND_CHECKPOINT], &mut key);
-        let Some(bytes) = self.store.get(&key)? else {
-            return Ok(None);
-        };
-        let corrupt = || StoreError::Corrupt {
-            store: self.store.name().clone(),
-            reason: format!("the checkpoint of partition {} does not decode", self.partition),
-        };
-        Checkpoint::decode(&bytes).map(Some).ok_or_else(corrupt)
+        checkpoint::current(self.store.as_ref(), self.partition)
+    }
+
+    /// The same, as a crash at this moment would leave it.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkpoint`](Self::checkpoint).
+    pub(crate) fn durable_checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
+        checkpoint::durable(self.store.as_ref(), self.partition)
+    }
+
+    /// The checkpoint that a crash would leave, as the last flush has found it; each is given out once.
+    pub(crate) fn take_durable(&mut self) -> Option<Checkpoint> {
+        self.durable.take()
     }
 
     /// Forgets all rows and the checkpoint, here and in the store, for a rebuild.
@@ -368,7 +338,9 @@ impl RowCache {
         self.wait_for_flush()?;
         self.start_flush();
         self.wait_for_flush()?;
-        self.store.sync()
+        self.store.sync()?;
+        self.durable = self.durable_checkpoint()?;
+        Ok(())
     }
 
     /// Bytes that this cache holds, tables included.
@@ -450,15 +422,16 @@ impl RowCache {
         }
     }
 
-    fn finish_flush(&mut self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+    fn finish_flush(&mut self, result: Flushed) -> Result<(), StoreError> {
         let Some(Flushing { level, reached, .. }) = self.flushing.take() else {
-            return result;
+            return result.map(drop);
         };
         let level = Arc::unwrap_or_clone(level);
         if let (true, Some(late)) = (self.makes(BrokenFlush::LateCheckpoint), &self.committed) {
             self.store.write(&Level::default().to_batch(self.partition, late))?;
         }
-        if result.is_ok() {
+        if let Ok(durable) = &result {
+            self.durable = *durable;
             self.clean.put_level(level);
         } else {
             let undecided = self.take_back();
@@ -468,7 +441,7 @@ impl RowCache {
             let since_ms = reached.since_ms;
             self.dirty.reached = Some(Reached { checkpoint, since_ms });
         }
-        result
+        result.map(drop)
     }
 }
 

@@ -168,6 +168,12 @@ impl Engine {
         Ok(())
     }
 
+    /// What the stores of a job that does not run had on the disk is lost.
+    #[cfg(test)]
+    pub(super) fn lose_stores(&mut self) {
+        self.stores = Stores::in_memory(self.random.next());
+    }
+
     fn plan_next_crash(&mut self) {
         if let Some(every) = self.crash_every {
             self.until_crash = 1 + self.random.below(2 * every);
@@ -236,6 +242,10 @@ impl Engine {
                 let partitions = self.partitions_for(&source.topic);
                 self.log.ensure_topic(&source.topic, partitions)?;
             }
+        }
+        #[cfg(test)]
+        if !self.log.cleanup.is_empty() {
+            self.log.alter_changelogs()?;
         }
         let broker = self.log.broker(self.settings.event_time_ahead_max_ms)?;
         let broker: Arc<dyn Broker> = Arc::new(broker);
@@ -306,6 +316,10 @@ impl Engine {
     fn beside(&mut self, running: &mut Running) -> Result<Happened> {
         if self.random.below(running.flush_every) == 0 {
             self.flush(running)?;
+            #[cfg(test)]
+            if !self.log.cleanup.is_empty() {
+                self.log.clean()?;
+            }
         }
         match &mut running.on_its_way {
             Some(on_its_way) if on_its_way.patience > 0 => on_its_way.patience -= 1,

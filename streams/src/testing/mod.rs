@@ -17,6 +17,8 @@
 
 mod check;
 #[cfg(test)]
+mod cleaned;
+#[cfg(test)]
 #[cfg(feature = "rocksdb")]
 mod disk_tests;
 mod engine;

@@ -21,7 +21,8 @@ use core_log::{Durability, GroupId, Log, OffsetCommit, TopicId, TransactionalPro
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use super::{EmbeddedBatch, offset_commits};
+use super::EmbeddedBatch;
+use super::transaction::offset_commits;
 use crate::broker::{Batch, End, Position, Producer, TopicRef, Transaction};
 use crate::error::Result;
 

@@ -30,10 +30,11 @@ impl Task {
         let mut rows = stores.open(&name, self.id.partition)?;
         let partition = self.id.partition;
         let origin = plan.origin(&changelog, partition);
-        let place = ChangelogPlace { topic: &changelog, partition, origin };
+        let holder = plan.settings.id.clone();
+        let place = ChangelogPlace { topic: &changelog, partition, origin, holder: &holder };
         self.restored += restore(broker, place, &*op.borrow(), &mut rows)?;
         op.borrow_mut().open(rows)?;
-        self.stores.push(StorePartition { node, op, changelog, batch: broker.batch() });
+        self.stores.push(StorePartition { node, op, changelog, holder, batch: broker.batch() });
         Ok(())
     }
 

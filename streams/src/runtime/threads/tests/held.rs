@@ -106,6 +106,15 @@ impl Broker for Held {
     fn purge(&self, topic: &TopicRef, partition: u32, offset: i64) -> Result<()> {
         self.0.purge(topic, partition, offset)
     }
+    fn hold(&self, topic: &TopicRef, p: u32, holder: &str, offset: i64) -> Result<()> {
+        self.0.hold(topic, p, holder, offset)
+    }
+    fn release(&self, topic: &TopicRef, holder: &str) -> Result<()> {
+        self.0.release(topic, holder)
+    }
+    fn compacted_below(&self, topic: &TopicRef, partition: u32) -> Result<i64> {
+        self.0.compacted_below(topic, partition)
+    }
     fn close(&self) -> Result<()> {
         self.0.close()
     }

@@ -43,6 +43,32 @@ fn a_flush_starts_when_rows_bytes_or_time_say_so() {
     assert!(started(Vec::new(), 0, 50), "a checkpoint without rows moves too");
 }
 
+/// The changelog is kept from there on; rows that change often would hold it for weeks.
+#[test]
+fn what_a_crash_would_leave_is_known_and_never_far_behind() {
+    let mut reached_late = 0;
+    for seed in 0..20 {
+        let store = store(&MemoryBackend::new(seed));
+        let open = || RowCache::open(Arc::clone(&store), PARTITION, options(1), Flusher::inline());
+        let mut cache = open();
+        let mut commit = |offset: i64| {
+            cache.commit(vec![put("a", "1")], Checkpoint { offset, ..checkpoint(1) }, 0);
+            cache.step(0).expect("steps");
+            let told = cache.take_durable();
+            assert_eq!(told, cache.durable_checkpoint().expect("decodes"));
+            assert_eq!(cache.take_durable(), None, "each is told once");
+            told.map_or(0, |told| told.offset)
+        };
+        let durable = commit(10);
+        reached_late += i32::from(durable < 10);
+        assert!(commit((1 << 20) + 9) >= durable);
+        assert_eq!(commit(1 << 22), 1 << 22, "more than a million records");
+        cache.flush_all().expect("flushes");
+        assert_eq!(cache.take_durable().map(|told| told.offset), Some(1 << 22));
+    }
+    assert!(reached_late > 0, "nothing was ever only in memory");
+}
+
 #[test]
 fn a_clock_set_back_does_not_hold_back_the_flush() {
     let mut bench = Bench::new(1000);
@@ -220,6 +246,10 @@ impl ByteStore for Panicking {
     }
 
     fn get(&self, _key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
+    }
+
+    fn get_durable(&self, _key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(None)
     }
 
