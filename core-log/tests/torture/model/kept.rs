@@ -2,7 +2,7 @@
 
 use core_log::{Offset, Timestamp};
 
-use super::{Batch, Fate, Model, OLD, name};
+use super::{Batch, Fate, Model, OLD, Txn, name};
 
 pub(crate) const OLD_RETENTION_MS: i64 = 150_000;
 pub(crate) const OLD_RETENTION_BYTES: usize = 900;
@@ -22,14 +22,19 @@ impl Model {
         let old = self.batches.iter().filter(|batch| batch.part == OLD);
         let is_open = |batch: &&Batch| batch.txn.is_some_and(|txn| self.is_open(txn));
         let open = old.clone().find(is_open).and_then(|batch| batch.first);
-        let may_go = may_go(old, date, end).min(open.unwrap_or(end));
+        let expired =
+            self.txns.iter().filter(|txn| txn.fate == Fate::Open && !self.is_running(txn));
+        let may_go = may_go(old, date, end, expired.count()).min(open.unwrap_or(end));
         self.deleted_before = self.deleted_tried[OLD];
         self.deleted_tried[OLD] = may_go.max(self.deleted_before);
     }
 
     /// Whether a transaction is open, and its time is not up.
     fn is_open(&self, txn: usize) -> bool {
-        let txn = &self.txns[txn];
+        self.is_running(&self.txns[txn])
+    }
+
+    fn is_running(&self, txn: &Txn) -> bool {
         txn.fate == Fate::Open && !txn.is_settled && self.now - txn.at < TRANSACTION_MS
     }
 
@@ -45,11 +50,12 @@ impl Model {
     }
 }
 
-/// The first offset that must stay.
+/// The first offset that must stay. Transactions whose time is up get markers first, which count.
 fn may_go<'a>(
     batches: impl Iterator<Item = &'a Batch> + Clone,
     date: Timestamp,
     log_end: Offset,
+    markers: usize,
 ) -> Offset {
     let mut later = batches.filter_map(|batch| Some((batch, batch.first?, batch.end()?)));
     while let Some((batch, first, end)) = later.next() {
@@ -61,7 +67,7 @@ fn may_go<'a>(
             unknown -= batch.values.len();
         }
         // Markers, and what was aborted or is in doubt.
-        behind += unknown * (BATCH_BYTES + RECORD_BYTES + VALUE_BYTES);
+        behind += (unknown + markers) * (BATCH_BYTES + RECORD_BYTES + VALUE_BYTES);
         if !is_old && behind < OLD_RETENTION_BYTES {
             return first;
         }
